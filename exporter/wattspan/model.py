@@ -1,0 +1,365 @@
+"""The records that travel between the rooms. All are frozen; none has arithmetic.
+
+Conventions that hold for every field here:
+
+- ``*_uj`` is microjoules and ``*_uw`` microwatts, both whole numbers.
+- ``*_ns`` named ``read_at``, ``taken_at``, ``started`` or ``finished`` is CLOCK_MONOTONIC in nanoseconds;
+  ``*_wall_ns`` is CLOCK_REALTIME since the epoch, in nanoseconds.
+- ``None`` means "not read" or "this device cannot say"; it never means zero.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from wattspan.errors import Reason
+
+Vendor = Literal["nvidia", "amd", "intel", "demo"]
+Component = Literal["cpu", "dram"]
+Basis = Literal["lifecycle", "direct"]
+Signal = Literal["average", "marginal"]
+PowerScope = Literal["gpu", "module"]
+PowerSource = Literal["average", "energy_delta", "usage", "none"]
+MigMode = Literal["enabled", "disabled", "unsupported"]
+
+
+@dataclass(frozen=True, slots=True)
+class MigInstance:
+    """One MIG instance of a GPU. Energy and power exist on the parent only.
+
+    Attributes:
+        uuid: ``MIG-...``.
+        gpu_instance: GPU instance id within the parent.
+        compute_instance: compute instance id within the GPU instance.
+        slices: GPU instance slices it holds.
+        profile: the vendor's name such as ``1g.10gb``; empty when it has none.
+        processes: pids with a compute context, or None when the driver does not say.
+    """
+
+    uuid: str
+    gpu_instance: int
+    compute_instance: int
+    slices: int
+    profile: str = ""
+    processes: frozenset[int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """What a GPU is. Changes only when the driver is initialised anew or MIG is reconfigured.
+
+    Attributes:
+        uuid: the key of every counter; stable across reboots and index changes.
+        index: the vendor library's index now; not stable.
+        model: marketing name, as the driver gives it.
+        vendor: who made it; ``demo`` for simulated cards, so that nobody takes them for real.
+        driver_version: empty when unknown.
+        power_scope: ``module`` on superchips whose sensors cover GPU, CPU and memory together.
+        power_source: what `power_uw` of its readings is made of: ``average`` (NVML field 185),
+            ``energy_delta`` (the energy counter over the last second or more),
+            ``usage`` (nvmlDeviceGetPowerUsage or the vendor's like), ``none``.
+        mig_mode: NVIDIA's Multi-Instance GPU mode.
+        has_energy_counter: whether energy comes from a hardware counter; else the ledger integrates power.
+    """
+
+    uuid: str
+    index: int
+    model: str
+    vendor: Vendor
+    driver_version: str = ""
+    power_scope: PowerScope = "gpu"
+    power_source: PowerSource = "average"
+    mig_mode: MigMode = "unsupported"
+    has_energy_counter: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class GpuReading:
+    """One look at one GPU.
+
+    Attributes:
+        gpu: what it is.
+        read_at_ns: midpoint of the call that read energy and power.
+        energy_uj: the hardware counter as it stands, since the driver was loaded.
+        power_uw: average over the last second, by `gpu.power_source`.
+        power_instant_uw: power now.
+        power_limit_uw: the limit that the driver enforces.
+        utilization_ratio: share of the driver's sampling window with at least one kernel running.
+        memory_used_bytes, memory_total_bytes: device memory.
+        temperature_celsius: of the GPU core.
+        sm_clock_hertz: streaming multiprocessor clock.
+        throttled_ns: time spent throttled since the driver was loaded, by reason.
+        recovery_action: NVML field 230: 0 none, 1 GPU reset, 2 node reboot, 3 drain, 4 drain and reset.
+        processes: pids with a context on the whole GPU. Refreshed every few seconds, not at each look.
+        mig_instances: empty unless MIG is enabled.
+    """
+
+    gpu: Gpu
+    read_at_ns: int
+    energy_uj: int | None = None
+    power_uw: int | None = None
+    power_instant_uw: int | None = None
+    power_limit_uw: int | None = None
+    utilization_ratio: float | None = None
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    temperature_celsius: float | None = None
+    sm_clock_hertz: int | None = None
+    throttled_ns: Mapping[str, int] = field(default_factory=dict)
+    recovery_action: int | None = None
+    processes: frozenset[int] | None = None
+    mig_instances: tuple[MigInstance, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HostReading:
+    """One look at one host component: a CPU package, its DRAM, or a power rail that stands for one.
+
+    Attributes:
+        component: ``cpu`` or ``dram``.
+        device: unique within the component on this node, such as ``package-0``.
+        read_at_ns: midpoint of the read.
+        energy_uj: the hardware counter as it stands, wrapped as the hardware wraps it.
+        wraps_at_uj: the counter's range; after it the counter starts at 0. None when it does not wrap.
+        power_uw: for sensors that know power only; the ledger integrates it.
+        power_limit_uw: the most that is plausible, when the hardware says; bounds what one wrap can hide.
+        estimated: True for a model's figure; never summed into measured totals.
+    """
+
+    component: Component
+    device: str
+    read_at_ns: int
+    energy_uj: int | None = None
+    wraps_at_uj: int | None = None
+    power_uw: int | None = None
+    power_limit_uw: int | None = None
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformReading:
+    """A whole-box sensor (BMC, psys, Grace module). It overlaps the rest, so it is shown and never summed.
+
+    Attributes:
+        sensor: unique on this node, such as ``acpi-power-meter-0``.
+        read_at_ns: midpoint of the read.
+        power_uw: power now, or as the sensor averages it.
+    """
+
+    sensor: str
+    read_at_ns: int
+    power_uw: int
+
+
+@dataclass(frozen=True, slots=True)
+class XidEvent:
+    """An error the NVIDIA driver reported for a GPU.
+
+    Attributes:
+        uuid: of the GPU.
+        xid: the driver's number; 999 when the driver did not say.
+    """
+
+    uuid: str
+    xid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A read that failed.
+
+    Attributes:
+        source: the source's name.
+        reason: from the closed set in `wattspan.errors`.
+        detail: one line for the log.
+        device: the device's id, or None when the whole source failed.
+    """
+
+    source: str
+    reason: Reason
+    detail: str
+    device: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReport:
+    """All that one source saw in one read.
+
+    Attributes:
+        source: the source's name; the same word is its module, log field and label value.
+        started_ns, finished_ns: when the read began and ended.
+        gpus, hosts, platforms, xids: what was read. A device that failed is absent here and in `failures`.
+        failures: by device; a read that failed as a whole has just one.
+    """
+
+    source: str
+    started_ns: int
+    finished_ns: int
+    gpus: tuple[GpuReading, ...] = ()
+    hosts: tuple[HostReading, ...] = ()
+    platforms: tuple[PlatformReading, ...] = ()
+    xids: tuple[XidEvent, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SourceHealth:
+    """How a source fares, as the sampler sees it.
+
+    Attributes:
+        source: its name.
+        up: the last read came back in time and held at least one reading.
+        last_read_ns: midpoint of the last good read, or None before the first.
+        reason: why it is not up; empty when it is.
+        detail: the same for a reader.
+    """
+
+    source: str
+    up: bool
+    last_read_ns: int | None
+    reason: Reason | Literal["", "released", "starting"] = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One tick of the sampler.
+
+    Attributes:
+        sequence: counts ticks since the daemon started, from 1.
+        taken_at_ns: when the tick was closed.
+        wall_offset_ns: CLOCK_REALTIME minus CLOCK_MONOTONIC at that moment.
+        reports: of the reads that ended since the last snapshot.
+        failures: of sources that gave no report this time (timeouts).
+        health: of every source that was found, in a fixed order.
+        missed_ticks: whole intervals that passed without a look since the last snapshot.
+        clock_stepped: the wall clock jumped against the monotonic one since the last snapshot.
+    """
+
+    sequence: int
+    taken_at_ns: int
+    wall_offset_ns: int
+    reports: tuple[SourceReport, ...]
+    failures: tuple[Failure, ...] = ()
+    health: tuple[SourceHealth, ...] = ()
+    missed_ticks: int = 0
+    clock_stepped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Intensity:
+    """What the grid emitted, or will emit, for each kWh in one stretch of time.
+
+    Attributes:
+        g_per_kwh: grams of CO2e (CO2 alone for some direct sources) per kilowatt-hour.
+        valid_from_wall_ns, valid_until_wall_ns: half open; None where the figure has no such end.
+        grid_zone: the zone the figure is for, as the provider names it.
+        provider: the module's name, such as ``static``.
+        signal: ``average`` or ``marginal``.
+        basis: ``lifecycle`` or ``direct``; never mixed in one chain.
+        estimated: a model's or a yearly figure rather than a measured one.
+        fetched_wall_ns: when it was obtained; for the carried table, None.
+        origin: dataset and year, for people and audits.
+    """
+
+    g_per_kwh: float
+    valid_from_wall_ns: int | None
+    valid_until_wall_ns: int | None
+    grid_zone: str
+    provider: str
+    signal: Signal
+    basis: Basis
+    estimated: bool
+    fetched_wall_ns: int | None = None
+    origin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuState:
+    """What is known of one GPU now, for gauges and the API.
+
+    Attributes:
+        gpu: what it is, from the newest reading.
+        reading: the newest reading while it is fresh; None once the device or its source failed.
+        check_ratio: energy counter over integrated power in the last closed window; 1.0 is perfect.
+        co2e_g_per_s: operational grams per second at the power of `reading`; None without power or intensity.
+        holders: runs and pods that hold the GPU now.
+    """
+
+    gpu: Gpu
+    reading: GpuReading | None
+    check_ratio: float | None = None
+    co2e_g_per_s: float | None = None
+    holders: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """What is known of one host component now.
+
+    Attributes:
+        component, device: as in `HostReading`.
+        power_uw: mean over the last interval, or the sensor's own figure; None once the source failed.
+        estimated: True for a model's figure.
+    """
+
+    component: Component
+    device: str
+    power_uw: int | None
+    estimated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GridState:
+    """The carbon figures in force.
+
+    Attributes:
+        intensity: None where the chain knows none for now; energy is then unpriced and counted.
+        fallback_level: 0 for the first configured choice, one more for each step down the chain.
+        pue: power usage effectiveness that grams are multiplied by, once.
+        pue_configured: False while `pue` is the 1.0 that nobody has set.
+        location: how the zone was found, for people.
+    """
+
+    intensity: Intensity | None
+    fallback_level: int
+    pue: float
+    pue_configured: bool
+    location: str = ""
+
+
+CounterKey = tuple[str, tuple[str, ...]]
+"""A counter's quantity (such as ``gpu_energy``) and its label values, in the catalogue's order."""
+
+Counters = Mapping[str, Mapping[tuple[str, ...], int | float]]
+"""Published values by quantity and label values: uJ, ns and counts are whole numbers, grams are floats."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerView:
+    """All that may be published, as of one tick. Whoever reads it sees one moment and changes nothing.
+
+    Attributes:
+        sequence: of the snapshot it was made from; 0 before the first.
+        taken_at_ns, wall_offset_ns: of that snapshot.
+        counters: as the journal holds them. While the journal cannot commit they stay at the last commit.
+        gpus, hosts, platforms: the newest looks; a failed device keeps its facts and loses its reading.
+        node_power_uw: measured GPU + CPU + DRAM, each once; None when nothing is measured.
+        health: of every source.
+        grid: carbon figures in force.
+        journal_error: why the journal cannot commit now; empty when it can.
+        last_commit_wall_ns: when it last did; None before the first commit.
+    """
+
+    sequence: int
+    taken_at_ns: int
+    wall_offset_ns: int
+    counters: Counters
+    gpus: tuple[GpuState, ...] = ()
+    hosts: tuple[HostState, ...] = ()
+    platforms: tuple[PlatformReading, ...] = ()
+    node_power_uw: int | None = None
+    health: tuple[SourceHealth, ...] = ()
+    grid: GridState | None = None
+    journal_error: str = ""
+    last_commit_wall_ns: int | None = None
