@@ -1,0 +1,348 @@
+# ruff: noqa: RUF009 - `setting` makes a fresh dataclasses.field at each call; nothing is shared by accident
+"""config: every setting once, as the fields of one frozen `Config`.
+
+A field carries its key, how its text is read, its default and its help.
+Flag, environment name, YAML path, the checks and the reference in the README are all made from that:
+``grid.pue`` is ``--grid.pue``, ``WATTSPAN_GRID_PUE`` and ``grid: {pue: ...}``.
+Nothing here looks at arguments, the environment or files; `wattspan.cli.settings` does and builds the Config.
+"""
+
+import os
+import re
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, Generic, Literal, TypeVar, get_args
+
+from wattspan.errors import SetupError
+from wattspan.units import NS_PER_S
+
+T = TypeVar("T")
+
+SourceMode = Literal["auto", "on", "off"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["logfmt", "json"]
+
+ENVIRONMENT_PREFIX: Final = "WATTSPAN_"
+
+_NS_PER_UNIT: Final = {
+    "ms": NS_PER_S // 1000,
+    "s": NS_PER_S,
+    "m": 60 * NS_PER_S,
+    "h": 3600 * NS_PER_S,
+    "d": 86_400 * NS_PER_S,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[T]):
+    """How the text of a setting becomes its value. Flags, environment and YAML all arrive as text.
+
+    Attributes:
+        allowed: what may be written, for people; it completes "allowed: ...".
+        parse: text to value; raises ValueError for anything that is not allowed.
+        show: value to the text that `parse` takes.
+    """
+
+    allowed: str
+    parse: Callable[[str], T]
+    show: Callable[[T], str] = str
+
+
+def choice(*words: str) -> Kind[str]:
+    """One of a few words."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(text)
+        return text
+
+    return Kind(" | ".join(words), parse)
+
+
+def number(low: float, high: float, of: str) -> Kind[float]:
+    """A decimal number in a closed range; `of` says what is counted."""
+
+    def parse(text: str) -> float:
+        value = float(text)
+        if not low <= value <= high:  # false for NaN too
+            raise ValueError(text)
+        return value
+
+    return Kind(f"a number from {low:g} to {high:g}, {of}", parse, lambda value: f"{value:g}")
+
+
+def whole(low: int, high: int) -> Kind[int]:
+    """A whole number in a closed range."""
+
+    def parse(text: str) -> int:
+        value = int(text)
+        if not low <= value <= high:
+            raise ValueError(text)
+        return value
+
+    return Kind(f"a whole number from {low} to {high}", parse)
+
+
+def duration(low: str, high: str) -> Kind[int]:
+    """Nanoseconds, written as a whole number and one unit, in a closed range."""
+    low_ns, high_ns = nanoseconds(low), nanoseconds(high)
+
+    def parse(text: str) -> int:
+        value_ns = nanoseconds(text)
+        if not low_ns <= value_ns <= high_ns:
+            raise ValueError(text)
+        return value_ns
+
+    return Kind(f"a duration from {low} to {high}, such as 500ms, 90s, 15m, 8h or 7d", parse, duration_text)
+
+
+def nanoseconds(text: str) -> int:
+    """Nanoseconds in ``500ms``, ``90s``, ``15m``, ``8h`` or ``7d``.
+
+    Raises:
+        ValueError: anything else, a bare number included.
+    """
+    # [0-9] and a bound on the digits: \d takes other scripts' digits, and int() refuses very long ones.
+    match = re.fullmatch(r"([0-9]{1,12})(ms|s|m|h|d)", text)
+    if match is None:
+        raise ValueError(text)
+    return int(match[1]) * _NS_PER_UNIT[match[2]]
+
+
+def duration_text(value_ns: int) -> str:
+    """The shortest text that `nanoseconds` reads back as this value; whole milliseconds only."""
+    for unit, unit_ns in reversed(_NS_PER_UNIT.items()):
+        if value_ns % unit_ns == 0 and value_ns:
+            return f"{value_ns // unit_ns}{unit}"
+    return "0s"
+
+
+def _printable(text: str) -> str:
+    """The text itself; it ends up in labels, log lines and paths, so control characters are refused."""
+    if not text.isprintable():
+        raise ValueError(text)
+    return text
+
+
+def _address(text: str) -> str:
+    """A listen address as it stands; only its form is checked, the server resolves and binds it."""
+    match = re.fullmatch(r"(\[[0-9A-Za-z:.%_-]+\]|[0-9A-Za-z._-]*):([0-9]{1,5})", text)
+    if match is None or int(match[2]) > 65_535:
+        raise ValueError(text)
+    return text
+
+
+def _addresses(text: str) -> tuple[str, ...]:
+    return tuple(_address(part.strip()) for part in text.split(","))
+
+
+TEXT: Final = Kind("text without control characters", _printable)
+PATH: Final = Kind("a path", lambda text: Path(_printable(text)))
+ADDRESSES: Final = Kind(
+    "host:port, :port or [IPv6]:port; several are separated by commas", _addresses, ",".join
+)
+SOURCE_MODE: Final = choice(*get_args(SourceMode))
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is known of one setting besides its value.
+
+    Attributes:
+        key: dotted; the flag without its dashes, and the path in the YAML file.
+        attribute: the field of `Config` that holds it.
+        kind: how its text is read.
+        help: one or two sentences for ``--help`` and the README.
+        environment: its ``WATTSPAN_*`` variable.
+        default_text: the default as people read it; empty where it means "not set".
+        repeatable: the flag may be given several times, and the YAML value may be a list.
+    """
+
+    key: str
+    attribute: str
+    kind: Kind[Any]
+    help: str
+    environment: str
+    default_text: str
+    repeatable: bool = False
+
+
+def setting(
+    key: str,
+    kind: Kind[Any],
+    help: str,  # noqa: A002 - argparse's word for it
+    default: object = None,
+    *,
+    default_factory: Callable[[], object] | None = None,
+    default_text: str | None = None,
+    environment: str | None = None,
+    repeatable: bool = False,
+) -> Any:
+    """A field of `Config`. Returns Any, as `dataclasses.field` does, so that the annotation says the type."""
+    if default_text is None:
+        default_text = "" if default is None else kind.show(default)
+    metadata = {
+        "key": key,
+        "kind": kind,
+        "help": help,
+        "environment": environment or environment_name(key),
+        "default_text": default_text,
+        "repeatable": repeatable,
+    }
+    if default_factory is not None:
+        return field(default_factory=default_factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def environment_name(key: str) -> str:
+    """The variable of a key: ``web.listen-address`` is ``WATTSPAN_WEB_LISTEN_ADDRESS``."""
+    return ENVIRONMENT_PREFIX + re.sub(r"[.-]", "_", key).upper()
+
+
+def default_state_dir() -> Path:
+    """``/var/lib/wattspan`` for root, else the XDG state folder of the user.
+
+    Raises:
+        SetupError: the user has no home folder, as with a bare uid in a container.
+    """
+    if os.geteuid() == 0:
+        return Path("/var/lib/wattspan")
+    # The XDG base directory specification (0.8) says that a relative path is to be ignored.
+    stated = os.environ.get("XDG_STATE_HOME", "")
+    if os.path.isabs(stated):
+        return Path(stated) / "wattspan"
+    try:
+        return Path.home() / ".local/state/wattspan"
+    except RuntimeError as error:
+        raise SetupError("state.dir: not set, and this user has no home folder; set --state.dir") from error
+
+
+def default_node_name() -> str:
+    """The host name, as the kernel has it."""
+    return socket.gethostname() or "localhost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Every setting, checked. Made once at start; nothing changes it afterwards.
+
+    Each field's meaning is its `help`. None means "not set"; ``*_ns`` is nanoseconds.
+    """
+
+    config_file: Path | None = setting(
+        "config.file", PATH, "YAML file with settings; flags and environment go before it."
+    )
+    web_listen_address: tuple[str, ...] = setting(
+        "web.listen-address",
+        ADDRESSES,
+        "Address to serve metrics and the API on. May be given several times.",
+        (":9746",),
+        repeatable=True,
+    )
+    web_config_file: Path | None = setting(
+        "web.config.file",
+        PATH,
+        "Web configuration of the Prometheus exporter toolkit: TLS, client certificates, basic auth.",
+    )
+    state_dir: Path = setting(
+        "state.dir",
+        PATH,
+        "Folder of the journal. One daemon at a time.",
+        default_factory=default_state_dir,
+        default_text="/var/lib/wattspan as root, else $XDG_STATE_HOME/wattspan",
+    )
+    sample_interval_ns: int = setting(
+        "sample.interval", duration("100ms", "60s"), "Time between two looks at the hardware.", NS_PER_S
+    )
+    nvml_library: Path | None = setting(
+        "nvml.library", PATH, "NVIDIA's libnvidia-ml.so.1, where the loader does not find it."
+    )
+    path_sysfs: Path = setting(
+        "path.sysfs", PATH, "Where sysfs is mounted; in a container, the host's.", Path("/sys")
+    )
+    path_procfs: Path = setting(
+        "path.procfs", PATH, "Where procfs is mounted; in a container, the host's.", Path("/proc")
+    )
+    source_nvidia: SourceMode = setting(
+        "source.nvidia",
+        SOURCE_MODE,
+        "NVIDIA GPUs through NVML. With `on` its absence is a failure that health and metrics show.",
+        "auto",
+    )
+    source_rapl: SourceMode = setting(
+        "source.rapl", SOURCE_MODE, "CPU and DRAM energy through powercap; needs root to read.", "auto"
+    )
+    source_hwmon: SourceMode = setting(
+        "source.hwmon", SOURCE_MODE, "Grace CPU rail and whole-box power meters through hwmon.", "auto"
+    )
+    source_amd: SourceMode = setting(
+        "source.amd", SOURCE_MODE, "AMD GPUs through amdsmi, else through sysfs.", "auto"
+    )
+    source_intel: SourceMode = setting(
+        "source.intel", SOURCE_MODE, "Intel GPUs through hwmon energy counters.", "auto"
+    )
+    source_estimate: SourceMode = setting(
+        "source.estimate",
+        SOURCE_MODE,
+        "CPU load times rated power. With `auto` only where no CPU source measures; never in measured sums.",
+        "auto",
+    )
+    cluster_name: str = setting(
+        "cluster.name",
+        TEXT,
+        "Name of the cluster that this node belongs to.",
+        "",
+        environment="WATTSPAN_CLUSTER",
+    )
+    node_name: str = setting(
+        "node.name",
+        TEXT,
+        "Name of this node.",
+        default_factory=default_node_name,
+        default_text="the host name",
+    )
+    grid_zone: str | None = setting(
+        "grid.zone", TEXT, "Country or grid zone that feeds this node, such as `FR`. Goes before grid.region."
+    )
+    grid_region: str | None = setting(
+        "grid.region", TEXT, "Cloud region that this node stands in, such as `europe-west9`."
+    )
+    grid_intensity: float | None = setting(
+        "grid.intensity",
+        # The floor catches kilograms given for grams: no grid is that clean over its life cycle.
+        number(1, 3000, "grams of CO2e per kWh"),
+        "The grid's intensity, where you know it better than the table. Goes before zone and region.",
+    )
+    grid_pue: float | None = setting(
+        "grid.pue",
+        number(1, 5, "facility energy over IT energy"),
+        "Power usage effectiveness that grams are multiplied by, once.",
+        default_text="not configured, which counts as 1.0",
+    )
+    metrics_series_budget: int = setting(
+        "metrics.series-budget",
+        whole(100, 1_000_000),
+        "Most series in a scrape; beyond it the least important families are left out and counted.",
+        3000,
+    )
+    log_level: LogLevel = setting(
+        "log.level", choice(*get_args(LogLevel)), "The least severe lines that are logged.", "info"
+    )
+    log_format: LogFormat = setting(
+        "log.format", choice(*get_args(LogFormat)), "How a log line is written.", "logfmt"
+    )
+
+    @property
+    def source_modes(self) -> Mapping[str, SourceMode]:
+        """Mode by source name, in the order of the settings."""
+        prefix = "source_"
+        names = [entry.name for entry in fields(self) if entry.name.startswith(prefix)]
+        return {name.removeprefix(prefix): getattr(self, name) for name in names}
+
+
+SETTINGS: Final[Mapping[str, Setting]] = {
+    entry.metadata["key"]: Setting(attribute=entry.name, **entry.metadata) for entry in fields(Config)
+}
+"""Every setting by key, in the order of `Config`."""
