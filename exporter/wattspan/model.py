@@ -10,7 +10,7 @@ Conventions that hold for every field here:
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from wattspan.errors import Reason
 
@@ -230,7 +230,7 @@ class Snapshot:
         taken_at_ns: when the tick was closed.
         wall_offset_ns: CLOCK_REALTIME minus CLOCK_MONOTONIC at that moment.
         reports: of the reads that ended since the last snapshot.
-        failures: of sources that gave no report this time (timeouts).
+        failures: all of them: of devices within `reports`, and of sources that gave no report.
         health: of every source that was found, in a fixed order.
         missed_ticks: whole intervals that passed without a look since the last snapshot.
         clock_stepped: the wall clock jumped against the monotonic one since the last snapshot.
@@ -244,6 +244,58 @@ class Snapshot:
     health: tuple[SourceHealth, ...] = ()
     missed_ticks: int = 0
     clock_stepped: bool = False
+
+
+Method = Literal["counter", "integrated"]
+Share = Literal["run", "pod", "idle", "unattributed"]
+UnattributedReason = Literal["foreign_process", "gap", "implausible", "exporter_down"]
+
+METHODS: tuple[Method, ...] = get_args(Method)
+SHARES: tuple[Share, ...] = get_args(Share)
+UNATTRIBUTED_REASONS: tuple[UnattributedReason, ...] = get_args(UnattributedReason)
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """Energy that one device used in one interval, and who answers for it.
+
+    Attributes:
+        component: ``gpu``, ``cpu`` or ``dram``.
+        device: the GPU's uuid or the host component's device name.
+        energy_uj: above zero.
+        start_ns, end_ns: the interval, half open, CLOCK_MONOTONIC.
+        method: a hardware counter's difference, or power integrated over the interval.
+        share: whose it is; host components belong to the node and have None.
+        reason: why nobody answers for it, when `share` is ``unattributed``.
+        estimated: True for a model's figure, kept apart from everything measured.
+        in_node: False where another sensor already covers it (a superchip's module counter).
+    """
+
+    component: Literal["gpu", "cpu", "dram"]
+    device: str
+    energy_uj: int
+    start_ns: int
+    end_ns: int
+    method: Method
+    share: Share | None = None
+    reason: UnattributedReason | None = None
+    estimated: bool = False
+    in_node: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """An increment of a counter that is not energy.
+
+    Attributes:
+        quantity: as in the catalogue, such as ``gpu_xid_errors``.
+        labels: label values in the catalogue's order.
+        amount: whole number, zero or more; zero makes the series exist.
+    """
+
+    quantity: str
+    labels: tuple[str, ...]
+    amount: int
 
 
 @dataclass(frozen=True, slots=True)

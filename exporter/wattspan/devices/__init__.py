@@ -39,4 +39,4 @@ class Source(Protocol):
         """
 
     def close(self) -> None:
-        """Give up every handle, so that a driver can be reset or upgraded. `open` may follow. Never raises."""
+        """Give up every handle, so that a driver can be reset. `open` may follow. Never raises."""
