@@ -84,7 +84,7 @@ Command = Literal["open", "read", "close", "stop"]
 class Worker:
     """The thread that owns one source.
 
-    Everything here belongs to the sampler's thread, save `_run`, which touches the source and two queues only.
+    Everything here belongs to the sampler's thread, save `_run`, which has the source and two queues.
     """
 
     def __init__(
@@ -210,7 +210,7 @@ class Sampler:
         return self._snapshot(now_ns, reports, failures, missed_ticks)
 
     def release(self, names: Iterable[str], for_ns: int) -> None:
-        """Give up the handles of these sources for a while; with 0 take them up again. Any thread may call."""
+        """Give up the handles of these sources for a while; 0 takes them up again. Any thread may call."""
         until_ns = self._monotonic_ns() + for_ns
         self._release_until_ns = {**self._release_until_ns, **dict.fromkeys(names, until_ns)}
 
