@@ -1,0 +1,122 @@
+"""Where this node draws its power: from configuration, else a hint in the environment, else unknown.
+
+Never by IP address: behind a gateway, that prices a cluster as somebody else's country.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from wattspan.carbon.countries import WORLD, Country, find_country, near_countries
+from wattspan.carbon.regions import Region, find_region, near_regions
+from wattspan.errors import SetupError
+
+NODE_REGION: Final = "WATTSPAN_NODE_REGION"
+"""The node's label topology.kubernetes.io/region, by a pod's downward API (KEP-4742, beta in Kubernetes 1.35).
+A hint and no setting: on premises the label may hold any word."""
+
+HINTS: Final = (
+    (NODE_REGION, ""),
+    ("AWS_REGION", "aws"),  # the AWS SDKs' setting; Lambda, ECS and the EKS pod identity webhook put it there
+    ("AWS_DEFAULT_REGION", "aws"),  # the same for the AWS command line
+    ("GOOGLE_CLOUD_REGION", "gcp"),  # set by hand; usual in Google's own samples
+    ("CLOUDSDK_COMPUTE_REGION", "gcp"),  # gcloud's property compute/region
+    ("REGION_NAME", "azure"),  # App Service and Functions; Microsoft's MSAL reads it for the same purpose
+)
+"""Variables that name a region, and whose region it is (empty: anybody's). The first known one counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where the node draws its power.
+
+    Attributes:
+        zone: the finest grid zone that is known, such as ``FR`` or ``US-CAL-CISO``; ``WORLD`` when none is.
+        how: how it was found, in one sentence for the log and `doctor`.
+        configured: somebody set it; False for a hint and for ``WORLD`` by default.
+    """
+
+    zone: str
+    how: str
+    configured: bool
+
+    @property
+    def known(self) -> bool:
+        """Whether this is a place at all."""
+        return self.zone != WORLD
+
+
+def locate(zone: str | None, region: str | None, environment: Mapping[str, str]) -> Location:
+    """Find the grid zone. Does not block and asks nobody.
+
+    Args:
+        zone: the setting ``grid.zone``; goes before `region`, which it refines. Empty is not set.
+        region: the setting ``grid.region``. Empty is not set.
+        environment: where hints are looked for; one that names no known region is passed over.
+
+    Raises:
+        SetupError: a setting that is unknown, or two that contradict each other.
+    """
+    in_cloud = _configured_region(region) if region else None
+    if zone:
+        return _from_zone(zone, in_cloud)
+    if in_cloud:
+        return Location(in_cloud.zone, f"grid.region is {_place(in_cloud)}.", configured=True)
+    return _from_hints(environment)
+
+
+def _from_zone(zone: str, in_cloud: Region | None) -> Location:
+    country = _configured_country(zone)
+    if in_cloud and country.zone != in_cloud.country:
+        raise SetupError(
+            f"grid.zone: {zone!r} is in {country.name}, but grid.region is {_place(in_cloud)};"
+            " allowed: a zone of that country, or only one of the two settings"
+        )
+    code = zone.strip().upper()
+    finest = code if code.startswith(f"{country.zone}-") else country.zone
+    return Location(finest, f"grid.zone is {finest} ({country.name}).", configured=True)
+
+
+def _from_hints(environment: Mapping[str, str]) -> Location:
+    unknown = ""
+    for variable, provider in HINTS:
+        hint = environment.get(variable, "")
+        if not hint.strip():
+            continue
+        if region := find_region(hint, provider):
+            how = f"{variable} is {_place(region)}: a hint; set grid.zone or grid.region to be sure."
+            return Location(region.zone, how, configured=False)
+        # Not quoted whole: it is somebody else's variable and may hold anything.
+        unknown = unknown or f" ({variable} names no region that is known: {hint[:40]!r})"
+    how = f"No location is configured or hinted at{unknown}: the world's mean is used; set grid.zone."
+    return Location(WORLD, how, configured=False)
+
+
+def _configured_country(zone: str) -> Country:
+    if find_region(zone):
+        raise SetupError(
+            f"grid.zone: {zone!r} is a cloud region; allowed: a country or grid zone; use grid.region"
+        )
+    if country := find_country(zone):
+        return country
+    raise SetupError(
+        f"grid.zone: {zone!r} is unknown; allowed: a country (FR, FRA), a grid zone (US-CAL-CISO) or {WORLD}"
+        + _did_you_mean(near_countries(zone) + [f"grid.region {name}" for name in near_regions(zone)])
+    )
+
+
+def _configured_region(name: str) -> Region:
+    if region := find_region(name):
+        return region
+    raise SetupError(
+        f"grid.region: {name!r} is unknown; allowed: a region of AWS, Google Cloud or Azure,"
+        " such as eu-west-3 or gcp:europe-west9; elsewhere set grid.zone" + _did_you_mean(near_regions(name))
+    )
+
+
+def _place(region: Region) -> str:
+    return f"{region.provider}:{region.name} in {region.zone}"
+
+
+def _did_you_mean(near: list[str]) -> str:
+    return f"; did you mean {', '.join(near)}?" if near else ""
