@@ -1,0 +1,440 @@
+"""Each metric once: name, kind, unit, labels, help, and how it combines across nodes.
+
+The order is the importance: when a node has more series than its budget, families are dropped from the end.
+Counters are accounts of the journal, named here by their `quantity`; everything else is read off the view.
+The metric reference in the README is made from this table.
+"""
+
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from wattspan import __version__
+from wattspan.model import GpuReading, GridState, LedgerView
+from wattspan.units import NS_PER_S, UJ_PER_J, UW_PER_W
+
+Kind = Literal["counter", "gauge", "histogram", "info"]
+Across = Literal["sum", "max", "min", "avg", "max by", "join on uuid", "-"]
+LabelValues = tuple[str, ...]
+Row = tuple[LabelValues, float]
+
+PREFIX: Final = "wattspan_"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric family.
+
+    Attributes:
+        name: with prefix and unit, without ``_total``, ``_info``, ``_bucket``.
+        kind: counters get ``_total``, infos ``_info``.
+        help: one sentence; what it is, and when it is absent.
+        labels: names, in the order of every row's values.
+        unit: base unit that the name ends with; empty for plain numbers.
+        across: how the values of several nodes combine in PromQL.
+        rows: its series in a view.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    labels: LabelValues
+    unit: str
+    across: Across
+    rows: Callable[[LedgerView], Iterable[Row]]
+
+    @property
+    def exposed_name(self) -> str:
+        """The name that PromQL uses."""
+        return self.name + {"counter": "_total", "info": "_info"}.get(self.kind, "")
+
+
+SAMPLE_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""Upper bounds in seconds of `wattspan_sample_duration_seconds`: from a warm NVML read to a stuck BMC."""
+
+
+def _account(quantity: str, per_unit: int = 1) -> Callable[[LedgerView], Iterator[Row]]:
+    """Rows of a counter in the journal, divided once into its base unit."""
+
+    def rows(view: LedgerView) -> Iterator[Row]:
+        for labels, value in view.counters.get(quantity, {}).items():
+            yield labels, value / per_unit
+
+    return rows
+
+
+def _gpu(value: Callable[[GpuReading], float | None]) -> Callable[[LedgerView], Iterator[Row]]:
+    """Rows of a gauge that each fresh GPU reading has or lacks."""
+
+    def rows(view: LedgerView) -> Iterator[Row]:
+        for state in view.gpus:
+            if state.reading is not None and (number := value(state.reading)) is not None:
+                yield (state.gpu.uuid, str(state.gpu.index)), number
+
+    return rows
+
+
+def _watts(power_uw: int | None) -> float | None:
+    return None if power_uw is None else power_uw / UW_PER_W
+
+
+def _gpu_info(view: LedgerView) -> Iterator[Row]:
+    for state in view.gpus:
+        gpu = state.gpu
+        yield (
+            (
+                gpu.uuid,
+                str(gpu.index),
+                gpu.model,
+                gpu.vendor,
+                gpu.driver_version,
+                gpu.power_scope,
+                gpu.power_source,
+                gpu.mig_mode,
+            ),
+            1,
+        )
+
+
+def _gpu_up(view: LedgerView) -> Iterator[Row]:
+    for state in view.gpus:
+        yield (state.gpu.uuid, str(state.gpu.index)), int(state.reading is not None)
+
+
+def _gpu_holders(view: LedgerView) -> Iterator[Row]:
+    for state in view.gpus:
+        yield (state.gpu.uuid, str(state.gpu.index)), state.holders
+
+
+def _gpu_co2e_rate(view: LedgerView) -> Iterator[Row]:
+    for state in view.gpus:
+        if state.co2e_g_per_s is not None:
+            yield (state.gpu.uuid, str(state.gpu.index)), state.co2e_g_per_s
+
+
+def _gpu_check_ratio(view: LedgerView) -> Iterator[Row]:
+    for state in view.gpus:
+        if state.check_ratio is not None:
+            yield (state.gpu.uuid, str(state.gpu.index)), state.check_ratio
+
+
+def _host_power(estimated: bool) -> Callable[[LedgerView], Iterator[Row]]:
+    def rows(view: LedgerView) -> Iterator[Row]:
+        for state in view.hosts:
+            if state.estimated is estimated and state.power_uw is not None:
+                yield (state.component, state.device), state.power_uw / UW_PER_W
+
+    return rows
+
+
+def _platform_power(view: LedgerView) -> Iterator[Row]:
+    for reading in view.platforms:
+        yield (reading.sensor,), reading.power_uw / UW_PER_W
+
+
+def _node_power(view: LedgerView) -> Iterator[Row]:
+    if view.node_power_uw is not None:
+        yield (), view.node_power_uw / UW_PER_W
+
+
+def _source_up(view: LedgerView) -> Iterator[Row]:
+    for health in view.health:
+        yield (health.source,), int(health.up)
+
+
+def _source_last_read(view: LedgerView) -> Iterator[Row]:
+    for health in view.health:
+        if health.last_read_ns is not None:
+            yield (health.source,), (health.last_read_ns + view.wall_offset_ns) / NS_PER_S
+
+
+def _grid(value: Callable[[GridState], float | None]) -> Callable[[LedgerView], Iterator[Row]]:
+    """Rows of a figure about the intensity in force; none while no intensity is."""
+
+    def rows(view: LedgerView) -> Iterator[Row]:
+        grid = view.grid
+        if grid is None or grid.intensity is None or (number := value(grid)) is None:
+            return
+        yield (grid.intensity.grid_zone, grid.intensity.signal, grid.intensity.basis), number
+
+    return rows
+
+
+def _grid_time(field: str) -> Callable[[LedgerView], Iterator[Row]]:
+    def seconds(grid: GridState) -> float | None:
+        wall_ns: int | None = getattr(grid.intensity, field)
+        return None if wall_ns is None else wall_ns / NS_PER_S
+
+    return _grid(seconds)
+
+
+def _provider(value: Callable[[GridState], float]) -> Callable[[LedgerView], Iterator[Row]]:
+    def rows(view: LedgerView) -> Iterator[Row]:
+        grid = view.grid
+        if grid is not None and grid.intensity is not None:
+            intensity = grid.intensity
+            yield (intensity.grid_zone, intensity.provider, intensity.signal, intensity.basis), value(grid)
+
+    return rows
+
+
+def _intensity_g_per_kwh(grid: GridState) -> float:
+    return grid.intensity.g_per_kwh if grid.intensity else 0.0
+
+
+def _pue(value: Callable[[GridState], float]) -> Callable[[LedgerView], Iterator[Row]]:
+    def rows(view: LedgerView) -> Iterator[Row]:
+        if view.grid is not None:
+            yield (), value(view.grid)
+
+    return rows
+
+
+def _last_commit(view: LedgerView) -> Iterator[Row]:
+    if view.last_commit_wall_ns is not None:
+        yield (), view.last_commit_wall_ns / NS_PER_S
+
+
+def _sample_duration(view: LedgerView) -> Iterator[Row]:
+    """Label values are (source, le); le is empty for the sum. Buckets are cumulative, as Prometheus wants."""
+    counts = view.counters.get("sample_duration", {})
+    sums = view.counters.get("sample_duration_sum", {})
+    for (source,), sum_ns in sums.items():
+        cumulative = 0
+        for bound in (*map(str, SAMPLE_BUCKETS), "+Inf"):
+            cumulative += int(counts.get((source, bound), 0))
+            yield (source, bound), cumulative
+        yield (source, ""), sum_ns / NS_PER_S
+
+
+def _build_info(_: LedgerView) -> Iterator[Row]:
+    yield (__version__, platform.python_version()), 1
+
+
+GPU: Final = ("uuid", "gpu")
+ZONE: Final = ("grid_zone", "signal", "basis")
+PROVIDER: Final = ("grid_zone", "provider", "signal", "basis")
+
+CATALOGUE: Final[tuple[Metric, ...]] = (
+    Metric(
+        "wattspan_build", "info", "Version of the exporter and of the Python it runs on.",
+        ("version", "python_version"), "", "sum", _build_info,
+    ),
+    Metric(
+        "wattspan_source_up", "gauge",
+        "1 while the source's last read came back in time; absent where the hardware is not here.",
+        ("source",), "", "min", _source_up,
+    ),
+    Metric(
+        "wattspan_source_last_read_timestamp_seconds", "gauge",
+        "When the source was last read well: the moment that its energy and power stand for.",
+        ("source",), "seconds", "min", _source_last_read,
+    ),
+    Metric(
+        "wattspan_gpu_up", "gauge", "1 while the GPU answers; 0 once it or its source has failed.",
+        GPU, "", "min", _gpu_up,
+    ),
+    Metric(
+        "wattspan_gpu_energy_joules", "counter",
+        "Energy the GPU used, by its hardware counter or by power integrated over time.",
+        ("uuid", "method"), "joules", "sum", _account("gpu_energy", UJ_PER_J),
+    ),
+    Metric(
+        "wattspan_gpu_attributed_energy_joules", "counter",
+        "The same energy by who held the GPU; the shares sum exactly to the energy counter.",
+        ("uuid", "share"), "joules", "sum", _account("gpu_attributed_energy", UJ_PER_J),
+    ),
+    Metric(
+        "wattspan_gpu_unattributed_energy_joules", "counter",
+        "The share unattributed by reason: unknown process, gap, implausible counter, or no exporter.",
+        ("uuid", "reason"), "joules", "sum", _account("gpu_unattributed_energy", UJ_PER_J),
+    ),
+    Metric(
+        "wattspan_gpu_co2e_grams", "counter", "Operational CO2e of the GPU's energy, PUE applied.",
+        ("uuid", "basis"), "grams", "sum", _account("gpu_co2e"),
+    ),
+    Metric(
+        "wattspan_node_energy_joules", "counter", "Measured energy of GPU, CPU and DRAM, each once.",
+        (), "joules", "sum", _account("node_energy", UJ_PER_J),
+    ),
+    Metric(
+        "wattspan_node_co2e_grams", "counter", "Operational CO2e of the node's measured energy, PUE applied.",
+        ("basis",), "grams", "sum", _account("node_co2e"),
+    ),
+    Metric(
+        "wattspan_host_energy_joules", "counter", "Measured energy of a host component.",
+        ("component", "device"), "joules", "sum", _account("host_energy", UJ_PER_J),
+    ),
+    Metric(
+        "wattspan_host_co2e_grams", "counter",
+        "Operational CO2e of a host component's measured energy, PUE applied.",
+        ("component", "device", "basis"), "grams", "sum", _account("host_co2e"),
+    ),
+    Metric(
+        "wattspan_unpriced_energy_joules", "counter",
+        "Measured energy for which no intensity of the chain's basis was known; it is in no CO2e figure.",
+        (), "joules", "sum", _account("unpriced_energy", UJ_PER_J),
+    ),
+    Metric(
+        "wattspan_gpu_power_watts", "gauge",
+        "Power of the GPU averaged over a second; wattspan_gpu_info says by which sensor.",
+        GPU, "watts", "sum", _gpu(lambda r: _watts(r.power_uw)),
+    ),
+    Metric(
+        "wattspan_node_power_watts", "gauge", "Measured power of the node: GPU, CPU and DRAM, each once.",
+        (), "watts", "sum", _node_power,
+    ),
+    Metric(
+        "wattspan_host_power_watts", "gauge", "Measured power of a host component over the last interval.",
+        ("component", "device"), "watts", "sum", _host_power(estimated=False),
+    ),
+    Metric(
+        "wattspan_gpu", "info", "What the GPU is; join on uuid.",
+        ("uuid", "gpu", "model", "vendor", "driver_version", "power_scope", "power_source", "mig_mode"), "",
+        "join on uuid", _gpu_info,
+    ),
+    Metric(
+        "wattspan_gpu_holders", "gauge", "Runs and pods that hold the GPU now.", GPU, "", "sum", _gpu_holders,
+    ),
+    Metric(
+        "wattspan_gpu_co2e_grams_per_second", "gauge",
+        "Operational CO2e rate at the GPU's present power, PUE applied.",
+        GPU, "grams_per_second", "sum", _gpu_co2e_rate,
+    ),
+    Metric(
+        "wattspan_grid_intensity_grams_per_kwh", "gauge", "Carbon intensity of the grid in force now.",
+        ZONE, "grams_per_kwh", "max by", _grid(_intensity_g_per_kwh),
+    ),
+    Metric(
+        "wattspan_grid_intensity_estimated", "gauge",
+        "1 while the intensity in force is an estimate or a yearly average.",
+        ZONE, "", "max by", _grid(lambda grid: int(grid.intensity is not None and grid.intensity.estimated)),
+    ),
+    Metric(
+        "wattspan_grid_fallback_level", "gauge", "Steps down the chain of sources; 0 is the first choice.",
+        ZONE, "", "max by", _grid(lambda grid: grid.fallback_level),
+    ),
+    Metric(
+        "wattspan_grid_valid_from_timestamp_seconds", "gauge",
+        "Since when the intensity in force holds; absent where it has no beginning.",
+        ZONE, "seconds", "max by", _grid_time("valid_from_wall_ns"),
+    ),
+    Metric(
+        "wattspan_grid_valid_until_timestamp_seconds", "gauge",
+        "Until when the intensity in force holds; absent where it has no end.",
+        ZONE, "seconds", "max by", _grid_time("valid_until_wall_ns"),
+    ),
+    Metric(
+        "wattspan_grid_fetched_timestamp_seconds", "gauge",
+        "When the intensity in force was obtained; absent for the carried table and configured figures.",
+        ZONE, "seconds", "max by", _grid_time("fetched_wall_ns"),
+    ),
+    Metric(
+        "wattspan_grid_provider_intensity_grams_per_kwh", "gauge", "Carbon intensity by provider.",
+        PROVIDER, "grams_per_kwh", "max by", _provider(_intensity_g_per_kwh),
+    ),
+    Metric(
+        "wattspan_grid_provider_in_use", "gauge", "1 for the provider whose intensity is in force.",
+        PROVIDER, "", "max by", _provider(lambda _: 1),
+    ),
+    Metric(
+        "wattspan_pue_ratio", "gauge", "Power usage effectiveness that grams are multiplied by, once.",
+        (), "ratio", "max", _pue(lambda grid: grid.pue),
+    ),
+    Metric(
+        "wattspan_pue_configured", "gauge", "0 while the PUE is the 1.0 that nobody has set.",
+        (), "", "max", _pue(lambda grid: int(grid.pue_configured)),
+    ),
+    Metric(
+        "wattspan_gpu_utilization_ratio", "gauge",
+        "Share of the driver's sampling window with at least one kernel running; no measure of occupancy.",
+        GPU, "ratio", "avg", _gpu(lambda r: r.utilization_ratio),
+    ),
+    Metric(
+        "wattspan_gpu_power_limit_watts", "gauge", "Power limit that the driver enforces.",
+        GPU, "watts", "sum", _gpu(lambda r: _watts(r.power_limit_uw)),
+    ),
+    Metric(
+        "wattspan_gpu_power_instant_watts", "gauge", "Power of the GPU at the moment of the read.",
+        GPU, "watts", "sum", _gpu(lambda r: _watts(r.power_instant_uw)),
+    ),
+    Metric(
+        "wattspan_gpu_memory_used_bytes", "gauge", "Device memory in use.",
+        GPU, "bytes", "sum", _gpu(lambda r: r.memory_used_bytes),
+    ),
+    Metric(
+        "wattspan_gpu_memory_total_bytes", "gauge", "Device memory.",
+        GPU, "bytes", "sum", _gpu(lambda r: r.memory_total_bytes),
+    ),
+    Metric(
+        "wattspan_gpu_temperature_celsius", "gauge", "Temperature of the GPU core.",
+        GPU, "celsius", "max", _gpu(lambda r: r.temperature_celsius),
+    ),
+    Metric(
+        "wattspan_gpu_sm_clock_hertz", "gauge", "Clock of the streaming multiprocessors.",
+        GPU, "hertz", "avg", _gpu(lambda r: r.sm_clock_hertz),
+    ),
+    Metric(
+        "wattspan_gpu_xid_errors", "counter", "XID errors that the NVIDIA driver reported.",
+        ("uuid", "xid"), "", "sum", _account("gpu_xid_errors"),
+    ),
+    Metric(
+        "wattspan_gpu_recovery_action", "gauge",
+        "What the driver asks for: 0 none, 1 GPU reset, 2 node reboot, 3 drain, 4 drain and reset.",
+        GPU, "", "max", _gpu(lambda r: r.recovery_action),
+    ),
+    Metric(
+        "wattspan_gpu_throttled_seconds", "counter", "Time the GPU's clocks were held down, by reason.",
+        ("uuid", "reason"), "seconds", "sum", _account("gpu_throttled", NS_PER_S),
+    ),
+    Metric(
+        "wattspan_gpu_energy_check_ratio", "gauge",
+        "Energy counter over integrated power in the last closed minute; far from 1 one of them is wrong.",
+        GPU, "ratio", "-", _gpu_check_ratio,
+    ),
+    Metric(
+        "wattspan_gpu_implausible_intervals", "counter",
+        "Intervals whose energy counter moved more than the GPU can draw, or back; it was not believed.",
+        ("uuid",), "", "sum", _account("gpu_implausible_intervals"),
+    ),
+    Metric(
+        "wattspan_source_read_failures", "counter", "Reads that failed, by reason.",
+        ("source", "reason"), "", "sum", _account("source_read_failures"),
+    ),
+    Metric(
+        "wattspan_journal_commits", "counter", "Ticks that the journal holds.",
+        (), "", "sum", _account("journal_commits"),
+    ),
+    Metric(
+        "wattspan_journal_last_commit_timestamp_seconds", "gauge", "When the journal last took a tick.",
+        (), "seconds", "sum", _last_commit,
+    ),
+    Metric(
+        "wattspan_clock_steps", "counter", "Times the wall clock jumped; no energy moves with it.",
+        (), "", "sum", _account("clock_steps"),
+    ),
+    Metric(
+        "wattspan_series_dropped", "counter", "Series that scrapes left out, by reason.",
+        ("reason",), "", "sum", _account("series_dropped"),
+    ),
+    Metric(
+        "wattspan_platform_power_watts", "gauge",
+        "Whole-box sensors (BMC, psys, Grace module); they overlap the rest and are in no node sum.",
+        ("sensor",), "watts", "sum", _platform_power,
+    ),
+    Metric(
+        "wattspan_host_estimated_power_watts", "gauge",
+        "Power of a host component by a model of its load, where nothing measures it; in no sum.",
+        ("component", "device"), "watts", "sum", _host_power(estimated=True),
+    ),
+    Metric(
+        "wattspan_host_estimated_energy_joules", "counter",
+        "Energy of a host component by a model of its load, where nothing measures it; in no sum.",
+        ("component", "device"), "joules", "sum", _account("host_estimated_energy", UJ_PER_J),
+    ),
+    Metric(
+        "wattspan_sample_duration_seconds", "histogram", "Time a source's read took.",
+        ("source",), "seconds", "sum", _sample_duration,
+    ),
+)  # fmt: skip
