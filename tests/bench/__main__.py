@@ -1,0 +1,162 @@
+"""Ours beside its peers: the same machine, the same fake NVML of 8 GPUs x 8 processes, turn by turn.
+
+The programs never run at the same time; a round is one turn of each, and ratios are taken within a round,
+so that a machine that is slower for a while is slower for both.
+In a turn the program warms up, meters alone, then meters while it is scraped slower than it samples,
+so that each scrape asks for values that it has not rendered before.
+
+Exit codes: 0 all targets met, 1 one was missed, 2 a program did not start.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from tests.bench import report
+from tests.bench.figures import METERING, SCRAPING, Turn, compare
+from tests.bench.process_cost import cpu_s, memory
+from tests.bench.scrape import Scraper
+from tests.bench.subjects import (
+    Subject,
+    SubjectError,
+    codecarbon,
+    idle_processes,
+    nvitop_exporter,
+    plain_environment,
+    running,
+    wattspan,
+)
+from tests.fakes.nvml import FakeNvml, Process, load_scenario
+
+GPUS = 8
+PROCESSES_PER_GPU = 8
+SCRAPE_EVERY_S = 1.1
+"""Longer than the sampling interval, so that no two scrapes see the same view."""
+
+
+def main() -> int:
+    options = _arguments().parse_args()
+    if options.quick:
+        options.rounds, options.meter_s, options.scrapes, options.warm_s = 1, 8.0, 6, 2.0
+    ours, peer = wattspan(options.wattspan), nvitop_exporter(options.peer_python)
+    turns: list[Turn] = []
+    try:
+        with idle_processes(GPUS * PROCESSES_PER_GPU) as pids:
+            for number in range(options.rounds):
+                # Who goes first alternates, so that neither always gets the cooler machine.
+                turns += [
+                    _turn(subject, pids, options) for subject in ((ours, peer), (peer, ours))[number % 2]
+                ]
+            turns.append(_turn(codecarbon(options.peer_python), pids, options))
+    except SubjectError as error:
+        print(error, file=sys.stderr)
+        return 2
+    own = _of(turns, "wattspan")
+    rows = [compare(figure, own, _of(turns, "nvitop-exporter")) for figure in (*METERING, *SCRAPING)]
+    beside = [
+        compare(replace(figure, target=None), own[-1:], _of(turns, "codecarbon")) for figure in METERING
+    ]
+    print(report.table(f"{GPUS} GPUs x {PROCESSES_PER_GPU} processes", "nvitop-exporter", rows))
+    print(report.table("\nmetering only", "codecarbon", beside))
+    written = report.write(
+        options.results,
+        turns,
+        {"nvitop-exporter": rows, "codecarbon": beside},
+        _versions(options.peer_python),
+    )
+    print(f"\nwritten to {written}")
+    return 1 if any(row.met is False for row in rows) else 0
+
+
+def _arguments() -> argparse.ArgumentParser:
+    beside = Path(sys.executable)
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="one short round, under a minute")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--meter-s", type=float, default=30.0, help="seconds of metering that are measured")
+    parser.add_argument("--scrapes", type=int, default=15, help="scrapes that are measured in a turn")
+    parser.add_argument("--warm-s", type=float, default=5.0, help="seconds before anything is measured")
+    parser.add_argument("--wattspan", default=str(beside.with_name("wattspan")), help="our command")
+    parser.add_argument("--peer-python", default=str(beside), help="interpreter that has the peers installed")
+    parser.add_argument("--results", type=Path, default=Path("bench-results"), help="folder for the JSON")
+    return parser
+
+
+def _turn(subject: Subject, pids: Sequence[int], options: argparse.Namespace) -> Turn:
+    print(f"{subject.name} ...", file=sys.stderr, flush=True)
+    scenario = replace(load_scenario("h100x8"), clock="real")
+    with TemporaryDirectory(prefix="wattspan-bench-") as folder, FakeNvml(scenario, Path(folder)) as fake:
+        for gpu in range(GPUS):
+            mine = pids[gpu * PROCESSES_PER_GPU : (gpu + 1) * PROCESSES_PER_GPU]
+            fake.set_processes(gpu, [Process(pid, memory_mib=4096, sm_percent=12) for pid in mine])
+        environment = fake.environment(plain_environment())
+        with running(subject, fake.library, environment) as target:
+            time.sleep(options.warm_s)
+            cpu_per_s = _metering(target.pid, options.meter_s)
+            if not subject.scraped:
+                used = memory(target.pid)
+                return Turn(subject.name, cpu_per_s, used.rss, used.pss, used.uss)
+            return _scraped(subject, target.pid, target.port, cpu_per_s, options.scrapes)
+
+
+def _metering(pid: int, seconds: float) -> float:
+    """CPU seconds per second while nobody scrapes."""
+    began_s, cpu_before_s = time.monotonic(), cpu_s(pid)
+    time.sleep(seconds)
+    return (cpu_s(pid) - cpu_before_s) / (time.monotonic() - began_s)
+
+
+def _scraped(subject: Subject, pid: int, port: int, metering_cpu_per_s: float, count: int) -> Turn:
+    """Scrapes, and what they cost beyond the metering that goes on under them."""
+    scraper = Scraper(port)
+    for _ in range(2):
+        scraper.scrape()
+        time.sleep(SCRAPE_EVERY_S)
+    began_s, cpu_before_s = time.monotonic(), cpu_s(pid)
+    scrapes = []
+    for number in range(1, count + 1):
+        scrapes.append(scraper.scrape())
+        time.sleep(max(0.0, began_s + number * SCRAPE_EVERY_S - time.monotonic()))
+    cpu_used_s, passed_s = cpu_s(pid) - cpu_before_s, time.monotonic() - began_s
+    used = memory(pid)
+    scraper.close()
+    return Turn(
+        subject=subject.name,
+        cpu_per_s=metering_cpu_per_s,
+        cpu_per_scrape_s=max(0.0, cpu_used_s - metering_cpu_per_s * passed_s) / count,
+        scrape_wall_s=median(scrape.wall_s for scrape in scrapes),
+        samples=scrapes[-1].samples,
+        wire_bytes=scrapes[-1].wire_bytes,
+        rss_bytes=used.rss,
+        pss_bytes=used.pss,
+        uss_bytes=used.uss,
+    )
+
+
+def _of(turns: Sequence[Turn], subject: str) -> list[Turn]:
+    return [turn for turn in turns if turn.subject == subject]
+
+
+def _versions(peer_python: str) -> dict[str, str]:
+    """Of everybody, as their own interpreter has it installed."""
+    script = (
+        "import sys, importlib.metadata as m; print(sys.version.split()[0], *map(m.version, sys.argv[1:]))"
+    )
+    peers = ("nvitop-exporter", "nvitop", "codecarbon", "prometheus-client", "nvidia-ml-py")
+    answer = subprocess.run([peer_python, "-c", script, *peers], capture_output=True, text=True, check=True)
+    own = subprocess.run(
+        [sys.executable, "-c", script, "wattspan"], capture_output=True, text=True, check=True
+    )
+    return dict(zip(("python", *peers), answer.stdout.split(), strict=True)) | {
+        "wattspan": own.stdout.split()[1]
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""The programs that are compared: how each is started, and how one sees that it runs."""
+
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+
+from tests.bench.scrape import Scraper
+
+START_TIMEOUT_S = 30.0
+
+
+class SubjectError(Exception):
+    """A program that did not start; the text has the end of what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A program to measure.
+
+    Attributes:
+        name: as the table shows it.
+        command: its argv; ``{port}``, ``{folder}`` and ``{library}`` are filled in.
+        scraped: whether it serves /metrics.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    scraped: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A program that runs.
+
+    Attributes:
+        pid: of its first process.
+        port: where it serves /metrics, if it does.
+    """
+
+    pid: int
+    port: int
+
+
+def wattspan(command: str) -> Subject:
+    """Ours, as an operator starts it: every source on automatic, the journal on disk."""
+    flags = (
+        "--nvml.library={library}",
+        "--state.dir={folder}/state",
+        "--web.listen-address=127.0.0.1:{port}",
+    )
+    return Subject("wattspan", (command, "serve", *flags, "--grid.zone=FR", "--log.level=warning"))
+
+
+def nvitop_exporter(python: str) -> Subject:
+    """nvitop-exporter from PyPI at 1 Hz, which is its default."""
+    return Subject("nvitop-exporter", (python, "-m", "nvitop_exporter", "--port={port}", "--interval=1"))
+
+
+def codecarbon(python: str) -> Subject:
+    """CodeCarbon from PyPI, measuring the machine at 1 Hz. It has nothing to scrape."""
+    child = Path(__file__).with_name("codecarbon_child.py")
+    return Subject("codecarbon", (python, str(child), "{folder}"), scraped=False)
+
+
+@contextmanager
+def running(subject: Subject, library: Path, environment: dict[str, str]) -> Iterator[Running]:
+    """The program, ready; ended by SIGTERM, and by SIGKILL when it does not obey in 10 s.
+
+    Raises:
+        SubjectError: it ended, or was not ready in time.
+    """
+    with tempfile.TemporaryDirectory(prefix="wattspan-bench-") as folder:
+        port = _free_port()
+        command = [part.format(port=port, folder=folder, library=library) for part in subject.command]
+        said = Path(folder, "output")
+        with said.open("wb") as output:
+            process = subprocess.Popen(command, env=environment, cwd=folder, stdout=output, stderr=output)
+        try:
+            _wait_until_ready(subject, process, port, said)
+            yield Running(process.pid, port)
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextmanager
+def idle_processes(count: int) -> Iterator[list[int]]:
+    """Pids of real processes that do nothing, to stand for those that hold GPUs.
+
+    They must exist: nvitop looks each of them up in /proc.
+    """
+    processes = [subprocess.Popen(["sleep", "infinity"]) for _ in range(count)]
+    try:
+        yield [process.pid for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_ready(subject: Subject, process: subprocess.Popen[bytes], port: int, said: Path) -> None:
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline_s:
+        if process.poll() is not None:
+            raise SubjectError(f"{subject.name} ended with {process.returncode}: {_last_words(said)}")
+        if _is_ready(subject, port, said):
+            return
+        time.sleep(0.2)
+    raise SubjectError(f"{subject.name} was not ready in {START_TIMEOUT_S:.0f} s: {_last_words(said)}")
+
+
+def _is_ready(subject: Subject, port: int, said: Path) -> bool:
+    if not subject.scraped:
+        return "ready" in said.read_text(errors="replace")
+    scraper = Scraper(port)
+    with suppress(OSError, HTTPException, ValueError):
+        return scraper.scrape().samples > 100
+    scraper.close()
+    return False
+
+
+def _last_words(said: Path) -> str:
+    return said.read_text(errors="replace").strip()[-800:] or "(it said nothing)"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def plain_environment() -> dict[str, str]:
+    """Ours without what would configure a subject by accident."""
+    return {
+        key: value for key, value in os.environ.items() if not key.startswith(("WATTSPAN_", "CODECARBON_"))
+    }
