@@ -177,7 +177,7 @@ def difference_uj(earlier: HostReading, later: HostReading) -> int:
     assert earlier.energy_uj is not None
     assert later.energy_uj is not None
     assert later.wraps_at_uj is not None
-    return (later.energy_uj - earlier.energy_uj) % later.wraps_at_uj
+    return (later.energy_uj - earlier.energy_uj) % (later.wraps_at_uj + 1)
 
 
 def test_the_whole_box_uses_more_than_its_parts() -> None:

@@ -36,7 +36,7 @@ _FIRST_PID: Final = 2**22
 """Linux gives no process an id this high (PID_MAX_LIMIT in include/linux/threads.h): ours can be nobody's."""
 
 _RAPL_RANGE_UJ: Final = 262_143_328_850
-"""max_energy_range_uj of a server's package zone; at 170 W it wraps every 26 minutes."""
+"""max_energy_range_uj of a server's package zone: the last value before 0; at 170 W reached in 26 minutes."""
 
 _LOST_EVERY_NS: Final = 15 * _MINUTE_NS
 _LOST_FROM_NS: Final = 10 * _MINUTE_NS
@@ -206,7 +206,7 @@ class _Rail:
             component=self.component,
             device=self.device,
             read_at_ns=now_ns,
-            energy_uj=self.supply.energy_uj(now_ns) % _RAPL_RANGE_UJ,
+            energy_uj=self.supply.energy_uj(now_ns) % (_RAPL_RANGE_UJ + 1),
             wraps_at_uj=_RAPL_RANGE_UJ,
             power_limit_uw=self.limit_w * UW_PER_W,
         )
