@@ -380,6 +380,9 @@ class GridState:
     location: str = ""
 
 
+SAMPLE_DURATION_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""Buckets that reads are counted in, in seconds: from a warm NVML read to a stuck BMC."""
+
 CounterKey = tuple[str, tuple[str, ...]]
 """A counter's quantity (such as ``gpu_energy``) and its label values, in the catalogue's order."""
 

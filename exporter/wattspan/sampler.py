@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 PATIENCE: Final = 0.8
 """Share of the interval that a tick waits for the reads it has just asked for."""
 
+MAX_PATIENCE_S: Final = 2.0
+"""And this long at most, so that a daemon with a long interval still stops in time."""
+
 TIMEOUT_INTERVALS: Final = 3
 """A read that has been out for longer than this many intervals (and three seconds) has timed out."""
 
@@ -191,7 +194,7 @@ class Sampler:
         awaited = {worker for worker in self._workers if self._ask_next(worker, started_ns)}
         reports: list[SourceReport] = []
         failures: list[Failure] = []
-        give_up_s = time.monotonic() + PATIENCE * self.interval_ns / NS_PER_S
+        give_up_s = time.monotonic() + min(PATIENCE * self.interval_ns / NS_PER_S, MAX_PATIENCE_S)
         while True:
             try:
                 # What came late from an earlier tick is taken too; only what was asked for now is waited for.

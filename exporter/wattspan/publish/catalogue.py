@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from wattspan import __version__
-from wattspan.model import GpuReading, GridState, LedgerView
+from wattspan.model import SAMPLE_DURATION_BOUNDS_S, GpuReading, GridState, LedgerView
 from wattspan.units import NS_PER_S, UJ_PER_J, UW_PER_W
 
 Kind = Literal["counter", "gauge", "histogram", "info"]
@@ -48,10 +48,6 @@ class Metric:
     def exposed_name(self) -> str:
         """The name that PromQL uses."""
         return self.name + {"counter": "_total", "info": "_info"}.get(self.kind, "")
-
-
-SAMPLE_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-"""Upper bounds in seconds of `wattspan_sample_duration_seconds`: from a warm NVML read to a stuck BMC."""
 
 
 def _account(quantity: str, per_unit: int = 1) -> Callable[[LedgerView], Iterator[Row]]:
@@ -202,7 +198,7 @@ def _sample_duration(view: LedgerView) -> Iterator[Row]:
     sums = view.counters.get("sample_duration_sum", {})
     for (source,), sum_ns in sums.items():
         cumulative = 0
-        for bound in (*map(str, SAMPLE_BUCKETS), "+Inf"):
+        for bound in (*map(str, SAMPLE_DURATION_BOUNDS_S), "+Inf"):
             cumulative += int(counts.get((source, bound), 0))
             yield (source, bound), cumulative
         yield (source, ""), sum_ns / NS_PER_S

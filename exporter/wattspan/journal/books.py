@@ -1,0 +1,259 @@
+"""A tick and its price into accounts, the accounts into the journal, and only then into a view.
+
+While the journal cannot commit, the accounts go on in memory and the view's counters stay at the last commit;
+power and health go on being shown.
+"""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from wattspan.carbon.pricing import Pricing
+from wattspan.errors import REASONS
+from wattspan.journal.board import Board, ScrapeNotes
+from wattspan.journal.records import Account, Baseline, JournalError
+from wattspan.journal.store import Journal
+from wattspan.ledger.ledger import Tick
+from wattspan.ledger.meters import Mark
+from wattspan.model import (
+    SAMPLE_DURATION_BOUNDS_S,
+    Charge,
+    CounterKey,
+    GpuState,
+    GridState,
+    LedgerView,
+    SourceReport,
+)
+from wattspan.units import NS_PER_S
+
+logger = logging.getLogger(__name__)
+
+HOLD_NS: Final = 120 * NS_PER_S
+"""A new series is published as 0 until a scrape has seen it, this long at most.
+
+Prometheus takes the first value it sees as the start, so what a series is born with is lost to `increase()`.
+"""
+
+SYNC_NS: Final = 10 * NS_PER_S
+"""Commits are made durable at least this often; a power cut costs no more."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    """An account in memory.
+
+    Attributes:
+        total, base, released: as in `Account`.
+        shown_in: sequence of the first view of this daemon that has it; None before that.
+        shown_at_ns: when that was.
+    """
+
+    total: int | float
+    base: int | float = 0
+    released: bool = False
+    shown_in: int | None = None
+    shown_at_ns: int = 0
+
+    @property
+    def published(self) -> int | float:
+        return self.total - self.base if self.released else type(self.total)(0)
+
+
+class Books:
+    """The node's accounts. The sampling thread owns them and the journal.
+
+    Args:
+        journal: open; what it restored is taken over.
+        board: where views are pinned.
+    """
+
+    def __init__(self, journal: Journal, board: Board) -> None:
+        self._journal = journal
+        self._board = board
+        self._entries: dict[CounterKey, _Entry] = {
+            (account.quantity, account.labels): _Entry(account.total, account.base, account.released)
+            for account in journal.restored.accounts
+        }
+        self._changed: set[CounterKey] = set()
+        self._held: set[CounterKey] = {key for key, entry in self._entries.items() if not entry.released}
+        self._marks: dict[str, Mark] = {}
+        self._sources: set[str] = set()
+        self._published: dict[str, dict[tuple[str, ...], int | float]] = {}
+        self._journal_error = ""
+        self._last_commit_wall_ns: int | None = None
+        self._synced_at_ns = 0
+        self._counted_commit = False
+        for quantity in ("journal_commits", "clock_steps", "unpriced_energy"):
+            self._add(quantity, (), 0)
+        self._add("series_dropped", ("budget",), 0)
+        self._show(self._entries)
+
+    def take(self, tick: Tick, pricing: Pricing, grid: GridState) -> None:
+        """Enter a tick, commit it, and pin the view it makes."""
+        notes = self._board.take_notes()
+        self._release(notes, tick.snapshot.taken_at_ns)
+        self._enter(tick, pricing, grid, notes)
+        self._marks.update(tick.marks)
+        self._commit(tick)
+        self._board.pin(self._view(tick, pricing, grid))
+
+    def close(self) -> None:
+        """Make everything durable and leave the record of a clean stop.
+
+        Raises:
+            JournalError: it could not be written; the next daemon will see an unclean stop.
+        """
+        self._write()
+        self._journal.close(clean=True)
+
+    def _enter(self, tick: Tick, pricing: Pricing, grid: GridState, notes: ScrapeNotes) -> None:
+        offset_ns = tick.snapshot.wall_offset_ns
+        basis = grid.intensity.basis if grid.intensity else None
+        if basis is not None:
+            for state in tick.gpus:
+                self._add("gpu_co2e", (state.gpu.uuid, basis), 0.0)
+        for tally in tick.tallies:
+            self._add(tally.quantity, tally.labels, tally.amount)
+        for charge in tick.charges:
+            self._enter_energy(charge)
+            if not charge.estimated:
+                priced = pricing.price(
+                    charge.energy_uj, charge.start_ns + offset_ns, charge.end_ns + offset_ns
+                )
+                self._enter_price(charge, priced.grams, priced.unpriced_uj, basis)
+        for health in tick.snapshot.health:
+            if health.source not in self._sources:
+                self._sources.add(health.source)
+                for reason in REASONS:
+                    self._add("source_read_failures", (health.source, reason), 0)
+        for report in tick.snapshot.reports:
+            self._enter_duration(report)
+        self._add("series_dropped", ("budget",), notes.series_dropped)
+
+    def _enter_energy(self, charge: Charge) -> None:
+        if charge.component == "gpu":
+            self._add("gpu_energy", (charge.device, charge.method), charge.energy_uj)
+            if charge.share is not None:
+                self._add("gpu_attributed_energy", (charge.device, charge.share), charge.energy_uj)
+            if charge.reason is not None:
+                self._add("gpu_unattributed_energy", (charge.device, charge.reason), charge.energy_uj)
+        else:
+            quantity = "host_estimated_energy" if charge.estimated else "host_energy"
+            self._add(quantity, (charge.component, charge.device), charge.energy_uj)
+        if charge.in_node:
+            self._add("node_energy", (), charge.energy_uj)
+
+    def _enter_price(self, charge: Charge, grams: float, unpriced_uj: int, basis: str | None) -> None:
+        if charge.in_node:
+            self._add("unpriced_energy", (), unpriced_uj)
+        if basis is None:
+            return
+        if charge.component == "gpu":
+            self._add("gpu_co2e", (charge.device, basis), grams)
+        else:
+            self._add("host_co2e", (charge.component, charge.device, basis), grams)
+        if charge.in_node:
+            self._add("node_co2e", (basis,), grams)
+
+    def _enter_duration(self, report: SourceReport) -> None:
+        took_ns = report.finished_ns - report.started_ns
+        took_s = took_ns / NS_PER_S
+        bound = next((str(bound) for bound in SAMPLE_DURATION_BOUNDS_S if took_s <= bound), "+Inf")
+        self._add("sample_duration", (report.source, bound), 1)
+        self._add("sample_duration_sum", (report.source,), took_ns)
+
+    def _add(self, quantity: str, labels: tuple[str, ...], amount: int | float) -> None:
+        key = (quantity, labels)
+        entry = self._entries.get(key)
+        if entry is None:
+            self._entries[key] = _Entry(amount, type(amount)(0))
+            self._changed.add(key)
+            self._held.add(key)
+        elif amount:
+            entry.total += amount
+            self._changed.add(key)
+
+    def _release(self, notes: ScrapeNotes, now_ns: int) -> None:
+        """Let go of the series that a scrape has seen at 0, or that nobody came to see."""
+        for key in tuple(self._held):
+            entry = self._entries[key]
+            if entry.shown_in is None:
+                continue
+            if entry.shown_in <= notes.scraped_sequence or now_ns - entry.shown_at_ns >= HOLD_NS:
+                entry.released = True
+                self._held.remove(key)
+                self._changed.add(key)
+
+    def _commit(self, tick: Tick) -> None:
+        snapshot = tick.snapshot
+        if not self._counted_commit:
+            self._add("journal_commits", (), 1)
+            self._counted_commit = True
+        try:
+            self._write()
+            if snapshot.taken_at_ns - self._synced_at_ns >= SYNC_NS:
+                self._journal.sync()
+                self._synced_at_ns = snapshot.taken_at_ns
+        except JournalError as error:
+            if not self._journal_error:
+                logger.error("journal: counters stay at the last commit: %s", error)
+            self._journal_error = str(error)
+            return
+        if self._journal_error:
+            logger.info("journal: commits again")
+        self._journal_error = ""
+        self._counted_commit = False
+        self._last_commit_wall_ns = snapshot.taken_at_ns + snapshot.wall_offset_ns
+        self._show(self._changed)
+        for key in self._held:
+            entry = self._entries[key]
+            if entry.shown_in is None:
+                entry.shown_in, entry.shown_at_ns = snapshot.sequence, snapshot.taken_at_ns
+        self._changed.clear()
+        self._marks.clear()
+
+    def _write(self) -> None:
+        accounts = [
+            Account(quantity, labels, entry.total, entry.base, entry.released)
+            for (quantity, labels), entry in ((key, self._entries[key]) for key in self._changed)
+        ]
+        baselines = [
+            Baseline(device, mark.energy_uj, mark.read_at_ns, {"limit_uw": mark.limit_uw})
+            for device, mark in self._marks.items()
+        ]
+        self._journal.commit(accounts, baselines)
+
+    def _show(self, keys: Iterable[CounterKey]) -> None:
+        """Take these accounts into what is published; views already pinned keep the maps they have."""
+        fresh: dict[str, dict[tuple[str, ...], int | float]] = {}
+        for quantity, labels in keys:
+            values = fresh.get(quantity)
+            if values is None:
+                values = fresh[quantity] = dict(self._published.get(quantity, {}))
+            values[labels] = self._entries[quantity, labels].published
+        self._published = {**self._published, **fresh}
+
+    def _view(self, tick: Tick, pricing: Pricing, grid: GridState) -> LedgerView:
+        snapshot = tick.snapshot
+        now_wall_ns = snapshot.taken_at_ns + snapshot.wall_offset_ns
+        return LedgerView(
+            sequence=snapshot.sequence,
+            taken_at_ns=snapshot.taken_at_ns,
+            wall_offset_ns=snapshot.wall_offset_ns,
+            counters=self._published,
+            gpus=tuple(_with_co2e_rate(state, pricing, now_wall_ns) for state in tick.gpus),
+            hosts=tick.hosts,
+            platforms=tick.platforms,
+            node_power_uw=tick.node_power_uw,
+            health=snapshot.health,
+            grid=grid,
+            journal_error=self._journal_error,
+            last_commit_wall_ns=self._last_commit_wall_ns,
+        )
+
+
+def _with_co2e_rate(state: GpuState, pricing: Pricing, wall_ns: int) -> GpuState:
+    if state.reading is None or state.reading.power_uw is None:
+        return state
+    return replace(state, co2e_g_per_s=pricing.g_per_second(state.reading.power_uw, wall_ns))
