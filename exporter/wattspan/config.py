@@ -40,11 +40,13 @@ class Kind(Generic[T]):
     """How the text of a setting becomes its value. Flags, environment and YAML all arrive as text.
 
     Attributes:
+        placeholder: one word for the value in ``--help``.
         allowed: what may be written, for people; it completes "allowed: ...".
         parse: text to value; raises ValueError for anything that is not allowed.
         show: value to the text that `parse` takes.
     """
 
+    placeholder: str
     allowed: str
     parse: Callable[[str], T]
     show: Callable[[T], str] = str
@@ -58,7 +60,7 @@ def choice(*words: str) -> Kind[str]:
             raise ValueError(text)
         return text
 
-    return Kind(" | ".join(words), parse)
+    return Kind("|".join(words), " | ".join(words), parse)
 
 
 def number(low: float, high: float, of: str) -> Kind[float]:
@@ -70,7 +72,7 @@ def number(low: float, high: float, of: str) -> Kind[float]:
             raise ValueError(text)
         return value
 
-    return Kind(f"a number from {low:g} to {high:g}, {of}", parse, lambda value: f"{value:g}")
+    return Kind("NUMBER", f"a number from {low:g} to {high:g}, {of}", parse, lambda value: f"{value:g}")
 
 
 def whole(low: int, high: int) -> Kind[int]:
@@ -82,7 +84,7 @@ def whole(low: int, high: int) -> Kind[int]:
             raise ValueError(text)
         return value
 
-    return Kind(f"a whole number from {low} to {high}", parse)
+    return Kind("NUMBER", f"a whole number from {low} to {high}", parse)
 
 
 def duration(low: str, high: str) -> Kind[int]:
@@ -95,7 +97,8 @@ def duration(low: str, high: str) -> Kind[int]:
             raise ValueError(text)
         return value_ns
 
-    return Kind(f"a duration from {low} to {high}, such as 500ms, 90s, 15m, 8h or 7d", parse, duration_text)
+    allowed = f"a duration from {low} to {high}, such as 500ms, 90s, 15m, 8h or 7d"
+    return Kind("DURATION", allowed, parse, duration_text)
 
 
 def nanoseconds(text: str) -> int:
@@ -138,10 +141,10 @@ def _addresses(text: str) -> tuple[str, ...]:
     return tuple(_address(part.strip()) for part in text.split(","))
 
 
-TEXT: Final = Kind("text without control characters", _printable)
-PATH: Final = Kind("a path", lambda text: Path(_printable(text)))
+TEXT: Final = Kind("TEXT", "text without control characters", _printable)
+PATH: Final = Kind("PATH", "a path", lambda text: Path(_printable(text)))
 ADDRESSES: Final = Kind(
-    "host:port, :port or [IPv6]:port; several are separated by commas", _addresses, ",".join
+    "ADDRESS", "host:port, :port or [IPv6]:port; several are separated by commas", _addresses, ",".join
 )
 SOURCE_MODE: Final = choice(*get_args(SourceMode))
 
@@ -346,3 +349,11 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     entry.metadata["key"]: Setting(attribute=entry.name, **entry.metadata) for entry in fields(Config)
 }
 """Every setting by key, in the order of `Config`."""
+
+HINTS: Final[Mapping[str, str]] = {
+    "WATTSPAN_NODE_REGION": (
+        "The node's label `topology.kubernetes.io/region`, put there by the downward API."
+        " A hint that is used where no grid setting says more; a region that is not known is passed over."
+    ),
+}
+"""Variables with our prefix that are no settings: they cannot be wrong, and have no flag."""

@@ -1,0 +1,33 @@
+"""``wattspan demo``: living metrics without a GPU."""
+
+import argparse
+from typing import Final
+
+from wattspan.cli.settings import Loaded
+from wattspan.config import whole
+
+NAME: Final = "demo"
+HELP: Final = "Serve living metrics of simulated GPUs; needs no hardware."
+USAGE: Final = "demo [--gpus N] [--faults] [flags]"
+
+_GPUS: Final = whole(1, 64)
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """How many cards, and whether some of them fail now and then."""
+    parser.add_argument("--gpus", type=_gpus, default=8, metavar="N", help="Simulated GPUs. Default: 8.")
+    parser.add_argument("--faults", action="store_true", help="Let cards be lost and throttled now and then.")
+
+
+def run(args: argparse.Namespace, loaded: Loaded) -> int:
+    """Runs until it is told to stop."""
+    from wattspan import app  # noqa: PLC0415 - keeps the other commands light
+
+    return app.demo(loaded.config, gpus=args.gpus, faults=args.faults)
+
+
+def _gpus(text: str) -> int:
+    try:
+        return _GPUS.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: {_GPUS.allowed}") from error

@@ -1,0 +1,124 @@
+"""``wattspan doctor``: what was found on this machine, what was not, and how to mend it."""
+
+import argparse
+import json
+import queue
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from wattspan.cli import checks
+from wattspan.cli.checks import Finding
+from wattspan.cli.settings import Loaded
+from wattspan.cli.table import print_table
+from wattspan.devices import Source
+from wattspan.errors import NotHereError, ReadError, WattspanError
+from wattspan.model import SourceReport
+
+NAME: Final = "doctor"
+HELP: Final = "Say what can be metered here, what cannot, and how to mend it. Exits 1 when nothing can."
+USAGE: Final = "doctor [--format text|json] [flags]"
+
+PATIENCE_S: Final = 15.0
+"""Loading a GPU driver that nobody holds open takes seconds (persistence mode off)."""
+
+_VERDICTS: Final = {
+    True: "Metering works here.",
+    False: "Nothing can be metered here; `wattspan demo` shows simulated GPUs.",
+}
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """How to print."""
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="Default: text.")
+
+
+def run(args: argparse.Namespace, loaded: Loaded) -> int:
+    """Look at every source once, and at what is around them. 0 when at least one source measures."""
+    from wattspan import app  # noqa: PLC0415 - keeps the other commands light
+
+    modes = loaded.config.source_modes
+    looks = _look_at(app.sources(loaded.config))
+    findings = [
+        *(_judged(look, required=modes.get(look.source) == "on") for look in looks),
+        *(_switched_off(name, loaded.origins) for name, mode in modes.items() if mode == "off"),
+        *checks.surroundings(loaded.config),
+    ]
+    measures = any(_measures(look.report) for look in looks)
+    if args.format == "json":
+        print(json.dumps({"measures": measures, "findings": [asdict(one) for one in findings]}, indent=2))
+    else:
+        print_table((one.mark, one.subject, one.text) for one in findings)
+        print(f"\n{_VERDICTS[measures]}")
+    return 0 if measures else 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What came of opening and reading a source once.
+
+    Attributes:
+        source: its name.
+        found: what it said when opened.
+        report: what it read; None when `error` came in between.
+        error: why there is no report.
+    """
+
+    source: str
+    found: str = ""
+    report: SourceReport | None = None
+    error: WattspanError | None = None
+
+
+def _look_at(sources: Iterable[Source]) -> list[_Look]:
+    """Look at all of them at once, each in a thread of its own, because a driver may never return."""
+    answers: list[tuple[str, queue.SimpleQueue[_Look]]] = []
+    for source in sources:
+        answer: queue.SimpleQueue[_Look] = queue.SimpleQueue()
+        threading.Thread(target=_answer, args=(source, answer), daemon=True).start()
+        answers.append((source.name, answer))
+    give_up_s = time.monotonic() + PATIENCE_S
+    return [_wait(name, answer, give_up_s) for name, answer in answers]
+
+
+def _wait(name: str, answer: "queue.SimpleQueue[_Look]", give_up_s: float) -> _Look:
+    try:
+        return answer.get(timeout=max(0.0, give_up_s - time.monotonic()))
+    except queue.Empty:
+        text = f"has not answered for {PATIENCE_S:g} s; the driver may hang, see the kernel's log (dmesg)"
+        return _Look(name, error=ReadError("timeout", text))
+
+
+def _answer(source: Source, answer: "queue.SimpleQueue[_Look]") -> None:
+    found = ""
+    try:
+        found = source.open()
+        look = _Look(source.name, found, source.read())
+    except WattspanError as error:
+        look = _Look(source.name, found, error=error)
+    except Exception as error:  # a fault of ours in one source must not hide what the others say
+        look = _Look(source.name, found, error=ReadError("unknown", f"{type(error).__name__}: {error}"))
+    answer.put(look)
+    source.close()
+
+
+def _judged(look: _Look, *, required: bool) -> Finding:
+    subject = f"source {look.source}"
+    if look.report is None:
+        absent = isinstance(look.error, NotHereError) and not required
+        return Finding("--" if absent else "!!", subject, f"{look.error}")
+    failures = "; ".join(dict.fromkeys(failure.detail for failure in look.report.failures))
+    if failures:
+        return Finding("!!", subject, f"{look.found}; {failures}")
+    return Finding("ok", subject, look.found)
+
+
+def _switched_off(name: str, origins: Mapping[str, str]) -> Finding:
+    return Finding("--", f"source {name}", f"switched off ({origins[f'source.{name}']})")
+
+
+def _measures(report: SourceReport | None) -> bool:
+    """Whether it holds energy or power of a GPU or a host component that is no estimate."""
+    return report is not None and (bool(report.gpus) or any(not host.estimated for host in report.hosts))

@@ -1,0 +1,74 @@
+"""``wattspan journal``: take the counters of a node to another disk or machine."""
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, TextIO
+
+from wattspan.cli.settings import Loaded
+from wattspan.errors import UnreachableError
+
+NAME: Final = "journal"
+HELP: Final = "Export the journal to a portable file, or import one into an empty state folder."
+USAGE: Final = "journal export|import [FILE] [flags]"
+
+STREAM: Final = "-"
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Which way, and the file."""
+    parser.add_argument("direction", choices=("export", "import"), help="Which way.")
+    parser.add_argument(
+        "file",
+        nargs="?",
+        default=STREAM,
+        metavar="FILE",
+        help="Where to write or read; - is standard output or input, and the default.",
+    )
+
+
+def run(args: argparse.Namespace, loaded: Loaded) -> int:
+    """Copy the whole journal. Export works beside a running daemon; import wants a folder without one."""
+    from wattspan.journal import portable  # noqa: PLC0415 - keeps the other commands light
+
+    state_dir = loaded.config.state_dir
+    try:
+        if args.direction == "export":
+            with _written(args.file) as out:
+                portable.export_journal(state_dir, out)
+        else:
+            with _read(args.file) as source:
+                portable.import_journal(state_dir, source)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UnreachableError(f"journal {args.direction}: {args.file}: {error.strerror or error}") from error
+    return 0
+
+
+@contextlib.contextmanager
+def _written(name: str) -> Iterator[TextIO]:
+    """A file that appears whole or not at all."""
+    if name == STREAM:
+        yield sys.stdout
+        return
+    path = Path(name)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("x", encoding="utf-8", newline="\n") as out:
+            yield out
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _read(name: str) -> Iterator[TextIO]:
+    if name == STREAM:
+        yield sys.stdin
+        return
+    with Path(name).open(encoding="utf-8", newline="\n") as source:
+        yield source

@@ -1,0 +1,151 @@
+"""``wattspan release``: have the daemon give up its GPU handles, so that a driver can be reset or upgraded.
+
+The request is the file ``release`` in the state folder, then SIGUSR1 to the daemon, whose pid is in ``lock``.
+The daemon removes the request when it has read it, and keeps the file ``released`` while it holds no handles.
+Both hold ``{"until": seconds since the epoch}``.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from wattspan.cli.settings import Loaded
+from wattspan.config import duration
+from wattspan.errors import UnreachableError
+from wattspan.units import NS_PER_S
+
+NAME: Final = "release"
+HELP: Final = "Have the daemon on this node give up its GPU handles for a while."
+USAGE: Final = "release [--for DURATION] [flags]"
+
+DEFAULT: Final = "10m"
+"""As long as the daemon stays away after a bare SIGUSR1."""
+
+PATIENCE_S: Final = 10.0
+"""A call into a driver that is busy may take seconds; the daemon lets go when it returns."""
+
+_POLL_S: Final = 0.05
+_FOR: Final = duration("0s", "7d")
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """For how long."""
+    parser.add_argument(
+        "--for",
+        dest="for_ns",
+        type=_for_ns,
+        default=_for_ns(DEFAULT),
+        metavar="DURATION",
+        help=f"How long; 0s has the handles taken up again at once. Default: {DEFAULT}.",
+    )
+
+
+def run(args: argparse.Namespace, loaded: Loaded) -> int:
+    """Ask, and wait until the daemon has answered."""
+    state_dir = loaded.config.state_dir
+    pid = _daemon(state_dir)
+    until_s = time.time() + args.for_ns / NS_PER_S
+    request = state_dir / "release"
+    _write(request, until_s)
+    os.kill(pid, signal.SIGUSR1)
+    if not args.for_ns:
+        _await(lambda: not request.exists() and _read(state_dir / "released") is None)
+        print(f"handles taken up again (daemon pid {pid})")
+        return 0
+    _await(lambda: _until(state_dir / "released", until_s))
+    until = datetime.fromtimestamp(until_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    print(f"handles released until {until} (daemon pid {pid}); sooner with: wattspan release --for 0s")
+    return 0
+
+
+def _daemon(state_dir: Path) -> int:
+    """The pid of the daemon on this state folder, made sure to be one.
+
+    Raises:
+        UnreachableError: there is none, or none that a signal from here would reach.
+    """
+    from wattspan.journal.folder import holder  # noqa: PLC0415
+
+    pid = holder(state_dir)
+    if pid is None:
+        raise UnreachableError(
+            f"no daemon runs on state folder {state_dir}; name its folder with --state.dir"
+        )
+    # The text of the lock is a pid in the daemon's own namespace. Seen from outside its container the same
+    # number is a stranger, whom SIGUSR1 would kill; only the daemon has this very file open.
+    if not _has_open(pid, state_dir / "lock"):
+        raise UnreachableError(
+            f"the daemon on state folder {state_dir} calls itself pid {pid}, which is not it from here: "
+            "run this as the daemon's user (or root), and inside its container if it has one"
+        )
+    return pid
+
+
+def _has_open(pid: int, path: Path) -> bool:
+    try:
+        ours = path.stat()
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                theirs = entry.stat()
+                if (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino):
+                    return True
+    except OSError:
+        return False
+    return False
+
+
+def _write(path: Path, until_s: float) -> None:
+    """Appears whole or not at all. Readable by all: the daemon may be another user than root, who asks."""
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        part.write_text(json.dumps({"until": until_s}))
+        part.chmod(0o644)
+        part.replace(path)
+    except OSError as error:
+        raise UnreachableError(
+            f"cannot write {path} ({error.strerror}): run this as the daemon's user or root"
+        ) from error
+
+
+def _await(answered: Callable[[], bool]) -> None:
+    """Wait for the daemon.
+
+    Raises:
+        UnreachableError: it did not answer. The request stays: the daemon has the signal and will come to it.
+    """
+    give_up_s = time.monotonic() + PATIENCE_S
+    while not answered():
+        if time.monotonic() > give_up_s:
+            raise UnreachableError(
+                f"the daemon has not confirmed within {PATIENCE_S:g} s;"
+                " a call into the driver may hang: see the daemon's log"
+            )
+        time.sleep(_POLL_S)
+
+
+def _until(answer: Path, until_s: float) -> bool:
+    """Whether the daemon says that it stays away until then, give or take its own rounding."""
+    said_s = _read(answer)
+    return said_s is not None and abs(said_s - until_s) < 1
+
+
+def _read(path: Path) -> float | None:
+    """The moment in the file; None when there is no such file, or it says nothing that makes sense."""
+    try:
+        return float(json.loads(path.read_text())["until"])
+    except (OSError, ValueError, TypeError, LookupError):
+        return None
+
+
+def _for_ns(text: str) -> int:
+    try:
+        return _FOR.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: {_FOR.allowed}") from error
