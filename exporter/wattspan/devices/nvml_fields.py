@@ -1,0 +1,147 @@
+"""Many of a GPU's values in one call to the driver (nvmlDeviceGetFieldValues), and the scope of each.
+
+On superchips the sensors may cover GPU, CPU and memory together.
+There the GPU scope is refused and the MODULE scope answers; each field finds its scope once, at first sight.
+"""
+
+import ctypes
+from collections.abc import Mapping
+from typing import Any, Final
+
+from wattspan.devices.nvml_calls import Handle
+from wattspan.devices.nvml_errors import FUNCTION_NOT_FOUND, INVALID_ARGUMENT, SUCCESS, Action, meaning_of
+from wattspan.model import PowerScope
+
+ENERGY: Final = 83
+"""NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION: mJ since the driver was loaded."""
+POWER_AVERAGE: Final = 185
+"""NVML_FI_DEV_POWER_AVERAGE: mW over one second; from Ampere on, save GA100."""
+POWER_INSTANT: Final = 186
+"""NVML_FI_DEV_POWER_INSTANT: mW."""
+POWER_LIMIT: Final = 190
+"""NVML_FI_DEV_POWER_CURRENT_LIMIT: mW that the driver enforces."""
+RECOVERY_ACTION: Final = 230
+"""NVML_FI_DEV_GET_GPU_RECOVERY_ACTION."""
+
+THROTTLE_REASONS: Final[Mapping[int, str]] = {
+    74: "sw_power_cap",
+    76: "sync_boost",
+    269: "sw_thermal",
+    270: "hw_thermal",
+    271: "hw_power_brake",
+}
+"""NVML_FI_DEV_CLOCKS_EVENT_REASON_*: nanoseconds of slowed clocks since the driver was loaded.
+
+The other performance policies (75, 77 to 81) overlap these, or grow on a healthy idle card.
+"""
+
+SCOPE_GPU: Final = 0
+SCOPE_MODULE: Final = 1
+"""NVML_POWER_SCOPE_MODULE: GPU, CPU and their memory; never on x86."""
+
+_METERS: Final = (ENERGY, POWER_AVERAGE, POWER_INSTANT)
+_SCOPED: Final = (*_METERS, POWER_LIMIT)
+_PLAIN: Final = (RECOVERY_ACTION, *THROTTLE_REASONS)
+
+_MEMBERS: Final = (
+    ("dVal", float("inf")),
+    ("uiVal", 2**32 - 1),
+    ("ulVal", 2**64 - 1),
+    ("ullVal", 2**64 - 1),
+    ("sllVal", 2**63 - 1),
+    ("siVal", 2**31 - 1),
+    ("usVal", 2**16 - 1),
+)
+"""The union's member by nvmlValueType_t, and its highest number, which is how NVML writes N/A."""
+
+
+class FieldBatch:
+    """All the fields that we want of one GPU, less those that its driver has refused."""
+
+    def __init__(self, pynvml: Any, handle: Handle) -> None:
+        self._handle = handle
+        self._error = pynvml.NVMLError
+        self._entry = pynvml.c_nvmlFieldValue_t
+        # Called without pynvml's wrapper, which builds and fills the array anew each time.
+        self._function = getattr(pynvml.nvmlLib, "nvmlDeviceGetFieldValues", None)
+        self._scopes: dict[int, list[int]] = {
+            **{field: [SCOPE_GPU, SCOPE_MODULE] for field in _SCOPED},
+            **{field: [SCOPE_GPU] for field in _PLAIN},
+        }
+        self._prepare()
+
+    def read(self) -> dict[int, int]:
+        """Values by field id, in NVML's units; a field that has none just now is left out.
+
+        Raises:
+            pynvml.NVMLError: nothing was answered, or an answer says that the device is no good any more.
+        """
+        # More than one round at the first look only, while fields find their scope.
+        while self._scopes:
+            values, refused = self._ask()
+            if not refused:
+                return values
+            for field in refused:
+                self._scopes[field].pop(0)
+            self._scopes = {field: scopes for field, scopes in self._scopes.items() if scopes}
+            self._prepare()
+        return {}
+
+    def answers(self, field: int) -> bool:
+        """Whether the driver has not refused this field."""
+        return field in self._scopes
+
+    @property
+    def power_scope(self) -> PowerScope:
+        """What energy and power stand for: ``module`` as soon as one of them does."""
+        return self._power_scope
+
+    def _prepare(self) -> None:
+        self._array = (self._entry * len(self._scopes))()
+        for entry, (field, scopes) in zip(self._array, self._scopes.items(), strict=True):
+            entry.fieldId, entry.scopeId = field, scopes[0]
+        self._count = ctypes.c_int32(len(self._scopes))
+        scopes_in_use = {self._scopes[field][0] for field in _METERS if field in self._scopes}
+        self._power_scope: PowerScope = "module" if SCOPE_MODULE in scopes_in_use else "gpu"
+
+    def _ask(self) -> tuple[dict[int, int], list[int]]:
+        """One call: the values, and the fields that were refused in their present scope."""
+        code = FUNCTION_NOT_FOUND
+        if self._function is not None:
+            code = self._function(self._handle, self._count, ctypes.byref(self._array))
+        if code != SUCCESS:
+            if meaning_of(code).action is Action.ABSENT:
+                return {}, list(self._scopes)
+            raise self._error(code)
+        values: dict[int, int] = {}
+        refused: list[int] = []
+        failed = SUCCESS
+        for entry in self._array:
+            code = entry.nvmlReturn
+            if code == SUCCESS:
+                value = _number(entry)
+                if value is not None:
+                    values[entry.fieldId] = value
+            elif _is_refusal(code):
+                refused.append(entry.fieldId)
+            elif meaning_of(code).action in (Action.RETRY, Action.EMPTY):
+                failed = code
+            else:
+                raise self._error(code)
+        if failed and not values:
+            raise self._error(failed)
+        return values, refused
+
+
+def _is_refusal(code: int) -> bool:
+    # A driver that is older than a field id calls it an invalid argument.
+    return code == INVALID_ARGUMENT or meaning_of(code).action is Action.ABSENT
+
+
+def _number(entry: Any) -> int | None:
+    """The union member that the driver named; None for N/A and for what is no count at all."""
+    if entry.valueType >= len(_MEMBERS):
+        return None
+    member, not_available = _MEMBERS[entry.valueType]
+    value = getattr(entry.value, member)
+    return int(value) if 0 <= value < not_available else None

@@ -1,0 +1,116 @@
+"""Who may use a GPU and who does: its MIG layout and its process lists.
+
+They change seldom and cost much: one process list took 4.5 ms (MangoHud pull request 2104),
+under a lock that the training job wants too.
+So both are read every few seconds, and at once after the driver has reported a new layout.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from wattspan.devices.nvml_calls import Asker, Calls, Handle
+from wattspan.model import MigInstance, MigMode
+
+_MIG_MODES: Final[dict[int, MigMode]] = {0: "disabled", 1: "enabled"}
+"""NVML_DEVICE_MIG_DISABLE and _ENABLE in nvml.h."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """What one look found.
+
+    Attributes:
+        mig_mode: in force now; a pending change is not.
+        processes: pids with a compute context on the GPU; on MIG, on any of its instances.
+            None when the driver does not say, or not for each instance.
+        mig_instances: empty unless MIG is enabled.
+    """
+
+    mig_mode: MigMode = "unsupported"
+    processes: frozenset[int] | None = None
+    mig_instances: tuple[MigInstance, ...] = ()
+
+
+class HoldersLook:
+    """Looks at one GPU's holders when it is time to, and remembers what it found.
+
+    Args:
+        asker, calls, handle: of the GPU.
+        interval_ns: between two looks.
+    """
+
+    def __init__(self, asker: Asker, calls: Calls, handle: Handle, interval_ns: int) -> None:
+        self._asker = asker
+        self._calls = calls
+        self._handle = handle
+        self._interval_ns = interval_ns
+        self._due_ns: int | None = None
+        self._holders = Holders()
+
+    def expire(self) -> None:
+        """What was found is out of date: look anew the next time."""
+        self._due_ns = None
+
+    def look(self, now_ns: int) -> Holders:
+        """What is known of the holders; asked anew when the last answer is older than the interval.
+
+        Raises:
+            pynvml.NVMLError: the device is no good any more.
+        """
+        if self._due_ns is not None and now_ns < self._due_ns:
+            return self._holders
+        self._due_ns = now_ns + self._interval_ns
+        mode = self._mig_mode()
+        if mode != self._holders.mig_mode:
+            self._asker.forget_refusals()
+        if mode == "enabled":
+            instances = self._instances()
+            self._holders = Holders(mode, _union(instances), instances)
+        else:
+            self._holders = Holders(mode, self._asker.ask(self._calls.compute_pids, self._handle))
+        return self._holders
+
+    def _mig_mode(self) -> MigMode:
+        answer = self._asker.ask(self._calls.mig_mode, self._handle)
+        if answer is None:
+            # A GPU that cannot have MIG has refused the question; else it just did not answer this time.
+            can_say = self._asker.may_ask(self._calls.mig_mode)
+            return self._holders.mig_mode if can_say else "unsupported"
+        return _MIG_MODES.get(answer[0], "unsupported")
+
+    def _instances(self) -> tuple[MigInstance, ...]:
+        slots = range(self._asker.ask(self._calls.mig_count, self._handle) or 0)
+        found = (self._instance(slot) for slot in slots)
+        return tuple(instance for instance in found if instance is not None)
+
+    def _instance(self, slot: int) -> MigInstance | None:
+        """The instance in a slot; None for a hole, or when it was destroyed while we asked."""
+        ask, calls = self._asker.ask, self._calls
+        # Handles go stale when instances are destroyed, and may be given to new ones: none is kept.
+        handle = ask(calls.mig_handle, self._handle, slot)
+        if handle is None:
+            return None
+        uuid = ask(calls.uuid, handle)
+        gpu_instance = ask(calls.gpu_instance, handle)
+        compute_instance = ask(calls.compute_instance, handle)
+        attributes = ask(calls.attributes, handle)
+        if uuid is None or gpu_instance is None or compute_instance is None or attributes is None:
+            return None
+        return MigInstance(
+            uuid=uuid,
+            gpu_instance=gpu_instance,
+            compute_instance=compute_instance,
+            slices=attributes.gpuInstanceSliceCount,
+            # The driver calls an instance "<model> MIG <profile>".
+            profile=(ask(calls.name, handle) or "").partition(" MIG ")[2],
+            processes=ask(calls.compute_pids, handle),
+        )
+
+
+def _union(instances: tuple[MigInstance, ...]) -> frozenset[int] | None:
+    pids: frozenset[int] = frozenset()
+    for instance in instances:
+        if instance.processes is None:
+            return None
+        pids |= instance.processes
+    return pids
