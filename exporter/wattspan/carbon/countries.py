@@ -26,14 +26,15 @@ ATTRIBUTION: Final = "Ember (2026), with major processing by Our World in Data. 
 # Exceptionally reserved in ISO 3166-1 so that nobody else gets them, and what people write.
 _RESERVED: Final = {"UK": "GB", "EU": "EU27"}
 
-# A country, then the grid's own words, as Electricity Maps writes them: US-CAL-CISO, ES-CN-FVLZ, DK-DK1, RU-2.
-# A bare number never comes third, so that a cloud region we do not know (me-south-9) is no zone of Montenegro.
-_SUBZONE: Final = re.compile(r"([A-Z]{2})-[A-Z0-9]+(?:-[A-Z][A-Z0-9]*)?")
+# A country, then the grid's own words, as Electricity Maps writes them: US-CAL-CISO, ES-CN-FVLZ, DK-DK1.
+# Their second word is short and their third no bare number, so that a cloud's newest region, such as
+# me-south-9 or me-central9, does not pass for a zone of Montenegro.
+_SUBZONE: Final = re.compile(r"([A-Z]{2})-[A-Z0-9]{1,4}(?:-[A-Z][A-Z0-9]*)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Country:
-    """One row: a country, or an aggregate such as the world.
+    """One row: a country, or an aggregate: the European Union or the world.
 
     Attributes:
         zone: ISO 3166-1 alpha-2, or the aggregate's word.

@@ -12,7 +12,7 @@ from wattspan.carbon.regions import Region, find_region, near_regions
 from wattspan.errors import SetupError
 
 NODE_REGION: Final = "WATTSPAN_NODE_REGION"
-"""The node's label topology.kubernetes.io/region, by a pod's downward API (KEP-4742, beta in Kubernetes 1.35).
+"""The node's label topology.kubernetes.io/region, by a pod's downward API (KEP-4742, beta in 1.35).
 A hint and no setting: on premises the label may hold any word."""
 
 HINTS: Final = (

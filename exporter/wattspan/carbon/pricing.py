@@ -67,8 +67,8 @@ class Pricing:
     def price(self, energy_uj: int, start_wall_ns: int, end_wall_ns: int) -> Priced:
         """Price energy that flowed evenly from one moment of the wall clock to another.
 
-        Each stretch gets whole microjoules, and the stretches sum to the whole. An interval without length, or
-        one that ends before it starts because the wall clock was set back, is priced at its end.
+        Each stretch gets whole microjoules, and the stretches sum to the whole. An interval without length,
+        or one that ends before it starts because the wall clock was set back, is priced at its end.
         """
         if end_wall_ns <= start_wall_ns:
             start_wall_ns, end_wall_ns = end_wall_ns, end_wall_ns + 1
