@@ -1,0 +1,285 @@
+"""Snapshots into charges: the rules of counting, one test each."""
+
+from collections import Counter
+
+import pytest
+
+from tests.ledger.readings import UUID, gpu, look, package, snapshot
+from wattspan.ledger.ledger import Ledger, Tick
+from wattspan.ledger.meters import Mark, Past
+from wattspan.model import Failure, GpuReading, HostReading, MigInstance, SourceReport
+from wattspan.units import NS_PER_S, UJ_PER_J, UW_PER_W
+
+
+def ledger(**pasts: Past) -> Ledger:
+    """Books at 1 Hz."""
+    return Ledger(NS_PER_S, {f"gpu:{UUID}": past for past in pasts.values()})
+
+
+def run(books: Ledger, *looks: GpuReading | HostReading) -> list[Tick]:
+    """One tick for each look."""
+    return [books.apply(snapshot(n, reading)) for n, reading in enumerate(looks, start=1)]
+
+
+def joules(ticks: list[Tick]) -> dict[tuple[str, ...], float]:
+    """Energy by method, share and reason."""
+    sums: Counter[tuple[str, ...]] = Counter()
+    for tick in ticks:
+        for charge in tick.charges:
+            sums[charge.method, charge.share or "", charge.reason or ""] += charge.energy_uj
+    return {key: energy_uj / UJ_PER_J for key, energy_uj in sums.items()}
+
+
+def tallied(ticks: list[Tick], quantity: str) -> int:
+    """How often something was counted."""
+    return sum(t.amount for tick in ticks for t in tick.tallies if t.quantity == quantity)
+
+
+def test_the_first_look_is_a_baseline() -> None:
+    """A counter's lifetime before the first look is charged to nobody."""
+    assert joules(run(ledger(), look(1, 5_000_000))) == {}
+
+
+def test_every_counter_of_a_gpu_exists_at_zero_from_its_first_look() -> None:
+    """No series is born with a value."""
+    first = run(ledger(), look(1, 5_000_000))[0]
+    assert {t.quantity for t in first.tallies} == {
+        "gpu_energy",
+        "gpu_attributed_energy",
+        "gpu_unattributed_energy",
+        "gpu_implausible_intervals",
+    }
+    assert not any(t.amount for t in first.tallies)
+
+
+def test_a_gpu_without_processes_is_idle_and_with_one_it_is_a_strangers() -> None:
+    """Nobody on the card: idle. A process we know nothing of, at either end: unattributed."""
+    ticks = run(ledger(), look(1, 100), look(2, 170), look(3, 300, pids=[7]), look(4, 700), look(5, 800))
+    assert joules(ticks) == {
+        ("counter", "idle", ""): 170,
+        ("counter", "unattributed", "foreign_process"): 530,
+    }
+
+
+def test_a_process_on_a_mig_instance_holds_the_gpu() -> None:
+    """MIG devices list their own processes; the parent's list is empty."""
+    instance = MigInstance("MIG-1", 1, 0, 1, processes=frozenset({9}))
+    ticks = run(ledger(), look(1, 100), look(2, 200, mig_instances=(instance,)))
+    assert joules(ticks) == {("counter", "unattributed", "foreign_process"): 100}
+
+
+@pytest.mark.parametrize(
+    ("utilization", "share"), [(0.0, "idle"), (0.4, "unattributed"), (None, "unattributed")]
+)
+def test_without_a_process_list_only_zero_utilization_means_idle(
+    utilization: float | None, share: str
+) -> None:
+    """Where the driver names no processes, nobody is said to be away without evidence."""
+    ticks = run(
+        ledger(),
+        look(1, 100, pids=None, utilization_ratio=0.0),
+        look(2, 200, pids=None, utilization_ratio=utilization),
+    )
+    assert [charge.share for charge in ticks[1].charges] == [share]
+
+
+def test_a_look_without_the_counter_charges_nothing_and_loses_nothing() -> None:
+    """The counter holds through a failed field; the next difference covers both intervals, once."""
+    ticks = run(ledger(), look(1, 100, watts=300), look(2, watts=300), look(3, 700, watts=300))
+    assert joules(ticks) == {("counter", "idle", ""): 600}
+
+
+def test_a_reset_charges_what_the_counter_shows_since() -> None:
+    """After a driver reload the new counter's value is certain."""
+    assert joules(run(ledger(), look(1, 9_000_000), look(2, 250))) == {("counter", "idle", ""): 250}
+
+
+def test_a_step_back_is_not_charged_the_lifetime_but_the_power_of_that_second() -> None:
+    """A counter that steps back without starting anew is not believed; power stands in for it."""
+    ticks = run(ledger(), look(1, 9_000_000, watts=300), look(2, 8_999_900, watts=500), look(3, 9_000_300))
+    assert joules(ticks) == {("integrated", "unattributed", "implausible"): 400, ("counter", "idle", ""): 400}
+    assert tallied(ticks, "gpu_implausible_intervals") == 1
+
+
+def test_a_leap_is_not_believed_and_the_next_interval_is() -> None:
+    """An implausible difference is replaced by power, and the new value is the next baseline."""
+    ticks = run(ledger(), look(1, 100, watts=400), look(2, 10**9, watts=400), look(3, 10**9 + 400, watts=400))
+    assert joules(ticks) == {("integrated", "unattributed", "implausible"): 400, ("counter", "idle", ""): 400}
+
+
+def test_a_counter_that_froze_may_catch_up() -> None:
+    """The bound counts from when the counter last moved: what it held back is not implausible."""
+    frozen = [look(second, 1000, watts=600) for second in range(1, 31)]
+    ticks = run(ledger(), *frozen, look(31, 1000 + 30 * 600, watts=600))
+    assert joules(ticks) == {("counter", "idle", ""): 18_000}
+
+
+def test_after_a_long_silence_the_energy_is_counted_and_nobodys() -> None:
+    """Beyond a minute the holders may have changed unseen."""
+    ticks = run(ledger(), look(1, 100), look(61, 6_100), look(122, 12_000))
+    assert joules(ticks) == {("counter", "idle", ""): 6_000, ("counter", "unattributed", "gap"): 5_900}
+
+
+def test_looks_out_of_order_are_passed_over() -> None:
+    """A read that hung and came back late moves nothing twice."""
+    ticks = run(ledger(), look(1, 100), look(3, 300), look(2, 200), look(4, 400))
+    assert joules(ticks) == {("counter", "idle", ""): 300}
+
+
+def test_a_card_without_a_counter_is_integrated_by_trapezoids_over_near_looks_only() -> None:
+    """Power between two looks at most three intervals apart; across a hole nothing is invented."""
+    card = gpu(has_energy_counter=False)
+    powers = [(1, 100), (2, 300), (4, 300), (10, 300), (11, 100)]
+    ticks = run(ledger(), *(look(second, watts=watts, card=card) for second, watts in powers))
+    assert joules(ticks) == {("integrated", "idle", ""): 200 + 600 + 200}
+
+
+def test_nonsense_power_is_not_integrated() -> None:
+    """A sensor that answers 2**32 - 1 milliwatts invents no energy."""
+    card = gpu(has_energy_counter=False)
+    ticks = run(ledger(), look(1, watts=100, card=card), look(2, watts=4_294_967.295, card=card))
+    assert joules(ticks) == {}
+
+
+def test_a_counter_that_appears_later_starts_from_its_own_baseline() -> None:
+    """Changing from integration to the counter counts no interval twice."""
+    without = gpu(has_energy_counter=False)
+    ticks = run(
+        ledger(),
+        look(1, watts=100, card=without),
+        look(2, watts=100, card=without),
+        look(3, 900, watts=100),
+        look(4, 1000, watts=100),
+    )
+    assert joules(ticks) == {("integrated", "idle", ""): 100, ("counter", "idle", ""): 100}
+
+
+def test_energy_used_while_the_daemon_was_down_is_counted_as_nobodys() -> None:
+    """On the same boot the difference to the last look of the daemon before is real."""
+    past = Past(Mark(1_000 * UJ_PER_J, 10 * NS_PER_S, None), same_boot=True)
+    tick = run(ledger(past=past), look(110, 31_000))[0]
+    assert joules([tick]) == {("counter", "unattributed", "exporter_down"): 30_000}
+    assert (tick.charges[0].start_ns, tick.charges[0].end_ns) == (10 * NS_PER_S, 110 * NS_PER_S)
+
+
+def test_a_driver_reloaded_while_the_daemon_was_down_is_a_reset() -> None:
+    """The counter's value since the reload is certain, what came before is not known."""
+    past = Past(Mark(9_000_000 * UJ_PER_J, 10 * NS_PER_S, None), same_boot=True)
+    assert joules(run(ledger(past=past), look(110, 500))) == {
+        ("counter", "unattributed", "exporter_down"): 500
+    }
+
+
+def test_after_a_reboot_the_counter_shows_what_was_used_since() -> None:
+    """In another boot the counter began at 0; what it shows was used while nobody looked."""
+    past = Past(Mark(9_000_000 * UJ_PER_J, 10**6 * NS_PER_S, None), same_boot=False)
+    assert joules(run(ledger(past=past), look(50, 3_000))) == {
+        ("counter", "unattributed", "exporter_down"): 3_000
+    }
+
+
+def test_a_counter_that_shows_more_than_the_boot_can_hold_is_a_baseline() -> None:
+    """A counter that survived the reboot is not charged its lifetime."""
+    past = Past(Mark(9_000_000 * UJ_PER_J, 10**6 * NS_PER_S, None), same_boot=False)
+    ticks = run(ledger(past=past), look(50, 9_500_000), look(51, 9_500_300))
+    assert joules(ticks) == {("counter", "idle", ""): 300}
+
+
+def test_a_failed_gpu_loses_its_reading_and_the_others_go_on() -> None:
+    """The power of a lost card is absent, not zero, and it is still known."""
+    books = ledger()
+    other = gpu("GPU-2", index=1)
+    books.apply(snapshot(1, look(1, 100, watts=100), look(1, 100, watts=50, card=other)))
+    lost = Failure("nvidia", "lost", "fell off the bus", UUID)
+    tick = books.apply(snapshot(2, look(2, 150, watts=50, card=other), failures=(lost,)))
+    assert {state.gpu.uuid: state.reading is not None for state in tick.gpus} == {UUID: False, "GPU-2": True}
+    assert tick.node_power_uw == 50 * UW_PER_W
+    assert tallied([tick], "source_read_failures") == 1
+
+
+def test_a_source_that_is_down_loses_its_readings() -> None:
+    """A hung source's gauges go; what it last said is not shown as if it were now."""
+    books = ledger()
+    books.apply(snapshot(1, look(1, 100, watts=100)))
+    tick = books.apply(snapshot(2, up=False, at_s=5))
+    assert [state.reading for state in tick.gpus] == [None]
+    assert tick.node_power_uw is None
+
+
+def test_a_cpu_counter_is_unwrapped() -> None:
+    """262 kJ of range wrap every quarter of an hour; no joule is lost."""
+    ticks = run(Ledger(NS_PER_S, {}), package(1, 262_143), package(2, 299))
+    assert joules(ticks) == {("counter", "", ""): pytest.approx(299.328851)}
+
+
+def test_a_cpu_counter_unread_for_longer_than_its_wrap_counts_nothing() -> None:
+    """Two wraps cannot be told from one."""
+    ticks = run(Ledger(NS_PER_S, {}), package(1, 100), package(2_001, 200), package(2_002, 300))
+    assert joules(ticks) == {("counter", "", ""): 100}
+
+
+def test_a_cpu_counter_of_another_boot_is_a_baseline() -> None:
+    """RAPL starts anywhere after a reboot."""
+    past = Past(Mark(50 * UJ_PER_J, 10 * NS_PER_S, None), same_boot=False)
+    books = Ledger(NS_PER_S, {"nvidia:cpu:package-0": past})
+    assert joules(run(books, package(20, 500), package(21, 600))) == {("counter", "", ""): 100}
+
+
+def test_estimates_are_kept_apart_and_silent_where_a_sensor_measures() -> None:
+    """A model's joules are never in the node's sum, and none are made beside a measured CPU."""
+    books = Ledger(NS_PER_S, {})
+    guess = [
+        HostReading("cpu", "all", n * NS_PER_S, power_uw=90 * UW_PER_W, estimated=True) for n in range(1, 4)
+    ]
+    alone = [books.apply(snapshot(n, reading, source="estimate")) for n, reading in enumerate(guess, start=1)]
+    charges = [charge for tick in alone for charge in tick.charges]
+    assert [(c.energy_uj, c.estimated, c.in_node) for c in charges] == [(90 * UJ_PER_J, True, False)] * 2
+    assert alone[-1].node_power_uw is None
+
+    measured = Ledger(NS_PER_S, {})
+    for n in range(1, 4):
+        estimate = SourceReport("estimate", 0, 1, hosts=(guess[n - 1],))
+        rapl = SourceReport("rapl", 0, 1, hosts=(package(n, 100 * n),))
+        tick = measured.apply(snapshot(n, at_s=n, up=True, source="rapl"))
+        both = snapshot(n, package(n, 100 * n), source="rapl")
+        object.__setattr__(both, "reports", (estimate, rapl))
+        tick = measured.apply(both)
+        assert not any(charge.estimated for charge in tick.charges)
+
+
+def test_a_superchips_module_counter_stands_for_its_host_too() -> None:
+    """Where the GPU's counter covers CPU and memory, they are shown but not added to the node again."""
+    books = Ledger(NS_PER_S, {})
+    card = gpu(power_scope="module")
+    ticks = []
+    for n in (1, 2):
+        ticks.append(books.apply(snapshot(n, look(n, 500 * n, watts=500, card=card))))
+        ticks.append(books.apply(snapshot(n, package(n, 100 * n), source="rapl")))
+    assert {(c.component, c.in_node) for tick in ticks for c in tick.charges} == {
+        ("gpu", True),
+        ("cpu", False),
+    }
+    assert ticks[-1].node_power_uw == 500 * UW_PER_W
+
+
+def test_the_check_ratio_is_the_counter_over_integrated_power() -> None:
+    """A counter that shows 10 % less than its power says so after a minute."""
+    ticks = run(ledger(), *(look(second, 450 * second, watts=500) for second in range(1, 63)))
+    assert ticks[-1].gpus[0].check_ratio == pytest.approx(0.9)
+
+
+def test_power_made_from_the_counter_does_not_vouch_for_it() -> None:
+    """Where power is the counter's own difference, the check needs instant power or is absent."""
+    card = gpu(power_source="energy_delta")
+    ticks = run(ledger(), *(look(second, 450 * second, watts=450, card=card) for second in range(1, 63)))
+    assert ticks[-1].gpus[0].check_ratio is None
+
+
+def test_throttle_clocks_are_counted_from_a_baseline_and_survive_a_reset() -> None:
+    """Differences of the driver's clocks; nonsense larger than the time passed is dropped."""
+    second = NS_PER_S
+    clocks = [5 * second, 6 * second, second // 2, 2**63]
+    ticks = run(
+        ledger(), *(look(n, 100, throttled_ns={"power_cap": c}) for n, c in enumerate(clocks, start=1))
+    )
+    assert tallied(ticks, "gpu_throttled") == second + second // 2
