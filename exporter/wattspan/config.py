@@ -280,6 +280,9 @@ class Config:
     source_hwmon: SourceMode = setting(
         "source.hwmon", SOURCE_MODE, "Grace CPU rail and whole-box power meters through hwmon.", "auto"
     )
+    source_ipmi: SourceMode = setting(
+        "source.ipmi", SOURCE_MODE, "Whole-box power from the BMC through /dev/ipmi0; needs root.", "auto"
+    )
     source_amd: SourceMode = setting(
         "source.amd", SOURCE_MODE, "AMD GPUs through amdsmi, else through sysfs.", "auto"
     )
