@@ -1,0 +1,92 @@
+/* The mapped state file: finding it, reading it while a test changes it, its clock and its faults. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fake.h"
+
+#define NS_PER_S 1000000000LL
+
+static struct state *refuse(const char *path, const char *why) {
+    fprintf(stderr, "fake NVML: WATTSPAN_FAKE_NVML=%s: %s\n", path ? path : "", why);
+    return NULL;
+}
+
+/* A mapping is never undone: a hung call on a forgotten thread may still look at it. */
+struct state *map_state(void) {
+    static char mapped_path[4096];
+    static struct state *mapped;
+    const char *path = getenv("WATTSPAN_FAKE_NVML");
+    if (path == NULL || strlen(path) >= sizeof mapped_path) return refuse(path, "no state file named");
+    if (mapped != NULL && strcmp(path, mapped_path) == 0) return mapped;
+
+    int file = open(path, O_RDWR | O_CLOEXEC);
+    if (file < 0) return refuse(path, "cannot open");
+    off_t size = lseek(file, 0, SEEK_END);
+    void *memory = size == sizeof(struct state)
+                       ? mmap(NULL, sizeof(struct state), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0)
+                       : MAP_FAILED;
+    close(file);
+    if (memory == MAP_FAILED) return refuse(path, "cannot map, or of another size than this library's");
+    struct state *state = memory;
+    if (state->magic != STATE_MAGIC || state->version != STATE_VERSION || state->size != sizeof *state)
+        return refuse(path, "not a state file of this library");
+    strcpy(mapped_path, path);
+    mapped = state;
+    return mapped;
+}
+
+int64_t monotonic_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
+void sleep_ns(int64_t duration_ns) {
+    struct timespec rest = {duration_ns / NS_PER_S, duration_ns % NS_PER_S};
+    while (nanosleep(&rest, &rest) != 0) continue;
+}
+
+/* When the sensors last looked: scenario time rounded down to their refresh period. */
+int64_t sensor_time_ns(const struct state *state) {
+    int64_t now_ns = state->real_clock ? monotonic_ns() - state->epoch_ns
+                                       : __atomic_load_n(&state->now_ns, __ATOMIC_ACQUIRE);
+    if (now_ns < 0) return 0;
+    return state->refresh_ns ? now_ns - now_ns % state->refresh_ns : now_ns;
+}
+
+int64_t wall_us(const struct state *state, int64_t at_ns) {
+    return state->wall_epoch_us + at_ns / 1000;
+}
+
+/* The code to answer, using up one of the times left; 0 when there is no fault. */
+int take_fault(struct fault *fault) {
+    struct fault seen;
+    __atomic_load(fault, &seen, __ATOMIC_ACQUIRE);
+    while (seen.code != SUCCESS && seen.left != FOR_GOOD) {
+        struct fault next = {seen.code, seen.left - 1};
+        if (next.left == 0) next.code = SUCCESS;
+        if (__atomic_compare_exchange(fault, &seen, &next, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) break;
+    }
+    return seen.code;
+}
+
+/* A reader's pair around whatever the test changes in several words: read again if it was seen to move. */
+uint32_t change_begin(const struct state *state) {
+    for (;;) {
+        uint32_t change = __atomic_load_n(&state->change, __ATOMIC_ACQUIRE);
+        if (change % 2 == 0) return change;
+        sched_yield();
+    }
+}
+
+int change_seen(const struct state *state, uint32_t begun) {
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    return __atomic_load_n(&state->change, __ATOMIC_RELAXED) != begun;
+}
