@@ -318,7 +318,7 @@ class Config:
     grid_intensity: float | None = setting(
         "grid.intensity",
         # The floor catches kilograms given for grams: no grid is that clean over its life cycle.
-        number(1, 3000, "grams of CO2e per kWh"),
+        number(1, 2000, "grams of CO2e per kWh"),
         "The grid's intensity, where you know it better than the table. Goes before zone and region.",
     )
     grid_pue: float | None = setting(

@@ -360,7 +360,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         GPU, "bytes", "sum", _gpu(lambda r: r.memory_used_bytes),
     ),
     Metric(
-        "wattspan_gpu_memory_total_bytes", "gauge", "Device memory.",
+        "wattspan_gpu_memory_total_bytes", "gauge", "Device memory in all.",
         GPU, "bytes", "sum", _gpu(lambda r: r.memory_total_bytes),
     ),
     Metric(
