@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 description that ``/openapi.json`` answers, written by hand: it is a promise, not a by-product.
+"""The OpenAPI 3.1 description behind ``/openapi.json``, written by hand: a promise, not a by-product.
 
 Every response schema is strict (all fields required, no others), so a test that holds answers against it
 notices a field that was added, lost or renamed.
@@ -30,7 +30,7 @@ def document(version: str) -> dict[str, Any]:
         "info": {
             "title": "Wattspan",
             "version": version,
-            "description": "Energy and carbon of one node's GPUs and host. Joules, watts, grams of CO2e, UTC.",
+            "description": "Energy and carbon of one node's GPUs and host, in joules, watts and grams.",
         },
         "paths": {
             "/": _get("Landing page", {"200": _content("Links to the rest.", "text/html", _TEXT)}),
@@ -143,7 +143,7 @@ def _readiness() -> Schema:
                 "name": "strict",
                 "in": "query",
                 "required": False,
-                "description": "1 or true: a source that is not up or stale, or overdue sampling, is a 503 too.",
+                "description": "1 or true: overdue sampling or a stale or absent source is a 503 too.",
                 "schema": _one_of(["0", "1", "false", "true"]),
             }
         ],

@@ -152,7 +152,7 @@ def _load_client_ca(context: ssl.SSLContext, settings: TlsSettings) -> None:
 
 @contextmanager
 def _as_file(content: bytes) -> Iterator[str]:
-    """The path of a file that lives in memory alone: OpenSSL reads chains from paths, and keys stay off disks."""
+    """The path of a file in memory: OpenSSL reads chains from paths, and keys stay off the disk."""
     descriptor = os.memfd_create("wattspan-pem")
     try:
         os.write(descriptor, content)

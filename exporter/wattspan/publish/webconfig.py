@@ -1,7 +1,7 @@
 """The web configuration file: TLS, client certificates, passwords and headers.
 
-The format is that of Prometheus' exporter-toolkit (docs/web-configuration.md, read 2026-11-20), so a file that
-serves another exporter serves this one. What differs is refused by name, never passed over in silence:
+The format is that of Prometheus' exporter-toolkit (docs/web-configuration.md, read 2026-11-20), so a file
+that serves another exporter serves this one. What differs is refused by name, never passed over in silence:
 
 - ``client_auth_type: RequireAnyClientCert``: Python's ssl cannot ask for a certificate without verifying it.
 - ``min_version`` and ``max_version`` below TLS12, ``curve_preferences`` and ``rate_limit``.
@@ -15,7 +15,8 @@ import difflib
 import logging
 import re
 import ssl
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
@@ -27,6 +28,9 @@ from wattspan.publish.passwords import Passwords
 log = logging.getLogger("wattspan.web")
 
 T = TypeVar("T")
+
+Stamp = tuple[int, int, int] | None
+"""What changes when a file is edited, replaced, or swapped by a symbolic link as Kubernetes does it."""
 
 HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
     "Content-Security-Policy": (),
@@ -40,6 +44,9 @@ HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
 BCRYPT_HASH: Final = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
 BCRYPT_COSTS: Final = range(4, 16)
 """2^cost rounds: 15 takes two seconds, and each one more doubles that for every client's first request."""
+
+RETRY_S: Final = 10.0
+"""How often a refused edit is looked at again while its files stay the same."""
 
 _SECTIONS: Final = ("tls_server_config", "http_server_config", "basic_auth_users")
 _NOT_OURS: Final = {
@@ -80,13 +87,13 @@ class WebConfig:
         tls: None for plain HTTP.
         users: bcrypt hash by user name; empty when nobody is asked.
         headers: to set on every response, over our own.
-        files: the files it rests on besides itself.
+        files: the files it rests on, itself included, with their stamps from before they were read.
     """
 
     tls: tls.TlsSettings | None
     users: Mapping[str, bytes] = field(repr=False)
     headers: Mapping[str, str]
-    files: tuple[Path, ...]
+    files: Mapping[Path, Stamp]
 
 
 class WebConfigFile:
@@ -97,17 +104,21 @@ class WebConfigFile:
 
     Args:
         path: the file; other paths in it are relative to its folder.
+        clock: seconds, monotonic.
 
     Raises:
         SetupError: the file, or one that it names, cannot be read or used.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
+        self._clock = clock
         self._config = read(path)
-        self._stamps = _stamps((path, *self._config.files))
-        self._gate = tls.gate(self._config.tls) if self._config.tls else None
+        self._watched = self._config.files
+        self._gate = _gate(self._config)
         self._passwords = _passwords(self._config)
+        self._refused = ""
+        self._again_at = 0.0
 
     def gate(self) -> tls.TlsGate | None:
         """What a connection that begins now passes through; None for plain HTTP."""
@@ -124,56 +135,64 @@ class WebConfigFile:
         return self._config.headers
 
     def _refresh(self) -> None:
-        stamps = _stamps((self._path, *self._config.files))
-        if stamps == self._stamps:
+        now = {path: _stamp(path) for path in self._watched}
+        # A refused edit may name files that are not watched yet, so it is looked at again in any case.
+        if now == self._watched and not (self._refused and self._clock() >= self._again_at):
             return
-        # Noted before reading: a file that changes meanwhile has another stamp at the next look.
-        self._stamps = stamps
+        self._watched = now
         try:
             self._take_up(read(self._path))
         except SetupError as error:
-            log.warning("web configuration changed and cannot be used; the former stays in force: %s", error)
+            self._again_at = self._clock() + RETRY_S
+            if self._refused != str(error):
+                log.warning("web configuration cannot be used; the former stays in force: %s", error)
+            self._refused = str(error)
             return
+        self._refused = ""
         log.info("web configuration taken up anew from %s", self._path)
 
     def _take_up(self, config: WebConfig) -> None:
         if self._config.tls and not config.tls:
             raise SetupError(f"{self._path}: it would lift TLS; restart the daemon if that is meant")
         if self._config.users and not config.users:
-            raise SetupError(
-                f"{self._path}: it would lift the passwords; restart the daemon if that is meant"
-            )
-        gate = tls.gate(config.tls) if config.tls else None
+            raise SetupError(f"{self._path}: it would lift passwords; restart the daemon if that is meant")
+        gate = _gate(config)
         if config.users != self._config.users:
             self._passwords = _passwords(config)
-        if config.files != self._config.files:
-            self._stamps = _stamps((self._path, *config.files))
-        self._gate, self._config = gate, config
+        self._gate, self._config, self._watched = gate, config, config.files
 
 
 def read(path: Path) -> WebConfig:
     """Read and check a web configuration and the files it names. Blocks on the disk.
 
     Raises:
-        SetupError: anything that cannot work; the text names the file, the key, its value and what is allowed.
+        SetupError: it cannot work; the text names the file, the key, its value and what is allowed.
     """
+    files = {path: _stamp(path)}
     try:
         text = path.read_bytes().decode("utf-8")
     except (OSError, ValueError) as error:
         raise SetupError(f"web.config.file: cannot read {path}: {_why(error)}") from error
     try:
-        return _config(_Section("", _yaml(text), path.parent))
+        return _config(_Section("", _yaml(text), path.parent, files))
     except SetupError as error:
         raise SetupError(f"{path}: {error}") from error.__cause__
 
 
 class _Section:
-    """A mapping of the file, read key by key; every complaint names the whole key."""
+    """A mapping of the file, read key by key; every complaint names the whole key.
 
-    def __init__(self, name: str, content: object, folder: Path) -> None:
+    Args:
+        name: the keys that lead here, joined by dots; empty at the top.
+        content: what YAML made of it.
+        folder: where relative paths begin.
+        files: gains the stamp of each file that is read.
+    """
+
+    def __init__(self, name: str, content: object, folder: Path, files: dict[Path, Stamp]) -> None:
         self.name = name
         self.folder = folder
-        self.files: list[Path] = []
+        self.files = files
         if content is not None and not isinstance(content, dict):
             raise SetupError(f"{name or 'the file'}: {_shown(content)} is not a mapping of keys to values")
         self.content: dict[Any, Any] = content or {}
@@ -194,14 +213,12 @@ class _Section:
                 raise SetupError(f"{self.key(key)}: {_shown(value)}: {reason}")
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
-            # A mistyped secret is still a secret.
-            shown = (
-                _shown(value) if isinstance(value, bool | int) or self.name != "basic_auth_users" else "..."
+            raise SetupError(
+                f"{self.key(key)}: {_shown(value)}: unknown key; {hint}allowed: {', '.join(known)}"
             )
-            raise SetupError(f"{self.key(key)}: {shown}: unknown key; {hint}allowed: {', '.join(known)}")
 
     def section(self, key: str) -> "_Section":
-        return _Section(self.key(key), self.content.get(key), self.folder)
+        return _Section(self.key(key), self.content.get(key), self.folder, self.files)
 
     def text(self, key: str) -> str | None:
         value = self.content.get(key)
@@ -241,7 +258,7 @@ class _Section:
         if name is None:
             return None
         path = self.folder / name
-        self.files.append(path)
+        self.files[path] = _stamp(path)
         try:
             return path.read_bytes()
         except (OSError, ValueError) as error:
@@ -250,12 +267,11 @@ class _Section:
 
 def _config(top: _Section) -> WebConfig:
     top.only(_SECTIONS)
-    section = top.section("tls_server_config")
     return WebConfig(
-        tls=_tls(section),
+        tls=_tls(top.section("tls_server_config")),
         users=_users(top.section("basic_auth_users")),
         headers=_headers(top.section("http_server_config")),
-        files=tuple(section.files),
+        files=top.files,
     )
 
 
@@ -361,6 +377,10 @@ def _users(section: _Section) -> dict[str, bytes]:
     return users
 
 
+def _gate(config: WebConfig) -> tls.TlsGate | None:
+    return tls.gate(config.tls) if config.tls else None
+
+
 def _passwords(config: WebConfig) -> Passwords | None:
     if not config.users:
         return None
@@ -381,7 +401,7 @@ def _yaml(text: str) -> object:
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise SetupError(f"{line}not valid YAML: {error.problem or error.context}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, ArithmeticError, RecursionError) as error:
         # ValueError: a date such as 2026-99-99, which YAML makes a date of.
         raise SetupError(f"not valid YAML: {' '.join(str(error).split())}") from error
     return content
@@ -400,12 +420,7 @@ def _refuse_duplicates(node: Any, mapping: type, above: tuple[str, ...]) -> None
         _refuse_duplicates(value, mapping, (*above, name))
 
 
-def _stamps(paths: Iterable[Path]) -> tuple[tuple[int, int, int] | None, ...]:
-    return tuple(_stamp(path) for path in paths)
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes when a file is edited, replaced, or swapped by a symbolic link as Kubernetes does it."""
+def _stamp(path: Path) -> Stamp:
     try:
         status = path.stat()
     except (OSError, ValueError):
@@ -418,10 +433,12 @@ def _why(error: Exception) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value for people: short, on one line, and nothing of what is inside a mapping or a list."""
+    """A value for people: short, on one line, without what is inside and without what may be a secret."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
         return "a list"
+    if isinstance(value, str) and ("\n" in value or value.startswith("$2")):
+        return "(hidden)"  # a key, or a hash that stands in the wrong place
     shown = repr(value)
     return shown if len(shown) <= 80 else f"{shown[:77]}..."

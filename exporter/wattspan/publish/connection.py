@@ -1,0 +1,206 @@
+"""Connections and the patience we have with each.
+
+A client may be silent, slow or hostile; it costs one socket and a few kilobytes, for a while, and no thread.
+Three waits are bounded: for a request to be complete, for an answer to be taken, and between two requests.
+When there are too many connections, the one that has kept us waiting longest makes room, so a crowd of
+silent clients never keeps a scraper out.
+"""
+
+import asyncio
+import logging
+import socket
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import h11
+from uvicorn import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from wattspan.publish.tls import TlsGate
+
+MAX_HEAD_BYTES: Final = 16_384
+"""Of a request's line and headers; h11's own default."""
+
+# What uvicorn has to say is about its clients' mistakes; a stranger must not be able to fill the log.
+_silence = logging.getLogger("wattspan.web.uvicorn")
+_silence.setLevel(logging.CRITICAL)
+
+Phase = Literal["new", "idle", "busy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The patience with clients.
+
+    Attributes:
+        connections: at once; half of a process' usual 1,024 descriptors, the rest is left for the rest.
+        request_s: for a TLS handshake, and again for a request from its first byte to its last.
+        answer_s: from the request's last byte until the client has taken the answer's last.
+            Prometheus' default scrape timeout is 10 s.
+        idle_s: between two requests; scrapers come back within a minute.
+        request_bytes: of one request, head and body.
+    """
+
+    connections: int = 512
+    request_s: float = 10.0
+    answer_s: float = 30.0
+    idle_s: float = 75.0
+    request_bytes: int = MAX_HEAD_BYTES + 65_536
+
+
+class Crowd:
+    """The open connections by what they are doing, each group in the order in which it began to.
+
+    Args:
+        limit: the most there may be.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._groups: dict[Phase, dict[Connection, None]] = {"new": {}, "idle": {}, "busy": {}}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._groups.values()))
+
+    def enter(self, connection: "Connection") -> None:
+        """Take one in; when there are too many, the one that is least likely to be missed goes.
+
+        Those that never asked anything go first, then those between two requests, then the slowest takers.
+        """
+        if len(self) >= self._limit:
+            self.all()[0].drop()
+        self._groups["new"][connection] = None
+
+    def move(self, connection: "Connection", before: Phase, now: Phase) -> None:
+        """Note that a connection does something else now."""
+        self._groups[before].pop(connection, None)
+        self._groups[now][connection] = None
+
+    def leave(self, connection: "Connection", phase: Phase) -> None:
+        """Forget a connection; twice is fine."""
+        self._groups[phase].pop(connection, None)
+
+    def all(self) -> "list[Connection]":
+        """Every connection, the first to go first."""
+        return [connection for group in self._groups.values() for connection in group]
+
+    def busy(self) -> bool:
+        """Whether any answer is under way."""
+        return bool(self._groups["busy"])
+
+
+class Connection(H11Protocol):
+    """One client: uvicorn's HTTP/1.1 with a deadline on every wait.
+
+    Args:
+        config: uvicorn's, loaded.
+        state: uvicorn's, shared by all connections.
+        crowd: where this one is counted from now on.
+        limits: how long is too long.
+        gate: who may stay after the TLS handshake; None without TLS.
+    """
+
+    def __init__(
+        self, config: Config, state: ServerState, crowd: Crowd, limits: Limits, gate: TlsGate | None
+    ) -> None:
+        super().__init__(config=config, server_state=state, app_state={})
+        self.logger = _silence
+        self.access_log = False
+        self._crowd = crowd
+        self._limits = limits
+        self._gate = gate
+        self._phase: Phase = "new"
+        self._deadline: asyncio.TimerHandle | None = None
+        self._request_bytes = 0
+        self._handshake: asyncio.Task[Any] | None = None
+        crowd.enter(self)
+
+    async def begin(self, client: socket.socket) -> None:
+        """Take up an accepted socket: TLS first, where there is TLS. Never raises for what a client does."""
+        self._handshake = asyncio.current_task()
+        try:
+            await self.loop.connect_accepted_socket(
+                lambda: self,
+                client,
+                ssl=self._gate.context if self._gate else None,
+                ssl_handshake_timeout=self._limits.request_s if self._gate else None,
+                ssl_shutdown_timeout=1.0 if self._gate else None,
+            )
+        except (OSError, asyncio.CancelledError):  # no TLS, no certificate, too slow, gone, or dropped by us
+            self._close_down()
+        finally:
+            self._handshake = None
+
+    def finish(self) -> None:
+        """Complete an answer that is under way, and end it."""
+        if self._phase == "busy":
+            self.shutdown()
+        else:
+            self.drop()
+
+    def drop(self) -> None:
+        """End it now, whatever it is doing."""
+        self._close_down()
+        if self._handshake is not None:
+            self._handshake.cancel()
+        if self.transport is not None:
+            self.transport.abort()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The handshake is over."""
+        super().connection_made(transport)
+        if self._gate and not self._gate.admits(transport.get_extra_info("peercert")):
+            self.drop()
+            return
+        self._wait_at_most(self._limits.request_s)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a request, or of one that was answered before it was complete."""
+        self._request_bytes += len(data)
+        if self._request_bytes > self._limits.request_bytes:
+            self.drop()
+            return
+        if self._phase == "idle":
+            # Only the first byte winds the clock: a client that drips must not win time with each drop.
+            self._become("new", self._limits.request_s)
+        super().data_received(data)
+
+    def handle_events(self) -> None:
+        """Read what there is; a complete request begins its answer."""
+        super().handle_events()
+        if self.conn.our_state is h11.SEND_RESPONSE and self._phase != "busy":
+            self._become("busy", self._limits.answer_s)
+
+    def on_response_complete(self) -> None:
+        """The answer's last piece is on its way; a rest of the request may still come in."""
+        self._request_bytes = 0
+        if self.conn.their_state is h11.SEND_BODY:
+            self._become("new", self._limits.request_s)
+        else:
+            # uvicorn says goodbye after `idle_s`; a client that does not take that is dropped later.
+            self._become("idle", self._limits.idle_s + self._limits.request_s)
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Either side has ended it."""
+        self._close_down()
+        # uvicorn leaves this timer running after an error, and with it this object in memory.
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+
+    def _become(self, phase: Phase, patience_s: float) -> None:
+        self._crowd.move(self, self._phase, phase)
+        self._phase = phase
+        self._wait_at_most(patience_s)
+
+    def _wait_at_most(self, seconds: float) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self.loop.call_later(seconds, self.drop)
+
+    def _close_down(self) -> None:
+        self._crowd.leave(self, self._phase)
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None

@@ -1,0 +1,186 @@
+"""The HTTP server: its own thread, uvicorn's protocol on connections that are accepted here.
+
+Connections are accepted here and not by `uvicorn.Server`, for three reasons: each gets the TLS context of its
+moment, so certificates change without a restart; a client that never ends its handshake is counted and can be
+dropped; and an idle server sleeps, where uvicorn's own wakes ten times a second.
+
+Importing this module needs the daemon's extra; without it that raises the SetupError that says so.
+"""
+
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, Final
+
+from wattspan.publish import extra
+from wattspan.publish.tls import TlsGate
+from wattspan.publish.web import Asgi
+
+try:
+    from uvicorn import Config
+    from uvicorn.server import ServerState
+
+    from wattspan.publish.connection import MAX_HEAD_BYTES, Connection, Crowd, Limits
+except ModuleNotFoundError as error:
+    raise extra.missing("uvicorn", "serving HTTP") from error
+
+log = logging.getLogger("wattspan.web")
+
+FAREWELL_S: Final = 1.0
+"""How long answers that are under way may take once the server has been told to stop."""
+
+BREATH_S: Final = 0.1
+"""The pause after a connection could not be accepted, as when descriptors have run out."""
+
+
+class Server:
+    """Serves an application on listening sockets until it is stopped.
+
+    Args:
+        sockets: listening and not blocking, as `listen.bind` makes them; closed by `stop`.
+        app: the ASGI application; runs on this server's event loop alone.
+        gate: asked at each connection for its TLS; None, or answering None, means plain HTTP.
+        limits: the patience with clients.
+    """
+
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        app: Asgi,
+        *,
+        gate: Callable[[], TlsGate | None] | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._sockets = sockets
+        self._gate = gate or (lambda: None)
+        self._limits = limits or Limits()
+        self._crowd = Crowd(self._limits.connections)
+        self._state = ServerState()
+        self._config = _config(app, self._limits)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = asyncio.Event()
+        # A daemon thread: a server that does not end must not keep the process from ending.
+        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
+        self._started: Future[None] = Future()
+        self._accept_error = ""
+        self._begun: set[asyncio.Task[None]] = set()  # the event loop itself keeps tasks only weakly
+
+    @property
+    def addresses(self) -> list[str]:
+        """What it listens on, as ``host:port``."""
+        return [_shown(listener.getsockname()) for listener in self._sockets]
+
+    def start(self) -> None:
+        """Begin to serve; returns once connections are taken."""
+        self._thread.start()
+        self._started.result()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Close the sockets, let answers under way end for a second, and end the thread.
+
+        Args:
+            timeout_s: how long to wait for that; what is left after it ends with the process.
+        """
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            log.warning("the web server did not end within %g s", timeout_s)
+        for listener in self._sockets:
+            listener.close()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            if self._started.done():
+                log.critical("the web server has died: %s: %s", type(error).__name__, error)
+            else:
+                self._started.set_exception(error)
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(_note)
+        acceptors = [asyncio.create_task(self._accept(listener)) for listener in self._sockets]
+        self._started.set_result(None)
+        await self._stopping.wait()
+        for acceptor in acceptors:
+            acceptor.cancel()
+        await asyncio.gather(*acceptors, return_exceptions=True)
+        for listener in self._sockets:
+            listener.close()
+        await self._farewell()
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, _ = await loop.sock_accept(listener)
+                self._accept_error = ""
+            except OSError as error:
+                await self._make_room(error)
+                continue
+            self._welcome(client)
+            # `sock_accept` does not yield while connections are waiting: a storm of them would be all we do.
+            await asyncio.sleep(0)
+
+    def _welcome(self, client: socket.socket) -> None:
+        connection = Connection(self._config, self._state, self._crowd, self._limits, self._gate())
+        begun = asyncio.create_task(connection.begin(client))
+        self._begun.add(begun)
+        begun.add_done_callback(self._begun.discard)
+
+    async def _make_room(self, error: OSError) -> None:
+        """After a connection could not be accepted: mostly there is no descriptor left for it."""
+        if self._accept_error != str(error):
+            self._accept_error = str(error)
+            log.warning("cannot accept a connection: %s", error)
+        if waiting := self._crowd.all():
+            waiting[0].drop()
+        await asyncio.sleep(BREATH_S)
+
+    async def _farewell(self) -> None:
+        for connection in self._crowd.all():
+            connection.finish()
+        end = asyncio.get_running_loop().time() + FAREWELL_S
+        while self._crowd.busy() and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(0.02)
+        for connection in self._crowd.all():
+            connection.drop()
+        await asyncio.sleep(0)
+
+
+def _config(app: Asgi, limits: Limits) -> Config:
+    config = Config(
+        app,
+        loop="asyncio",
+        http=Connection,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        # Given although they are not used: uvicorn would read them from the environment.
+        workers=1,
+        forwarded_allow_ips="",
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=limits.idle_s,  # type: ignore[arg-type] # goes to loop.call_later, which takes both
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+    )
+    config.load()
+    return config
+
+
+def _note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """asyncio's complaints are about connections that ended badly; they are nobody's business but ours."""
+    log.debug("%s: %r", context.get("message"), context.get("exception"))
+
+
+def _shown(name: tuple[Any, ...]) -> str:
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

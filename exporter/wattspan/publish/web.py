@@ -1,0 +1,376 @@
+"""The HTTP interface as a plain ASGI application: paths in, pages out.
+
+It reads one finished view per request, never waits for a device or the disk, and renders on the event loop:
+a body is bounded by the series budget, and on one thread twenty scrapes of a view share one rendering.
+Only a password that has not been seen before is checked elsewhere.
+"""
+
+import gzip
+import html
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, Final, Protocol
+from urllib.parse import parse_qs
+
+from wattspan.model import LedgerView
+from wattspan.publish import ViewDoor, api, openapi
+from wattspan.publish.passwords import BusyError, Passwords
+
+log = logging.getLogger("wattspan.web")
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MAX_QUERY_BYTES: Final = 4096
+MAX_BODY_BYTES: Final = 65536
+"""What a client announces beyond this is refused; nothing reads a body yet."""
+
+CHUNK_BYTES: Final = 65536
+"""Bodies leave in pieces of this size, each once the client has taken the former: a slow reader holds two
+pieces and a share of the rendering, not a copy of it."""
+
+GZIP_LEVEL: Final = 1
+"""Exposition text repeats itself: on 280 kB level 1 makes 7:1 in 0.9 ms, level 6 makes 8:1 in 2.4 ms."""
+
+MAX_FORMATS: Final = 8
+"""Different Accept headers whose bodies are kept for one view; two formats are all there are."""
+
+
+class Rendered(Protocol):
+    """A body of ``/metrics``."""
+
+    @property
+    def body(self) -> bytes:
+        """The text."""
+
+    @property
+    def content_type(self) -> str:
+        """What it is."""
+
+    @property
+    def series_dropped(self) -> int:
+        """How many series the budget left out."""
+
+
+Render = Callable[[LedgerView, str], Rendered]
+"""A view and an Accept header to a body."""
+
+
+class Guard(Protocol):
+    """The part of the web configuration that concerns requests; may change between two of them."""
+
+    def passwords(self) -> Passwords | None:
+        """Who may pass; None when nobody is asked."""
+
+    def headers(self) -> Mapping[str, str]:
+        """What to set on every response."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What pages look at.
+
+    Attributes:
+        method: ``GET`` or ``HEAD`` once it has reached a page.
+        path: decoded.
+        query: as it was sent, bounded.
+        headers: by name in lower case; repeated ones joined by commas.
+    """
+
+    method: str
+    path: str
+    query: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What goes back. `headers` come on top of content type, length and date."""
+
+    status: HTTPStatus
+    content_type: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    answer: Callable[[Request], Response]
+    open: bool = False  # reached without a password
+
+
+class ProblemError(Exception):
+    """A request that cannot be answered, as RFC 9457 describes problems."""
+
+    def __init__(self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = headers or {}
+
+
+def application(
+    door: ViewDoor,
+    render: Render,
+    node: api.NodeInfo,
+    *,
+    guard: Guard | None = None,
+    now_ns: Callable[[], int] = time.monotonic_ns,
+) -> Asgi:
+    """The ASGI application. All its requests must come from one event loop.
+
+    Args:
+        door: where the view comes from, and who is told of scrapes.
+        render: makes the body of ``/metrics``.
+        node: facts about this daemon.
+        guard: passwords and headers of the web configuration; None when there is none.
+        now_ns: CLOCK_MONOTONIC.
+    """
+    return _Application(door, render, node, guard, now_ns)
+
+
+class _Renderings:
+    """The newest view's bodies, so that scrapes of one view render once."""
+
+    def __init__(self, render: Render) -> None:
+        self._render = render
+        self._view: LedgerView | None = None
+        self._plain: dict[str, Rendered] = {}
+        self._gzipped: dict[str, bytes] = {}
+
+    def of(self, view: LedgerView, accept: str) -> Rendered:
+        if view is not self._view:
+            self._view, self._plain, self._gzipped = view, {}, {}
+        if accept not in self._plain:
+            if len(self._plain) >= MAX_FORMATS:
+                self._plain, self._gzipped = {}, {}
+            self._plain[accept] = self._render(view, accept)
+        return self._plain[accept]
+
+    def gzipped(self, view: LedgerView, accept: str) -> bytes:
+        rendered = self.of(view, accept)
+        if accept not in self._gzipped:
+            # mtime=0: equal text makes equal bytes.
+            self._gzipped[accept] = gzip.compress(rendered.body, GZIP_LEVEL, mtime=0)
+        return self._gzipped[accept]
+
+
+class _Application:
+    def __init__(
+        self,
+        door: ViewDoor,
+        render: Render,
+        node: api.NodeInfo,
+        guard: Guard | None,
+        now_ns: Callable[[], int],
+    ) -> None:
+        self._door = door
+        self._renderings = _Renderings(render)
+        self._node = node
+        self._guard = guard
+        self._now_ns = now_ns
+        description = _json(openapi.document(node.version))
+        self._pages: dict[str, _Page] = {
+            "/": _Page(self._landing),
+            "/metrics": _Page(self._metrics),
+            "/-/healthy": _Page(_alive, open=True),
+            "/health/live": _Page(_alive, open=True),
+            "/-/ready": _Page(self._ready, open=True),
+            "/health/ready": _Page(self._ready, open=True),
+            "/openapi.json": _Page(lambda _: description),
+            "/api/v1/node": _Page(lambda _: _json(api.node_document(door.view, node))),
+            "/api/v1/grid": _Page(lambda _: _json(api.grid_document(door.view.grid))),
+            "/api/v1/grid/forecast": _Page(lambda _: _json(api.forecast_document(door.view.grid))),
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; anything but HTTP is not spoken here."""
+        del receive  # no page reads a body
+        if scope["type"] != "http":
+            raise NotImplementedError(scope["type"])
+        request = _request(scope)
+        response = await self._answer(request)
+        headers = self._guard.headers() if self._guard else {}
+        await _send(response, headers, send)
+
+    async def _answer(self, request: Request) -> Response:
+        try:
+            page = await self._admit(request)
+            return page.answer(request)
+        except ProblemError as problem:
+            return _problem(problem)
+        except Exception as error:
+            # Whoever asked learns nothing of the inside; the operator gets one line.
+            log.error("%s %r failed: %s: %s", request.method, request.path, type(error).__name__, error)
+            log.debug("where it failed", exc_info=error)
+            return _problem(
+                ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "this is a bug; the log has a line")
+            )
+
+    async def _admit(self, request: Request) -> _Page:
+        """The page that a request has reached.
+
+        Raises:
+            ProblemError: there is none, or it may not be read.
+        """
+        page = self._pages.get(request.path)
+        if page is not None and request.method not in {"GET", "HEAD"}:
+            raise ProblemError(
+                HTTPStatus.METHOD_NOT_ALLOWED, "this path answers GET and HEAD", {"allow": "GET, HEAD"}
+            )
+        if len(request.query) > MAX_QUERY_BYTES:
+            raise ProblemError(
+                HTTPStatus.REQUEST_URI_TOO_LONG, f"a query has {MAX_QUERY_BYTES} bytes at most"
+            )
+        announced = request.headers.get("content-length", "0")
+        if len(announced) > len(str(MAX_BODY_BYTES)) or int(announced) > MAX_BODY_BYTES:
+            raise ProblemError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f"a body has {MAX_BODY_BYTES} bytes at most",
+                {"connection": "close"},
+            )
+        if page is None or not page.open:
+            await self._check_password(request)
+        if page is None:
+            raise ProblemError(HTTPStatus.NOT_FOUND, "there is no such path; / lists what there is")
+        return page
+
+    async def _check_password(self, request: Request) -> None:
+        passwords = self._guard.passwords() if self._guard else None
+        if passwords is None:
+            return
+        try:
+            admitted = await passwords.admits(request.headers.get("authorization", ""))
+        except BusyError:
+            raise ProblemError(
+                HTTPStatus.TOO_MANY_REQUESTS, "too many passwords at once", {"retry-after": "1"}
+            ) from None
+        if not admitted:
+            raise ProblemError(
+                HTTPStatus.UNAUTHORIZED,
+                "a user and a password are needed",
+                {"www-authenticate": 'Basic realm="wattspan", charset="UTF-8"'},
+            )
+
+    def _metrics(self, request: Request) -> Response:
+        view = self._door.view
+        accept = request.headers.get("accept", "")
+        rendered = self._renderings.of(view, accept)
+        body, headers = rendered.body, {"vary": "Accept, Accept-Encoding"}
+        if _takes_gzip(request.headers.get("accept-encoding", "")):
+            body = self._renderings.gzipped(view, accept)
+            headers["content-encoding"] = "gzip"
+        if request.method == "GET":
+            self._door.scraped(view.sequence, rendered.series_dropped)
+        return Response(HTTPStatus.OK, rendered.content_type, body, headers)
+
+    def _ready(self, request: Request) -> Response:
+        strict = _strict(request.query)
+        answer = api.readiness(self._door.view, self._node, self._now_ns(), strict=strict)
+        return _json(answer.document, HTTPStatus.OK if answer.ready else HTTPStatus.SERVICE_UNAVAILABLE)
+
+    def _landing(self, _: Request) -> Response:
+        links = "".join(f'<li><a href="{path}">{path}</a></li>' for path in self._pages if path != "/")
+        node, version = html.escape(self._node.node), html.escape(self._node.version)
+        page = (
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+            '<meta name="color-scheme" content="light dark">'
+            f"<title>Wattspan on {node}</title></head><body><h1>Wattspan</h1>"
+            f"<p>Energy and carbon of node <b>{node}</b>, version {version}.</p>"
+            f"<ul>{links}</ul></body></html>\n"
+        )
+        return Response(
+            HTTPStatus.OK,
+            "text/html; charset=utf-8",
+            page.encode("utf-8", "replace"),
+            {
+                "content-security-policy": "default-src 'none'; base-uri 'none'; "
+                "form-action 'none'; frame-ancestors 'none'"
+            },
+        )
+
+
+def _alive(_: Request) -> Response:
+    return Response(HTTPStatus.OK, "text/plain; charset=utf-8", b"Wattspan is alive.\n")
+
+
+def _request(scope: Scope) -> Request:
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return Request(scope["method"], scope["path"], scope["query_string"], headers)
+
+
+async def _send(response: Response, over: Mapping[str, str], send: Send) -> None:
+    headers = {
+        "content-type": response.content_type,
+        "content-length": str(len(response.body)),
+        "date": formatdate(usegmt=True),
+        "cache-control": "no-store",
+        "x-content-type-options": "nosniff",
+        **response.headers,
+        **{name.lower(): value for name, value in over.items()},
+    }
+    await send(
+        {
+            "type": "http.response.start",
+            "status": response.status.value,
+            "headers": [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()],
+        }
+    )
+    size = len(response.body)
+    for start in range(0, max(size, 1), CHUNK_BYTES):
+        end = start + CHUNK_BYTES
+        await send({"type": "http.response.body", "body": response.body[start:end], "more_body": end < size})
+
+
+def _json(document: api.Document, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    body = json.dumps(document, allow_nan=False, separators=(",", ":")).encode("ascii")
+    return Response(status, "application/json", body)
+
+
+def _problem(problem: ProblemError) -> Response:
+    document = {
+        "type": "about:blank",
+        "title": problem.status.phrase,
+        "status": problem.status.value,
+        "detail": problem.detail,
+    }
+    body = json.dumps(document).encode("ascii")
+    return Response(problem.status, "application/problem+json", body, problem.headers)
+
+
+def _strict(query: bytes) -> bool:
+    given = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("strict", ["0"])
+    if given in (["1"], ["true"]):
+        return True
+    if given in (["0"], ["false"]):
+        return False
+    raise ProblemError(HTTPStatus.BAD_REQUEST, "strict is none of: 0, 1, false, true")
+
+
+def _takes_gzip(accept_encoding: str) -> bool:
+    """Whether gzip is named, or anything is, with a weight above 0 (RFC 9110, 12.5.3)."""
+    weights: dict[str, float] = {}
+    for part in accept_encoding.lower().split(","):
+        coding, _, parameter = part.partition(";")
+        weights[coding.strip()] = _weight(parameter)
+    return weights.get("gzip", weights.get("*", 0.0)) > 0.0
+
+
+def _weight(parameter: str) -> float:
+    name, _, value = parameter.partition("=")
+    if name.strip() != "q":
+        return 1.0
+    try:
+        return float(value)
+    except ValueError:
+        return 0.0
