@@ -132,14 +132,14 @@ def _rated_watts(cpuinfo: str, table: Mapping[str, int]) -> tuple[int, str]:
 
 
 def table_key(model_name: str) -> str:
-    """``Intel(R) Xeon(R) Gold 6248 CPU @ 2.50GHz`` is ``Xeon Gold 6248`` in the table."""
-    name = re.sub(r"\((R|TM)\)", "", model_name, flags=re.IGNORECASE)
-    name = re.sub(r"@.*|\bCPU\b|\b[0-9]+-Core Processor\b|^(Intel|AMD)\b", " ", name)
+    """``Intel(R) Xeon(R) Gold 6248 CPU @ 2.50GHz`` is ``xeon gold 6248``; some print it in capitals."""
+    name = re.sub(r"\((r|tm)\)", "", model_name.lower())
+    name = re.sub(r"@.*|\bcpu\b|\b[0-9]+-core processor\b|^(intel|amd)\b", " ", name)
     return " ".join(name.split())
 
 
 def _table() -> Mapping[str, int]:
-    """Thermal design power in watts by model."""
+    """Thermal design power in watts by `table_key`."""
     text = resources.files(__package__ or "wattspan.devices").joinpath("tdp.csv").read_text("ascii")
     lines = (line for line in text.splitlines() if not line.startswith("#"))
-    return {row["model"]: int(row["tdp_w"]) for row in csv.DictReader(lines)}
+    return {table_key(row["model"]): int(row["tdp_w"]) for row in csv.DictReader(lines)}

@@ -186,12 +186,12 @@ def _send(file: int, asked: int) -> None:
     address = ctypes.create_string_buffer(_BMC_ADDRESS, 8)
     message = _Message(_DCMI, _GET_POWER_READING, len(data), ctypes.addressof(data))
     request = _Request(ctypes.addressof(address), len(address), asked, message)
-    fcntl.ioctl(file, _SEND, request)  # type: ignore[call-overload]  # any writable buffer will do
+    fcntl.ioctl(file, _SEND, request)
 
 
 def _receive(file: int) -> tuple[int, bytes]:
     data, address = ctypes.create_string_buffer(64), ctypes.create_string_buffer(32)
     message = _Message(0, 0, len(data), ctypes.addressof(data))
     received = _Received(0, ctypes.addressof(address), len(address), 0, message)
-    fcntl.ioctl(file, _RECEIVE, received)  # type: ignore[call-overload]
+    fcntl.ioctl(file, _RECEIVE, received)
     return received.msgid, data.raw[: received.msg.data_len]

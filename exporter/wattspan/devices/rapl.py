@@ -44,17 +44,21 @@ _NO_LIMIT_UW: Final = 4_095_000_000
 """Firmware that means "no limit" fills the 15 bits of 1/8 W (Intel SDM, MSR_PKG_POWER_LIMIT): 4095.875 W."""
 
 
+_Kind = Literal["cpu", "dram", "platform"]
+"""The component that a zone measures, or ``platform`` for psys."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Zone:
     """One powercap zone that is read.
 
     Attributes:
-        kind: the component, or ``platform`` for psys.
         device: the id in readings; dram has its package's.
+        power_limit_uw: the most that its constraints name.
     """
 
     path: Path
-    kind: Literal["cpu", "dram", "platform"]
+    kind: _Kind
     device: str
     wraps_at_uj: int
     power_limit_uw: int | None
@@ -146,7 +150,7 @@ class RaplSource:
         text = sysfs.optional_text(self._cpuinfo)
         return re.search(r"^vendor_id\s*:\s*(AuthenticAMD|HygonGenuine)$", text, re.MULTILINE) is not None
 
-    def _zone(self, path: Path, kind: Literal["cpu", "dram", "platform"], device: str) -> _Zone:
+    def _zone(self, path: Path, kind: _Kind, device: str) -> _Zone:
         energy_uj, read_at_ns = self._energy(path)
         return _Zone(
             path,
@@ -186,9 +190,7 @@ class RaplSource:
         )
 
 
-def _wanted(
-    entries: list[Path], *, per_socket: bool
-) -> Iterator[tuple[Path, Literal["cpu", "dram", "platform"], str]]:
+def _wanted(entries: list[Path], *, per_socket: bool) -> Iterator[tuple[Path, _Kind, str]]:
     """The zones to read, each counter once: its folder, what it is, and its device id.
 
     Args:
@@ -208,7 +210,7 @@ def _wanted(
         yield entry, kind, device
 
 
-def _identity(name: str, parent_name: str) -> tuple[Literal["cpu", "dram", "platform"] | None, str]:
+def _identity(name: str, parent_name: str) -> tuple[_Kind | None, str]:
     """What a zone of this name in a package of that name is; None for parts that another zone covers."""
     if name.startswith("package-"):
         return "cpu", name
