@@ -133,13 +133,11 @@ class Card:
         GPUs without a counter, such as vGPU guests, may answer SUCCESS and 0 for ever (CodeCarbon issue 1316:
         such GPUs silently used 0 kWh), so a counter that has never stood above 0 is none yet.
         """
-        if self._fields.answers(nvml_fields.ENERGY):
-            energy_mj = values.get(nvml_fields.ENERGY)
-        elif self._asker.may_ask(self._calls.energy_mj):
+        energy_mj = values.get(nvml_fields.ENERGY)
+        if not self._fields.answers(nvml_fields.ENERGY):
             energy_mj = self._ask(self._calls.energy_mj)
-        else:
-            self._has_counter = False
-            return None
+            if not self._asker.may_ask(self._calls.energy_mj):
+                self._has_counter = False
         if energy_mj is None:
             return None
         self._history.shown = self._history.shown or energy_mj > 0
