@@ -115,7 +115,7 @@ class Daemon:
     ) -> None:
         self._chain = chain
         self._sampler = Sampler(wanted, config.sample_interval_ns)
-        self._ledger = Ledger(config.sample_interval_ns, _pasts(journal.restored.baselines))
+        self._ledger = Ledger(config.sample_interval_ns, pasts(journal.restored.baselines))
         self._books = Books(journal, board)
         self._release = Release(config.state_dir, self._sampler)
         self._systemd = systemd.Notifier.from_environment(os.environ)
@@ -170,16 +170,17 @@ class Daemon:
         self._systemd.alive()
 
 
-def _pasts(baselines: Sequence[Baseline]) -> dict[str, Past]:
-    pasts = {}
+def pasts(baselines: Sequence[Baseline]) -> dict[str, Past]:
+    """What the journal kept of the devices' counters, as the ledger takes it, by device key."""
+    kept = {}
     for baseline in baselines:
         limit_uw = baseline.facts.get("limit_uw")
         if baseline.energy_uj is not None:
             mark = Mark(
                 baseline.energy_uj, baseline.read_at_ns, limit_uw if isinstance(limit_uw, int) else None
             )
-            pasts[baseline.device] = Past(mark, baseline.same_boot)
-    return pasts
+            kept[baseline.device] = Past(mark, baseline.same_boot)
+    return kept
 
 
 def _boot_id(procfs: Path) -> str:

@@ -18,6 +18,7 @@ from wattspan.ledger.ledger import Tick
 from wattspan.ledger.meters import Mark
 from wattspan.model import (
     SAMPLE_DURATION_BOUNDS_S,
+    Basis,
     Charge,
     CounterKey,
     GpuState,
@@ -78,7 +79,8 @@ class Books:
         self._changed: set[CounterKey] = set()
         self._held: set[CounterKey] = {key for key, entry in self._entries.items() if not entry.released}
         self._marks: dict[str, Mark] = {}
-        self._sources: set[str] = set()
+        self._begun: set[str] = set()
+        self._priced_devices = 0
         self._published: dict[str, dict[tuple[str, ...], int | float]] = {}
         self._journal_error = ""
         self._last_commit_wall_ns: int | None = None
@@ -98,6 +100,11 @@ class Books:
         self._commit(tick)
         self._board.pin(self._view(tick, pricing, grid))
 
+    @property
+    def totals(self) -> dict[CounterKey, int | float]:
+        """Every account's total since the journal began, published or not; for spans and reports."""
+        return {key: entry.total for key, entry in self._entries.items()}
+
     def close(self) -> None:
         """Make everything durable and leave the record of a clean stop.
 
@@ -110,9 +117,7 @@ class Books:
     def _enter(self, tick: Tick, pricing: Pricing, grid: GridState, notes: ScrapeNotes) -> None:
         offset_ns = tick.snapshot.wall_offset_ns
         basis = grid.intensity.basis if grid.intensity else None
-        if basis is not None:
-            for state in tick.gpus:
-                self._add("gpu_co2e", (state.gpu.uuid, basis), 0.0)
+        self._begin_series(tick, basis)
         for tally in tick.tallies:
             self._add(tally.quantity, tally.labels, tally.amount)
         for charge in tick.charges:
@@ -122,14 +127,27 @@ class Books:
                     charge.energy_uj, charge.start_ns + offset_ns, charge.end_ns + offset_ns
                 )
                 self._enter_price(charge, priced.grams, priced.unpriced_uj, basis)
-        for health in tick.snapshot.health:
-            if health.source not in self._sources:
-                self._sources.add(health.source)
-                for reason in REASONS:
-                    self._add("source_read_failures", (health.source, reason), 0)
         for report in tick.snapshot.reports:
             self._enter_duration(report)
         self._add("series_dropped", ("budget",), notes.series_dropped)
+
+    def _begin_series(self, tick: Tick, basis: Basis | None) -> None:
+        """Let the counters that will surely come exist at 0, so that a first scrape sees their beginning."""
+        for health in tick.snapshot.health:
+            if health.source not in self._begun:
+                self._begun.add(health.source)
+                for reason in REASONS:
+                    self._add("source_read_failures", (health.source, reason), 0)
+        measured = [host for host in tick.hosts if not host.estimated]
+        if basis is None or len(tick.gpus) + len(measured) == self._priced_devices:
+            return
+        self._priced_devices = len(tick.gpus) + len(measured)
+        self._add("node_energy", (), 0)
+        self._add("node_co2e", (basis,), 0.0)
+        for gpu in tick.gpus:
+            self._add("gpu_co2e", (gpu.gpu.uuid, basis), 0.0)
+        for host in measured:
+            self._add("host_co2e", (host.component, host.device, basis), 0.0)
 
     def _enter_energy(self, charge: Charge) -> None:
         if charge.component == "gpu":
@@ -144,7 +162,7 @@ class Books:
         if charge.in_node:
             self._add("node_energy", (), charge.energy_uj)
 
-    def _enter_price(self, charge: Charge, grams: float, unpriced_uj: int, basis: str | None) -> None:
+    def _enter_price(self, charge: Charge, grams: float, unpriced_uj: int, basis: Basis | None) -> None:
         if charge.in_node:
             self._add("unpriced_energy", (), unpriced_uj)
         if basis is None:
