@@ -110,6 +110,15 @@ class FakeNvml:
         path = (str(self.library.parent), child.get("LD_LIBRARY_PATH", ""))
         return {**child, "LD_LIBRARY_PATH": ":".join(filter(None, path)), _VARIABLE: str(self.state_path)}
 
+    def peer_environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The same, with a mute ``nvidia-smi`` on the PATH: CodeCarbon 3 looks for GPUs only beside one."""
+        child = self.environment(base)
+        command = self.state_path.parent / "bin" / "nvidia-smi"
+        command.parent.mkdir(exist_ok=True)
+        command.write_text("#!/bin/sh\n")
+        command.chmod(0o755)
+        return {**child, "PATH": f"{command.parent}:{child.get('PATH', os.defpath)}"}
+
     def load(self) -> None:
         """Make this process's pynvml find library and state. One library variant for each process."""
         os.environ[_VARIABLE] = str(self.state_path)
@@ -479,7 +488,9 @@ class FakeNvml:
 
 
 def _create(path: Path) -> tuple[mmap.mmap, layout.State]:
-    with path.open("w+b") as file:
+    # A process that still maps a state of an earlier test keeps that one.
+    path.unlink(missing_ok=True)
+    with path.open("x+b") as file:
         file.truncate(ctypes.sizeof(layout.State))
         memory = mmap.mmap(file.fileno(), ctypes.sizeof(layout.State))
     return memory, layout.State.from_buffer(memory)

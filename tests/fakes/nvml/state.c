@@ -4,8 +4,8 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,27 +18,31 @@ static struct state *refuse(const char *path, const char *why) {
     return NULL;
 }
 
-/* A mapping is never undone: a hung call on a forgotten thread may still look at it. */
-struct state *map_state(void) {
-    static char mapped_path[4096];
-    static struct state *mapped;
-    const char *path = getenv("WATTSPAN_FAKE_NVML");
-    if (path == NULL || strlen(path) >= sizeof mapped_path) return refuse(path, "no state file named");
-    if (mapped != NULL && strcmp(path, mapped_path) == 0) return mapped;
-
-    int file = open(path, O_RDWR | O_CLOEXEC);
-    if (file < 0) return refuse(path, "cannot open");
-    off_t size = lseek(file, 0, SEEK_END);
-    void *memory = size == sizeof(struct state)
-                       ? mmap(NULL, sizeof(struct state), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0)
-                       : MAP_FAILED;
-    close(file);
-    if (memory == MAP_FAILED) return refuse(path, "cannot map, or of another size than this library's");
+static struct state *map_file(const char *path, int file, int64_t size) {
+    if (size != sizeof(struct state)) return refuse(path, "of another size than this library's state");
+    void *memory = mmap(NULL, sizeof(struct state), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (memory == MAP_FAILED) return refuse(path, "cannot map");
     struct state *state = memory;
     if (state->magic != STATE_MAGIC || state->version != STATE_VERSION || state->size != sizeof *state)
         return refuse(path, "not a state file of this library");
-    strcpy(mapped_path, path);
-    mapped = state;
+    return state;
+}
+
+/* The state named by the environment now; the caller sees to it that one thread maps at a time.
+ * A mapping is never undone: a hung call on a forgotten thread may still look at it. */
+struct state *map_state(void) {
+    static struct state *mapped;
+    static struct stat mapped_file;
+    const char *path = getenv("WATTSPAN_FAKE_NVML");
+    if (path == NULL) return refuse(path, "names no state file");
+    int file = open(path, O_RDWR | O_CLOEXEC);
+    struct stat found;
+    if (file < 0 || fstat(file, &found) != 0) return refuse(path, "cannot open");
+    if (mapped == NULL || found.st_ino != mapped_file.st_ino || found.st_dev != mapped_file.st_dev) {
+        mapped = map_file(path, file, found.st_size);
+        mapped_file = found;
+    }
+    close(file);
     return mapped;
 }
 

@@ -186,12 +186,22 @@ EXPORT int nvmlSystemGetNVMLVersion(char *version, unsigned int length) {
     return put_text(call.state->nvml_version, version, length);
 }
 
+static int put_cuda_version(const struct call *call, int *version) {
+    if (version == NULL) return INVALID_ARGUMENT;
+    *version = (int)call->state->cuda_version;
+    return SUCCESS;
+}
+
+EXPORT int nvmlSystemGetCudaDriverVersion(int *version) {
+    struct call call;
+    ENTER_SYSTEM(nvmlSystemGetCudaDriverVersion, &call);
+    return put_cuda_version(&call, version);
+}
+
 EXPORT int nvmlSystemGetCudaDriverVersion_v2(int *version) {
     struct call call;
     ENTER_SYSTEM(nvmlSystemGetCudaDriverVersion_v2, &call);
-    if (version == NULL) return INVALID_ARGUMENT;
-    *version = (int)call.state->cuda_version;
-    return SUCCESS;
+    return put_cuda_version(&call, version);
 }
 
 EXPORT int nvmlDeviceGetCount_v2(unsigned int *count) {
