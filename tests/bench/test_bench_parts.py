@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+
 from tests.bench.figures import METERING, SCRAPING, Figure, Turn, compare
 from tests.bench.process_cost import cpu_s, memory
 from tests.bench.scrape import Scraper, count_samples
