@@ -33,6 +33,9 @@ from wattspan.journal.store import Journal
 from wattspan.ledger.ledger import Ledger
 from wattspan.ledger.meters import Mark, Past
 from wattspan.model import Snapshot
+from wattspan.publish.api import NodeInfo
+from wattspan.publish.web import Asgi, application
+from wattspan.publish.webconfig import WebConfigFile
 from wattspan.release import Release
 from wattspan.sampler import Sampler
 
@@ -82,24 +85,36 @@ def demo(config: Config, *, gpus: int, faults: bool) -> int:
 
 def _run(config: Config, wanted: Sequence[tuple[Source, bool]]) -> int:
     # Imported here: metering and the other commands work without the daemon's extra.
-    from wattspan.publish.server import Web  # noqa: PLC0415
+    from wattspan.publish import listen  # noqa: PLC0415
+    from wattspan.publish.server import Server  # noqa: PLC0415
 
     log.setup(config.log_level, config.log_format)
     chain = chain_of(config.grid_zone, config.grid_region, config.grid_intensity, config.grid_pue, os.environ)
     board = Board()
     with ExitStack() as undo:
-        web = Web.bind(config)
-        undo.callback(web.close)
+        web_config = WebConfigFile(config.web_config_file) if config.web_config_file else None
+        sockets = listen.bind(config.web_listen_address)
+        server = Server(
+            sockets, _web(config, board, web_config), gate=web_config.gate if web_config else None
+        )
+        undo.callback(server.stop, STOP_S)
         journal = Journal.open(config.state_dir, _boot_id(config.path_procfs))
         for notice in journal.restored.notices:
             logger.warning("journal: %s", notice)
         daemon = Daemon(config, wanted, chain, board, journal)
         undo.callback(daemon.close)
         daemon.start()
-        web.start(board)
-        undo.callback(web.stop, STOP_S)
-        logger.info("wattspan %s serves on %s", __version__, ", ".join(web.urls))
+        server.start()
+        logger.info("wattspan %s serves on %s", __version__, ", ".join(server.addresses))
         return daemon.wait()
+
+
+def _web(config: Config, board: Board, web_config: WebConfigFile | None) -> Asgi:
+    from wattspan.publish.exposition import Exposition  # noqa: PLC0415
+
+    node = NodeInfo(config.node_name, config.cluster_name, __version__, config.sample_interval_ns)
+    exposition = Exposition(config.metrics_series_budget)
+    return application(board, exposition.render, node, guard=web_config)
 
 
 class Daemon:

@@ -76,8 +76,10 @@ class Books:
             (account.quantity, account.labels): _Entry(account.total, account.base, account.released)
             for account in journal.restored.accounts
         }
-        self._changed: set[CounterKey] = set()
-        self._held: set[CounterKey] = {key for key, entry in self._entries.items() if not entry.released}
+        self._changed: dict[CounterKey, None] = {}  # an ordered set: series keep their order in a scrape
+        self._held: dict[CounterKey, None] = {
+            key: None for key, entry in self._entries.items() if not entry.released
+        }
         self._marks: dict[str, Mark] = {}
         self._begun: set[str] = set()
         self._priced_devices = 0
@@ -186,11 +188,11 @@ class Books:
         entry = self._entries.get(key)
         if entry is None:
             self._entries[key] = _Entry(amount, type(amount)(0))
-            self._changed.add(key)
-            self._held.add(key)
+            self._changed[key] = None
+            self._held[key] = None
         elif amount:
             entry.total += amount
-            self._changed.add(key)
+            self._changed[key] = None
 
     def _release(self, notes: ScrapeNotes, now_ns: int) -> None:
         """Let go of the series that a scrape has seen at 0, or that nobody came to see."""
@@ -200,8 +202,8 @@ class Books:
                 continue
             if entry.shown_in <= notes.scraped_sequence or now_ns - entry.shown_at_ns >= HOLD_NS:
                 entry.released = True
-                self._held.remove(key)
-                self._changed.add(key)
+                del self._held[key]
+                self._changed[key] = None
 
     def _commit(self, tick: Tick) -> None:
         snapshot = tick.snapshot
