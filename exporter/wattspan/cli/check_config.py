@@ -25,6 +25,10 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - ever
         SetupError: the daemon would refuse to start with this.
     """
     state_of(loaded.config)
+    if loaded.config.web_config_file:
+        from wattspan.publish.webconfig import WebConfigFile  # noqa: PLC0415 - part of the daemon extra
+
+        WebConfigFile(loaded.config.web_config_file)
     print_table((key, _shown(loaded, key), loaded.origins[key]) for key in SETTINGS)
     return 0
 

@@ -58,6 +58,8 @@ def surroundings(config: Config) -> Iterator[Finding]:
     yield _location(config)
     yield _state(config.state_dir)
     yield from _extras()
+    if config.web_config_file:
+        yield _web_config(config.web_config_file)
     yield from _listening(config)
 
 
@@ -160,8 +162,18 @@ def _extras() -> Iterator[Finding]:
         )
 
 
+def _web_config(path: Path) -> Finding:
+    from wattspan.publish.webconfig import WebConfigFile  # noqa: PLC0415 - keeps the other commands light
+
+    try:
+        WebConfigFile(path)
+    except SetupError as error:
+        return Finding("!!", "web config", str(error))
+    return Finding("ok", "web config", f"{path} can be used")
+
+
 def _listening(config: Config) -> Iterator[Finding]:
-    from wattspan.publish.server import bind  # noqa: PLC0415 - keeps the other commands light
+    from wattspan.publish.listen import bind  # noqa: PLC0415 - keeps the other commands light
 
     for address in config.web_listen_address:
         subject = f"port {address}"

@@ -21,9 +21,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Runs until it is told to stop."""
-    from wattspan import app  # noqa: PLC0415 - keeps the other commands light
+    from wattspan.app import demo  # noqa: PLC0415 - keeps the other commands light
 
-    return app.demo(loaded.config, gpus=args.gpus, faults=args.faults)
+    return demo(loaded.config, gpus=args.gpus, faults=args.faults)
 
 
 def _gpus(text: str) -> int:

@@ -23,6 +23,8 @@ USAGE: Final = "doctor [--format text|json] [flags]"
 
 PATIENCE_S: Final = 15.0
 """Loading a GPU driver that nobody holds open takes seconds (persistence mode off)."""
+MAX_LOOKS: Final = 6
+_PAUSE_S: Final = 0.2
 
 _VERDICTS: Final = {
     True: "Metering works here.",
@@ -37,10 +39,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Look at every source once, and at what is around them. 0 when at least one source measures."""
-    from wattspan import app  # noqa: PLC0415 - keeps the other commands light
+    from wattspan.app import sources  # noqa: PLC0415 - keeps the other commands light
 
     modes = loaded.config.source_modes
-    looks = _look_at(app.sources(loaded.config))
+    looks = _look_at(sources(loaded.config))
     findings = [
         *(_judged(look, required=modes.get(look.source) == "on") for look in looks),
         *(_switched_off(name, loaded.origins) for name, mode in modes.items() if mode == "off"),
@@ -95,7 +97,7 @@ def _answer(source: Source, answer: "queue.SimpleQueue[_Look]") -> None:
     found = ""
     try:
         found = source.open()
-        look = _Look(source.name, found, source.read())
+        look = _Look(source.name, found, _read(source))
     except WattspanError as error:
         look = _Look(source.name, found, error=error)
     except Exception as error:  # a fault of ours in one source must not hide what the others say
@@ -104,14 +106,26 @@ def _answer(source: Source, answer: "queue.SimpleQueue[_Look]") -> None:
     source.close()
 
 
+def _read(source: Source) -> SourceReport:
+    """What it says once it has something to say: a counter proves itself by moving between two looks."""
+    for _ in range(MAX_LOOKS - 1):
+        report = source.read()
+        if report.gpus or report.hosts or report.platforms:
+            return report
+        time.sleep(_PAUSE_S)
+    return source.read()
+
+
 def _judged(look: _Look, *, required: bool) -> Finding:
     subject = f"source {look.source}"
     if look.report is None:
         absent = isinstance(look.error, NotHereError) and not required
         return Finding("--" if absent else "!!", subject, f"{look.error}")
-    failures = "; ".join(dict.fromkeys(failure.detail for failure in look.report.failures))
-    if failures:
-        return Finding("!!", subject, f"{look.found}; {failures}")
+    problems = "; ".join(dict.fromkeys(failure.detail for failure in look.report.failures))
+    if not (look.report.gpus or look.report.hosts or look.report.platforms):
+        problems = problems or "nothing could be read, its counters do not move"
+    if problems:
+        return Finding("!!", subject, f"{look.found}; {problems}")
     return Finding("ok", subject, look.found)
 
 

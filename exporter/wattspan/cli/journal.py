@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -67,8 +68,11 @@ def _written(name: str) -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def _read(name: str) -> Iterator[TextIO]:
+    """The text; bytes that are none become a character that the text's own check will not accept."""
     if name == STREAM:
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(encoding="utf-8", errors="replace", newline="\n")
         yield sys.stdin
         return
-    with Path(name).open(encoding="utf-8", newline="\n") as source:
+    with Path(name).open(encoding="utf-8", errors="replace", newline="\n") as source:
         yield source

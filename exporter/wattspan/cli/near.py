@@ -8,10 +8,10 @@ _MAX_SHOWN_CHARS: Final = 200
 
 
 def near(word: str, known: Iterable[str]) -> str:
-    """``; did you mean a or b?`` for known words close to this one, else nothing."""
+    """``; did you mean x?`` for the known word that is close to this one, else nothing."""
     # Cut, because the comparison takes time that grows with the square of the length.
-    matches = difflib.get_close_matches(word[:_MAX_SHOWN_CHARS], sorted(known), n=2, cutoff=0.75)
-    return f"; did you mean {' or '.join(matches)}?" if matches else ""
+    matches = difflib.get_close_matches(word[:_MAX_SHOWN_CHARS], sorted(known), n=1, cutoff=0.75)
+    return f"; did you mean {matches[0]}?" if matches else ""
 
 
 def quoted(text: str) -> str:

@@ -6,7 +6,6 @@ Both hold ``{"until": seconds since the epoch}``.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import signal
@@ -54,7 +53,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     until_s = time.time() + args.for_ns / NS_PER_S
     request = state_dir / "release"
     _write(request, until_s)
-    os.kill(pid, signal.SIGUSR1)
+    _signal(pid)
     if not args.for_ns:
         _await(lambda: not request.exists() and _read(state_dir / "released") is None)
         print(f"handles taken up again (daemon pid {pid})")
@@ -88,17 +87,27 @@ def _daemon(state_dir: Path) -> int:
     return pid
 
 
+def _signal(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGUSR1)
+    except OSError as error:
+        raise UnreachableError(f"the daemon, pid {pid}, cannot be signalled: {error.strerror}") from error
+
+
 def _has_open(pid: int, path: Path) -> bool:
     try:
         ours = path.stat()
-        for entry in os.scandir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(OSError):
-                theirs = entry.stat()
-                if (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino):
-                    return True
+        descriptors = os.listdir(f"/proc/{pid}/fd")
     except OSError:
         return False
-    return False
+    return any(_is(f"/proc/{pid}/fd/{name}", ours) for name in descriptors)
+
+
+def _is(link: str, file: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.stat(link), file)
+    except OSError:  # closed in the meantime
+        return False
 
 
 def _write(path: Path, until_s: float) -> None:

@@ -1,0 +1,55 @@
+"""The command as its users meet it: a process, its two streams and its exit code."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a finished command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+Wattspan = Callable[..., Answer]
+
+
+def clean_environment(home: Path) -> dict[str, str]:
+    """An environment that says nothing about this machine."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "XDG_STATE_HOME": str(home / "state"),
+        "PYTHONWARNINGS": "error",
+    }
+
+
+@pytest.fixture
+def wattspan(tmp_path: Path) -> Wattspan:
+    """Run ``python -m wattspan WORDS``; no answer may ever hold a traceback."""
+
+    def run(*words: str | bytes | Path, env: Mapping[str, str] | None = None, stdin: bytes = b"") -> Answer:
+        done = subprocess.run(
+            [sys.executable, "-m", "wattspan", *words],
+            env={**clean_environment(tmp_path), **(env or {})},
+            cwd=tmp_path,
+            input=stdin,
+            capture_output=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        answer = Answer(done.returncode, done.stdout.decode(), done.stderr.decode())
+        assert "Traceback" not in answer.out + answer.err
+        return answer
+
+    return run
