@@ -25,6 +25,8 @@ FILE_MODE: Final = 0o600
 SIDECARS: Final = ("", "-wal", "-shm", "-journal")
 """The database file and those that SQLite keeps beside it (sqlite.org/tempfiles.html); they move together."""
 
+_PID_MAX: Final = 2**22
+"""PID_MAX_LIMIT of 64-bit Linux (proc(5), pid_max)."""
 _LOCK_TRIES: Final = 5
 _LOCK_PAUSE_S: Final = 0.1
 _MEND: Final = "give the daemon a folder of its own that it may write to with --state.dir"
@@ -157,10 +159,10 @@ def _prepare(folder: Path) -> None:
         present = [path for path in (_beside(database(folder), s) for s in SIDECARS) if path.exists()]
     except OSError as error:
         raise _unusable(folder, error) from error
-    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
         raise _not_ours(folder, folder)
     for path in [*present, mark(folder)]:
-        if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        if path.exists() and not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
             raise _not_ours(folder, path)
 
 
@@ -182,7 +184,8 @@ def _lock(folder: Path, descriptor: int) -> None:
 
 def _pid(descriptor: int) -> int:
     text = os.pread(descriptor, 32, 0).strip()
-    return int(text) if text.isdigit() else 0
+    pid = int(text) if text.isdigit() else 0
+    return pid if pid <= _PID_MAX else 0
 
 
 def _unusable(folder: Path, error: OSError) -> UnreachableError:
