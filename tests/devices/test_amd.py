@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.fakes.machine import Machine, set_int
 
+from tests.fakes.machine import Machine, set_int
 from wattspan.devices.amd import AmdSource
 from wattspan.errors import NotHereError
 from wattspan.model import GpuReading, SourceReport

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fakes.machine import Machine
 
+from tests.fakes.machine import Machine
 from wattspan.devices.estimate import EstimateSource, share_of_rated, table_key
 from wattspan.errors import NotHereError, ReadError
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from tests.fakes.machine import START_NS, Machine, set_int
 
+from tests.fakes.machine import START_NS, Machine, set_int
 from wattspan.devices.hwmon import HwmonSource
 from wattspan.errors import NotHereError
 from wattspan.model import HostReading, PlatformReading

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from tests.fakes.machine import Machine, set_int
 
+from tests.fakes.machine import Machine, set_int
 from wattspan.devices.intel import IntelSource
 from wattspan.errors import NotHereError
 from wattspan.model import Gpu, GpuReading, SourceReport

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.fakes.machine import START_NS, Machine, set_int, unprivileged
 
+from tests.fakes.machine import START_NS, Machine, set_int, unprivileged
 from wattspan.devices.rapl import RaplSource
 from wattspan.errors import NotHereError, ReadError
 from wattspan.model import SourceReport
@@ -114,6 +114,14 @@ def test_same_counter_behind_msr_and_mmio_is_read_once(machine: Machine) -> None
     source.open()
     (host,) = step(machine, source, mmio, msr).hosts
     assert host.energy_uj == 71_000_000
+
+
+def test_mmio_alone_is_read(machine: Machine) -> None:
+    """Where only the MMIO door exists it is the counter."""
+    zone = machine.zone("intel-rapl-mmio:0", "package-0")
+    source = source_of(machine)
+    source.open()
+    assert devices(step(machine, source, zone)) == [("cpu", "package-0")]
 
 
 @pytest.mark.parametrize("vendor", ["AuthenticAMD", "HygonGenuine"])
@@ -247,6 +255,20 @@ def test_one_constant_counter_is_told_once_and_left_out(machine: Machine) -> Non
     assert all(devices(report) == [("cpu", "package-0")] for report in reports)
     (failure,) = [failure for report in reports for failure in report.failures]
     assert (failure.source, failure.reason, failure.device) == ("rapl", "unsupported", "package-0")
+
+
+def test_several_constant_counters_are_told_in_the_same_look(machine: Machine) -> None:
+    """Leaving one zone out does not skip the next one."""
+    package = machine.zone("intel-rapl:0", "package-0")
+    machine.zone("intel-rapl:0:0", "dram", 0)
+    machine.zone("intel-rapl:1", "package-1", 0)
+    source = source_of(machine)
+    source.open()
+    step(machine, source, package)
+    machine.clock.advance(59)
+    report = step(machine, source, package)
+    assert [failure.device for failure in report.failures] == ["package-0", "package-1"]
+    assert devices(report) == [("cpu", "package-0")]
 
 
 def test_frozen_counter_is_a_failure_until_it_moves_again(machine: Machine) -> None:

@@ -140,6 +140,6 @@ def table_key(model_name: str) -> str:
 
 def _table() -> Mapping[str, int]:
     """Thermal design power in watts by `table_key`."""
-    text = resources.files(__package__ or "wattspan.devices").joinpath("tdp.csv").read_text("ascii")
+    text = resources.files("wattspan.devices").joinpath("tdp.csv").read_text("ascii")
     lines = (line for line in text.splitlines() if not line.startswith("#"))
     return {table_key(row["model"]): int(row["tdp_w"]) for row in csv.DictReader(lines)}
