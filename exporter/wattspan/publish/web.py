@@ -195,8 +195,7 @@ class _Application:
         del receive  # no page reads a body
         if scope["type"] != "http":
             raise NotImplementedError(scope["type"])
-        request = _request(scope)
-        response = await self._answer(request)
+        response = await self._answer(_request(scope))
         headers = self._guard.headers() if self._guard else {}
         await _send(response, headers, send)
 
