@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.fakes.nvml import FakeNvml, Scenario, parse_scenario
-
 from wattspan.devices.nvidia import NvidiaSource
 from wattspan.errors import NotHereError, ReadError, RestartNeededError, SetupError, WattspanError
 from wattspan.model import GpuReading, SourceReport

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pynvml
 import pytest
+
 from tests.devices.nvidia_process import NvidiaProcess, cards, metering
 from tests.fakes.nvml import FakeNvml
-
 from wattspan.devices.nvidia import load_library
 from wattspan.devices.nvml_errors import MEANINGS, Action
 from wattspan.errors import REASONS, NotHereError, ReadError, RestartNeededError, SetupError

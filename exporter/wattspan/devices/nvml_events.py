@@ -22,7 +22,7 @@ _WAIT_MS: Final = 200
 _PAUSE_S: Final = 1.0
 """After a wait that failed at once, so that a lost GPU does not spin the thread."""
 
-_JOIN_S: Final = 3.0
+_JOIN_S: Final = 2.0
 """A wait that has not returned by then hangs in the driver; its thread is left behind."""
 
 _KEPT: Final = 10_000

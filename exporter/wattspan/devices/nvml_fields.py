@@ -5,6 +5,8 @@ There the GPU scope is refused and the MODULE scope answers; each field finds it
 """
 
 import ctypes
+import math
+import struct
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -43,16 +45,19 @@ _METERS: Final = (ENERGY, POWER_AVERAGE, POWER_INSTANT)
 _SCOPED: Final = (*_METERS, POWER_LIMIT)
 _PLAIN: Final = (RECOVERY_ACTION, *THROTTLE_REASONS)
 
-_MEMBERS: Final = (
-    ("dVal", float("inf")),
-    ("uiVal", 2**32 - 1),
-    ("ulVal", 2**64 - 1),
-    ("ullVal", 2**64 - 1),
-    ("sllVal", 2**63 - 1),
-    ("siVal", 2**31 - 1),
-    ("usVal", 2**16 - 1),
+_ENTRY: Final = struct.Struct("=2I2q2I8s")
+"""nvmlFieldValue_t: field id, scope id, timestamp, latency, value type, return code, value."""
+
+_VALUES: Final = (
+    (struct.Struct("=d"), math.inf),
+    (struct.Struct("=I"), 2**32 - 1),
+    (struct.Struct("=Q"), 2**64 - 1),
+    (struct.Struct("=Q"), 2**64 - 1),
+    (struct.Struct("=q"), 2**63 - 1),
+    (struct.Struct("=i"), 2**31 - 1),
+    (struct.Struct("=H"), 2**16 - 1),
 )
-"""The union's member by nvmlValueType_t, and its highest number, which is how NVML writes N/A."""
+"""By nvmlValueType_t, the value's form, and its highest number, which is how NVML writes N/A."""
 
 
 class FieldBatch:
@@ -61,8 +66,7 @@ class FieldBatch:
     def __init__(self, pynvml: Any, handle: Handle) -> None:
         self._handle = handle
         self._error = pynvml.NVMLError
-        self._entry = pynvml.c_nvmlFieldValue_t
-        # Called without pynvml's wrapper, which builds and fills the array anew each time.
+        # Called without pynvml's wrapper, which makes the array anew each time and reads it slowly.
         self._function = getattr(pynvml.nvmlLib, "nvmlDeviceGetFieldValues", None)
         self._scopes: dict[int, list[int]] = {
             **{field: [SCOPE_GPU, SCOPE_MODULE] for field in _SCOPED},
@@ -97,9 +101,8 @@ class FieldBatch:
         return self._power_scope
 
     def _prepare(self) -> None:
-        self._array = (self._entry * len(self._scopes))()
-        for entry, (field, scopes) in zip(self._array, self._scopes.items(), strict=True):
-            entry.fieldId, entry.scopeId = field, scopes[0]
+        wanted = (_ENTRY.pack(field, scopes[0], 0, 0, 0, 0, b"") for field, scopes in self._scopes.items())
+        self._array = ctypes.create_string_buffer(b"".join(wanted), _ENTRY.size * len(self._scopes))
         self._count = ctypes.c_int32(len(self._scopes))
         scopes_in_use = {self._scopes[field][0] for field in _METERS if field in self._scopes}
         self._power_scope: PowerScope = "module" if SCOPE_MODULE in scopes_in_use else "gpu"
@@ -108,7 +111,7 @@ class FieldBatch:
         """One call: the values, and the fields that were refused in their present scope."""
         code = FUNCTION_NOT_FOUND
         if self._function is not None:
-            code = self._function(self._handle, self._count, ctypes.byref(self._array))
+            code = self._function(self._handle, self._count, self._array)
         if code != SUCCESS:
             if meaning_of(code).action is Action.ABSENT:
                 return {}, list(self._scopes)
@@ -116,14 +119,13 @@ class FieldBatch:
         values: dict[int, int] = {}
         refused: list[int] = []
         failed = SUCCESS
-        for entry in self._array:
-            code = entry.nvmlReturn
+        for field, _, _, _, value_type, code, raw in _ENTRY.iter_unpack(self._array):
             if code == SUCCESS:
-                value = _number(entry)
+                value = _number(value_type, raw)
                 if value is not None:
-                    values[entry.fieldId] = value
+                    values[field] = value
             elif _is_refusal(code):
-                refused.append(entry.fieldId)
+                refused.append(field)
             elif meaning_of(code).action in (Action.RETRY, Action.EMPTY):
                 failed = code
             else:
@@ -138,10 +140,10 @@ def _is_refusal(code: int) -> bool:
     return code == INVALID_ARGUMENT or meaning_of(code).action is Action.ABSENT
 
 
-def _number(entry: Any) -> int | None:
-    """The union member that the driver named; None for N/A and for what is no count at all."""
-    if entry.valueType >= len(_MEMBERS):
+def _number(value_type: int, raw: bytes) -> int | None:
+    """The value in the form that the driver named; None for N/A and for what is no count at all."""
+    if value_type >= len(_VALUES):
         return None
-    member, not_available = _MEMBERS[entry.valueType]
-    value = getattr(entry.value, member)
+    form, not_available = _VALUES[value_type]
+    (value,) = form.unpack_from(raw)
     return int(value) if 0 <= value < not_available else None
