@@ -184,9 +184,9 @@ class Sampler:
             deliver(self.look(missed))
             now_ns = self._monotonic_ns()
             next_ns += self.interval_ns
-            missed = max(0, (now_ns - next_ns) // self.interval_ns + 1) if now_ns >= next_ns else 0
+            missed = max(0, (now_ns - next_ns) // self.interval_ns)
             next_ns += missed * self.interval_ns
-            stop.wait((next_ns - now_ns) / NS_PER_S)
+            stop.wait(max(0, next_ns - now_ns) / NS_PER_S)
 
     def look(self, missed_ticks: int = 0) -> Snapshot:
         """Look once at every source that is free, wait a little, and say what came back."""
@@ -237,9 +237,10 @@ class Sampler:
         if worker.asked is not None:
             return False
         if self._release_until_ns.get(worker.source.name, 0) > now_ns:
-            if worker.phase == "open":
-                worker.ask("close", now_ns)
-            return False
+            if worker.phase != "open":
+                return False
+            worker.ask("close", now_ns)
+            return True
         if worker.phase == "open":
             worker.ask("read", now_ns)
             return True
