@@ -65,6 +65,7 @@ def change(state: Path, statement: str) -> None:
     [
         ("DROP TABLE account", "corrupt", "no such table: account"),
         ("DROP TABLE baseline", "corrupt", "no such table: baseline"),
+        (r"UPDATE sqlite_schema SET sql = replace(sql, 'CHECK', CAST(x'b8' AS TEXT))", "corrupt", "codec"),
         ("DELETE FROM meta", "corrupt", "a row makes no sense"),
         ("ALTER TABLE meta DROP COLUMN lineage", "corrupt", "lineage"),
         ("PRAGMA user_version = 0", "corrupt", "no tables of a journal"),
@@ -95,6 +96,15 @@ def test_journal_that_makes_no_sense_is_set_aside(state: Path, statement: str, w
     journal.close(clean=True)
     assert restored(state, "boot-1").accounts == tuple(accounts(1))
     assert (state / f"journal.db.{why}-20261001T120000Z").exists()
+
+
+def test_header_that_forbids_writing_is_damage(state: Path) -> None:
+    """A writable file whose header says otherwise is set aside; its write version is byte 18."""
+    begin(state)
+    with (state / "journal.db").open("r+b") as file:
+        file.seek(18)
+        file.write(b"\x09")
+    assert restored(state, "boot-1").fresh
 
 
 @pytest.mark.parametrize("content", [b"", b"no database", b"SQLite format 3\x00", b"\x00" * 8192])

@@ -227,7 +227,7 @@ def test_text_without_some_of_its_lines(text: str, tmp_path: Path) -> None:
     assert "is there twice" in refusal("".join(lines[:2] + lines[1:]), tmp_path / "new")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(cut=st.floats(0, 1, exclude_max=True), junk=st.text(max_size=10))
 def test_no_text_that_was_changed_is_imported(
     cut: float, junk: str, tmp_path_factory: pytest.TempPathFactory

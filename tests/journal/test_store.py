@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.journal.conftest import Start, restored
@@ -53,6 +53,7 @@ def test_commit_replaces_rows_of_the_same_key_alone(state: Path) -> None:
     assert found.baselines[0].energy_uj is None
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     labels=st.lists(st.text(max_size=8), max_size=3).map(tuple),
     total=st.integers(0, 2**63 - 1) | st.floats(0, 1e300),

@@ -5,7 +5,8 @@ Only what `Journal.commit` returned for is published, so no counter ever resumes
 it goes on, or it starts again from exactly 0.
 
 ``books`` turn ticks into accounts and committed accounts into the view that ``board`` pins up;
-``records`` travel, ``store`` is the open journal, ``restart`` has the rules of what goes on after a stop,
+``records`` travel, ``store`` is the open journal, ``opening`` finds or begins one,
+``restart`` has the rules of what goes on after a stop,
 ``schema`` the tables, ``database`` SQLite's ways and errors, ``folder`` the state directory and its lock,
 ``mark`` finds commits that the disk has lost, ``portable`` is export and import.
 Nothing here adds up, prices or publishes, and nothing is ever deleted: what cannot be read is set aside.

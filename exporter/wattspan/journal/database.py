@@ -89,11 +89,15 @@ def durable(db: sqlite3.Connection, wanted: bool) -> None:
     db.execute(f"PRAGMA synchronous = {'FULL' if wanted else 'NORMAL'}")
 
 
-def accuses_contents(error: sqlite3.Error) -> bool:
+def accuses_contents(error: BaseException) -> bool:
     """Whether the file itself is bad, rather than the world around it. Unknown codes accuse the world."""
+    if isinstance(error, UnicodeDecodeError):
+        return True  # SQLite quotes a damaged schema in its message, and CPython cannot decode that
+    if not isinstance(error, sqlite3.Error):
+        return False
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
-        return "Could not decode" in str(error)  # text that is not UTF-8; CPython raises this one itself
+        return "Could not decode" in str(error)  # a text that is not UTF-8: raised by CPython, without a code
     if code == sqlite3.SQLITE_READONLY:
         # The files were seen to be writable, so it is a damaged header that says so (write version above 2).
         return True

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final, Never, TextIO
 from wattspan.errors import SetupError, UnreachableError
 from wattspan.journal import database, folder, schema
 from wattspan.journal.folder import FolderLock
+from wattspan.journal.opening import create
 from wattspan.journal.schema import Contents, Standing, UnusableError
-from wattspan.journal.store import create
 
 if TYPE_CHECKING:
     from wattspan.journal.records import Account, Baseline
@@ -87,7 +87,7 @@ def _read(state_dir: Path) -> Contents:
             db.execute("BEGIN")
             schema.check(db)
             return schema.read(db)
-    except (sqlite3.Error, OSError, UnusableError) as error:
+    except (sqlite3.Error, OSError, UnusableError, UnicodeDecodeError) as error:
         raise UnreachableError(
             f"the journal in {state_dir} cannot be read: {database.in_words(error)}"
         ) from error

@@ -147,7 +147,7 @@ def check(db: sqlite3.Connection) -> None:
     # integrity_check and not the quicker one: a commit relies on the index that finds an account.
     (finding,) = db.execute("PRAGMA integrity_check(1)").fetchone()
     if finding != "ok":
-        raise UnusableError("corrupt", str(finding))
+        raise UnusableError("corrupt", " ".join(str(finding).split()))
 
 
 def write(

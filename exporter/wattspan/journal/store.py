@@ -4,9 +4,8 @@ import contextlib
 import os
 import sqlite3
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Self
 
@@ -14,9 +13,9 @@ from wattspan.errors import UnreachableError
 from wattspan.journal import database, folder, schema
 from wattspan.journal.folder import FolderLock
 from wattspan.journal.mark import Mark, MarkFile
+from wattspan.journal.opening import take_up
 from wattspan.journal.records import Account, Baseline, JournalError, Restored
-from wattspan.journal.restart import resume
-from wattspan.journal.schema import Contents, Standing, UnusableError
+from wattspan.journal.schema import Standing
 
 _REFUSALS: Final = (sqlite3.Error, OSError, OverflowError, ValueError)
 """What a commit may fail with: the disk, or a row that does not fit."""
@@ -35,7 +34,7 @@ class Journal:
         lock: FolderLock,
         mark: MarkFile,
         connection: sqlite3.Connection,
-        now: Standing,
+        standing: Standing,
         restored: Restored,
         wall_ns: Callable[[], int],
     ) -> None:
@@ -43,9 +42,9 @@ class Journal:
         self._lock = lock
         self._mark = mark
         self._connection: sqlite3.Connection | None = connection
-        self._lineage = now.lineage
-        self._boot_id = now.boot_id
-        self._commits = now.commits
+        self._lineage = standing.lineage
+        self._boot_id = standing.boot_id
+        self._commits = standing.commits
         self._wall_ns = wall_ns
         self._path = folder.database(lock.folder)
         self._file = _identity(self._path)
@@ -67,41 +66,26 @@ class Journal:
         """
         try:
             with contextlib.ExitStack() as undo:
-                journal = cls._open(state_dir, boot_id, wall_ns, undo)
+                lock = FolderLock.take(state_dir)
+                undo.callback(lock.release)
+                mark = MarkFile.open(folder.mark(state_dir))
+                undo.callback(mark.close)
+                connection, standing, restored = take_up(state_dir, boot_id, mark.read(), wall_ns())
                 undo.pop_all()
-                return journal
         except (sqlite3.Error, OSError) as error:
             raise UnreachableError(
                 f"the journal in {state_dir} cannot be opened: {database.in_words(error)}; "
                 "mend that, or name another folder with --state.dir"
             ) from error
-
-    @classmethod
-    def _open(
-        cls, state_dir: Path, boot_id: str, wall_ns: Callable[[], int], undo: contextlib.ExitStack
-    ) -> Self:
-        lock = FolderLock.take(state_dir)
-        undo.callback(lock.release)
-        mark = MarkFile.open(folder.mark(state_dir))
-        undo.callback(mark.close)
-        try:
-            fresh, notices = _begun_if_missing(state_dir, boot_id, wall_ns(), mark.read())
-            connection, contents = _take_up(folder.database(state_dir))
-        except UnusableError as error:
-            fresh, notices = True, _begun_instead(state_dir, boot_id, wall_ns(), error)
-            connection, contents = _take_up(folder.database(state_dir))
-        undo.callback(connection.close)
-        restored = resume(contents, boot_id, mark.read())
-        _settle(connection, restored, boot_id)
-        now = replace(contents.standing, boot_id=boot_id)
-        mark.write(Mark(now.commits, now.lineage, now.boot_id))
-        restored = replace(
-            restored,
-            same_boot=restored.same_boot and not fresh,
-            fresh=fresh,
-            notices=(*notices, *restored.notices),
+        mark.write(Mark(standing.commits, standing.lineage, boot_id))
+        return cls(
+            lock=lock,
+            mark=mark,
+            connection=connection,
+            standing=standing,
+            restored=restored,
+            wall_ns=wall_ns,
         )
-        return cls(lock=lock, mark=mark, connection=connection, now=now, restored=restored, wall_ns=wall_ns)
 
     def commit(self, accounts: Iterable[Account], baselines: Iterable[Baseline]) -> None:
         """Keep the rows that changed, all or none.
@@ -194,107 +178,6 @@ class Journal:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
             self._connection = None
-
-
-def create(path: Path, contents: Contents) -> None:
-    """Make a journal, complete or not at all: it is built beside its place and then renamed.
-
-    Args:
-        path: where no journal is.
-        contents: what it starts out with.
-
-    Raises:
-        sqlite3.Error, OSError: the disk refuses; nothing is left behind under `path`.
-    """
-    draft = path.with_name(f"{path.name}.draft")
-    draft.unlink(missing_ok=True)
-    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, folder.FILE_MODE))
-    try:
-        with contextlib.closing(database.connect(draft, "rw")) as db:
-            # A rollback journal in memory: one on the disk, left by a crash, would spoil the next draft.
-            db.execute("PRAGMA journal_mode = MEMORY")
-            database.durable(db, True)
-            schema.migrate(db)
-            db.execute("BEGIN IMMEDIATE")
-            schema.begin(db, contents.standing)
-            schema.write(db, contents.accounts, contents.baselines)
-            db.execute("COMMIT")
-        draft.rename(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    folder.sync_names(path.parent)
-
-
-def _take_up(path: Path) -> tuple[sqlite3.Connection, Contents]:
-    """Open a journal and read it, inside a transaction that is left open.
-
-    Raises:
-        UnusableError: it is damaged or newer than this program.
-        sqlite3.Error: the world around it is at fault.
-    """
-    connection = database.connect(path, "rw")
-    try:
-        schema.check(connection)
-        database.prepare_writing(connection)
-        schema.migrate(connection)
-        database.durable(connection, True)
-        connection.execute("BEGIN IMMEDIATE")
-        return connection, schema.read(connection)
-    except BaseException as error:
-        connection.close()
-        if isinstance(error, sqlite3.Error) and database.accuses_contents(error):
-            raise UnusableError("corrupt", str(error)) from error
-        raise
-
-
-def _settle(db: sqlite3.Connection, restored: Restored, boot_id: str) -> None:
-    """Write what `resume` decided and end the transaction of `_take_up`, durably."""
-    schema.write(db, restored.accounts, ())
-    if not restored.baselines:
-        db.execute("DELETE FROM baseline")
-    db.execute("UPDATE meta SET boot_id = ?, clean_stop = 0", (boot_id,))
-    db.execute("COMMIT")
-    database.durable(db, False)
-
-
-def _begun_if_missing(
-    state_dir: Path, boot_id: str, now_wall_ns: int, mark: Mark | None
-) -> tuple[bool, tuple[str, ...]]:
-    """Whether a new journal was begun, and what to say of it."""
-    path = folder.database(state_dir)
-    if path.exists():
-        return False, ()
-    if orphans := folder.orphans(state_dir):
-        raise UnusableError("corrupt", f"{path.name} is missing, {orphans[0].name} is not")
-    create(path, _nothing(boot_id, now_wall_ns))
-    if mark is None:
-        return True, ()
-    return True, (
-        f"{path} is gone, though {mark.commits} commits were made to it: every counter starts from 0",
-    )
-
-
-def _begun_instead(state_dir: Path, boot_id: str, now_wall_ns: int, error: UnusableError) -> tuple[str, ...]:
-    """Set a journal aside and begin a new one; returns what to say of it."""
-    kept = folder.set_aside(state_dir, error.why, now_wall_ns)
-    create(folder.database(state_dir), _nothing(boot_id, now_wall_ns))
-    return (
-        f"the journal in {state_dir} cannot be used: {error.detail}; it is kept as {kept.name}, "
-        "and a new one has begun: every counter starts from 0",
-    )
-
-
-def _nothing(boot_id: str, now_wall_ns: int) -> Contents:
-    standing = Standing(
-        lineage=uuid.uuid4().hex,
-        created_wall_ns=now_wall_ns,
-        boot_id=boot_id,
-        clean_stop=False,
-        commits=0,
-        synced_wall_ns=now_wall_ns,
-    )
-    return Contents(standing, (), ())
 
 
 def _naming_the_row(error: JournalError, accounts: Iterable[Account]) -> JournalError:
