@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import h11
 from uvicorn import Config
@@ -113,12 +113,21 @@ class Connection(H11Protocol):
         self._phase: Phase = "new"
         self._deadline: asyncio.TimerHandle | None = None
         self._request_bytes = 0
-        self._handshake: asyncio.Task[Any] | None = None
+        self._handshake: asyncio.Task[None] | None = None
         crowd.enter(self)
 
-    async def begin(self, client: socket.socket) -> None:
-        """Take up an accepted socket: TLS first, where there is TLS. Never raises for what a client does."""
-        self._handshake = asyncio.current_task()
+    def begin(self, client: socket.socket) -> asyncio.Task[None]:
+        """Take up an accepted socket: TLS first, where there is TLS.
+
+        Returns:
+            What ends once the handshake has, and never fails.
+        """
+        self._handshake = self.loop.create_task(self._shake_hands(client))
+        # Cancelled is only what never began to run: asyncio does not know the socket yet.
+        self._handshake.add_done_callback(lambda task: client.close() if task.cancelled() else None)
+        return self._handshake
+
+    async def _shake_hands(self, client: socket.socket) -> None:
         try:
             await self.loop.connect_accepted_socket(
                 lambda: self,

@@ -66,7 +66,7 @@ class Server:
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
         self._started: Future[None] = Future()
         self._accept_error = ""
-        self._begun: set[asyncio.Task[None]] = set()  # the event loop itself keeps tasks only weakly
+        self._handshakes: set[asyncio.Task[None]] = set()  # the event loop itself keeps tasks only weakly
 
     @property
     def addresses(self) -> list[str]:
@@ -128,10 +128,16 @@ class Server:
             await asyncio.sleep(0)
 
     def _welcome(self, client: socket.socket) -> None:
-        connection = Connection(self._config, self._state, self._crowd, self._limits, self._gate())
-        begun = asyncio.create_task(connection.begin(client))
-        self._begun.add(begun)
-        begun.add_done_callback(self._begun.discard)
+        try:
+            gate = self._gate()
+        except Exception as error:
+            log.error("a connection was refused: %s: %s", type(error).__name__, error)
+            client.close()
+            return
+        connection = Connection(self._config, self._state, self._crowd, self._limits, gate)
+        handshake = connection.begin(client)
+        self._handshakes.add(handshake)
+        handshake.add_done_callback(self._handshakes.discard)
 
     async def _make_room(self, error: OSError) -> None:
         """After a connection could not be accepted: mostly there is no descriptor left for it."""
@@ -150,7 +156,7 @@ class Server:
             await asyncio.sleep(0.02)
         for connection in self._crowd.all():
             connection.drop()
-        await asyncio.sleep(0)
+        await asyncio.gather(*self._handshakes, return_exceptions=True)
 
 
 def _config(app: Asgi, limits: Limits) -> Config:
