@@ -1,9 +1,11 @@
 """The command as its users meet it: a process, its two streams and its exit code."""
 
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +31,8 @@ def clean_environment(home: Path) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
-        "XDG_STATE_HOME": str(home / "state"),
+        # Else a test that runs as root would use the machine's own.
+        "WATTSPAN_STATE_DIR": str(home / "state"),
         "PYTHONWARNINGS": "error",
     }
 
@@ -53,3 +56,15 @@ def wattspan(tmp_path: Path) -> Wattspan:
         return answer
 
     return run
+
+
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """`setup` is for a whole process; here it is undone."""
+    root, ours = logging.getLogger(), logging.getLogger("wattspan")
+    before = root.handlers[:], root.level, ours.level, logging.raiseExceptions
+    hooks = sys.unraisablehook, threading.excepthook
+    yield
+    root.handlers[:], root.level, ours.level, logging.raiseExceptions = before
+    sys.unraisablehook, threading.excepthook = hooks
+    logging.captureWarnings(False)

@@ -1,5 +1,7 @@
 """The commands as their users meet them: what is printed, where, and the exit code."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -8,10 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.cli.conftest import Wattspan, clean_environment
 from wattspan import __version__
-from wattspan.cli import reference
+from wattspan.cli import main, reference
 from wattspan.config import SETTINGS
 
 COMMANDS = ["serve", "demo", "doctor", "check-config", "grid", "journal", "release"]
@@ -41,6 +45,7 @@ def test_help_names_every_setting(wattspan: Wattspan, command: str) -> None:
         (["demo", "--gpu", "3"], "unknown flag '--gpu'; did you mean --gpus?"),
         (["serve", "--gpus", "3"], "unexpected argument '--gpus' (see: wattspan serve --help)"),
         (["serve", "now"], "unexpected argument 'now'"),
+        (["grid", "--web.listen-address=--"], "--web.listen-address: '--' is not allowed"),
         (["serve", "-x"], "unexpected argument '-x'"),
         (["grid", "--grid.zone"], "argument --grid.zone: expected one argument"),
         (
@@ -194,13 +199,61 @@ def test_an_unexpected_error_is_one_line(wattspan: Wattspan, tmp_path: Path) -> 
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(
         "import wattspan.carbon.chain as chain\n"
-        "def chain_of(*_): raise RuntimeError('boom\\nforged line')\n"
+        "def chain_of(*_): raise RuntimeError('boom\\nforged \\x1b[2J line')\n"
         "chain.chain_of = chain_of\n"
     )
     answer = wattspan("grid", env={"PYTHONPATH": str(tmp_path / "site")})
     assert answer.code == 1
     assert answer.err.splitlines()[0].startswith("wattspan: error: unexpected RuntimeError: boom")
+    assert all(
+        line.startswith("wattspan: error: ") and line.isprintable() for line in answer.err.splitlines()
+    )
     assert answer.err.rstrip().endswith("run again with --log.level debug to see where")
+
+
+def test_interrupted(wattspan: Wattspan, tmp_path: Path) -> None:
+    """Ctrl-C ends a command quietly, with the code that shells know it by."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(
+        "import wattspan.carbon.chain as chain\n"
+        "def chain_of(*_): raise KeyboardInterrupt\n"
+        "chain.chain_of = chain_of\n"
+    )
+    answer = wattspan("grid", env={"PYTHONPATH": str(tmp_path / "site")})
+    assert (answer.code, answer.out, answer.err) == (130, "", "")
+
+
+PLAUSIBLE = """
+FR US-CAL-CISO eu-west-3 gcp:europe-west9 1 1.5 500 1s auto on debug json :0 [::1]:80 ~ - -- -1 -h
+/ . none.yml /proc/self/mem /dev/null
+"""
+VALUE = st.one_of(st.sampled_from(PLAUSIBLE.split()), st.just("x" * 5000), st.text(max_size=20))
+NO_ENTRY = sorted(set(SETTINGS) - {"config.file"})
+
+
+@pytest.mark.usefixtures("logging_as_before")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@given(
+    flags=st.dictionaries(st.sampled_from(NO_ENTRY), VALUE, max_size=3),
+    entries=st.dictionaries(st.sampled_from(NO_ENTRY), VALUE, max_size=3),
+    word=st.one_of(st.just(""), VALUE),
+)
+def test_any_configuration_is_answered(
+    tmp_path: Path, flags: dict[str, str], entries: dict[str, str], word: str
+) -> None:
+    """Whatever stands in file and flags, check-config says yes or names what is wrong; it never breaks."""
+    file = tmp_path / "w.yml"
+    file.write_bytes("\n".join(f"{key}: {text}" for key, text in entries.items()).encode("utf-8", "replace"))
+    argv = ["check-config", str(file), *(f"--{key}={text}" for key, text in flags.items())]
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main([*argv, word] if word else argv)
+    assert code in (0, 2)
+    assert bool(out.getvalue()) is (code == 0)
+    if code == 2:
+        lines = err.getvalue().splitlines()
+        assert lines
+        assert all(line.startswith("wattspan: error: ") and line.isprintable() for line in lines)
 
 
 def test_journal_export_without_a_journal(wattspan: Wattspan) -> None:

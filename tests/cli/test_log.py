@@ -6,7 +6,6 @@ import logging
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -29,16 +28,7 @@ def pairs(line: str) -> dict[str, str]:
     return dict(PAIR.findall(line))
 
 
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """`setup` is for a whole process; here it is undone."""
-    root, ours = logging.getLogger(), logging.getLogger("wattspan")
-    before = root.handlers[:], root.level, ours.level, logging.raiseExceptions
-    hooks = sys.unraisablehook, log.threading.excepthook
-    yield
-    root.handlers[:], root.level, ours.level, logging.raiseExceptions = before
-    sys.unraisablehook, log.threading.excepthook = hooks
-    logging.captureWarnings(False)
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 
 def written(style: str, level: str = "info") -> io.StringIO:

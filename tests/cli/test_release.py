@@ -120,12 +120,13 @@ def test_a_pid_of_somebody_else_gets_no_signal(
         bystander.wait()
 
 
+@pytest.mark.parametrize("for_ns", [0, 10**9])
 def test_a_daemon_that_does_not_answer(
-    daemon: "subprocess.Popen[str]", state: Path, monkeypatch: pytest.MonkeyPatch
+    daemon: "subprocess.Popen[str]", state: Path, monkeypatch: pytest.MonkeyPatch, for_ns: int
 ) -> None:
     """Without a confirmation the command says so; the request stays for the signal that is under way."""
     monkeypatch.setattr(release, "PATIENCE_S", 0.2)
     os.kill(daemon.pid, signal.SIGSTOP)
     with pytest.raises(UnreachableError, match="has not confirmed"):
-        release.run(argparse.Namespace(for_ns=10**9), Loaded(Config(state_dir=state), {}))
+        release.run(argparse.Namespace(for_ns=for_ns), Loaded(Config(state_dir=state), {}))
     assert (state / "release").exists()

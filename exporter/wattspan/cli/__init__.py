@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = args.run(args, loaded)
         sys.stdout.flush()
         return code
+    except SystemExit as answered:  # argparse has printed the help or the version
+        return answered.code if isinstance(answered.code, int) else FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:

@@ -46,9 +46,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         SystemExit: ``--help`` or ``--version`` has been answered.
     """
     parser, flags = _grammar()
-    for word in _flags_in(argv):
-        if word not in flags:
-            raise SetupError(f"unknown flag {quoted(word)}{near(word, flags)} (see: wattspan --help)")
+    for flag, value in _flags_in(argv):
+        if flag not in flags:
+            raise SetupError(f"unknown flag {quoted(flag)}{near(flag, flags)} (see: wattspan --help)")
+        if value == "--":
+            # argparse of Python 3.11 drops such a value and then trips over its absence.
+            raise SetupError(f"{flag}: '--' is not allowed")
     args, extras = parser.parse_known_args(argv)
     if extras:
         raise SetupError(f"unexpected argument {quoted(extras[0])} (see: wattspan {args.command} --help)")
@@ -57,13 +60,17 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def _flags_in(argv: Sequence[str]) -> Iterator[str]:
-    """The names of the long flags; argparse takes no value that begins with two dashes for one."""
+def _flags_in(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The long flags, each with what follows its equals sign.
+
+    A word that begins with two dashes is never the value of the flag before it: argparse takes none such.
+    """
     for word in argv:
         if word == "--":
             return
         if word.startswith("--"):
-            yield word.partition("=")[0]
+            flag, _, value = word.partition("=")
+            yield flag, value
 
 
 def _grammar() -> tuple[Parser, set[str]]:
