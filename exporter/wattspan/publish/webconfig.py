@@ -24,8 +24,11 @@ from typing import Any, Final, NoReturn, TypeVar
 from wattspan.errors import SetupError
 from wattspan.publish import extra, tls
 from wattspan.publish.passwords import Passwords
+from wattspan.publish.tls import TlsGate, TlsSettings
 
 log = logging.getLogger("wattspan.web")
+
+KEY: Final = "web.config.file"
 
 T = TypeVar("T")
 
@@ -85,12 +88,14 @@ class WebConfig:
 
     Attributes:
         tls: None for plain HTTP.
+        gate: what connections pass through, made of `tls`.
         users: bcrypt hash by user name; empty when nobody is asked.
         headers: to set on every response, over our own.
         files: the files it rests on, itself included, with their stamps from before they were read.
     """
 
-    tls: tls.TlsSettings | None
+    tls: TlsSettings | None
+    gate: TlsGate | None = field(repr=False)
     users: Mapping[str, bytes] = field(repr=False)
     headers: Mapping[str, str]
     files: Mapping[Path, Stamp]
@@ -115,15 +120,14 @@ class WebConfigFile:
         self._clock = clock
         self._config = read(path)
         self._watched = self._config.files
-        self._gate = _gate(self._config)
         self._passwords = _passwords(self._config)
         self._refused = ""
         self._again_at = 0.0
 
-    def gate(self) -> tls.TlsGate | None:
+    def gate(self) -> TlsGate | None:
         """What a connection that begins now passes through; None for plain HTTP."""
         self._refresh()
-        return self._gate
+        return self._config.gate
 
     def passwords(self) -> Passwords | None:
         """Who may pass now; None when nobody is asked."""
@@ -153,13 +157,14 @@ class WebConfigFile:
 
     def _take_up(self, config: WebConfig) -> None:
         if self._config.tls and not config.tls:
-            raise SetupError(f"{self._path}: it would lift TLS; restart the daemon if that is meant")
+            raise SetupError(f"{KEY}: {self._path}: it would lift TLS; restart the daemon if that is meant")
         if self._config.users and not config.users:
-            raise SetupError(f"{self._path}: it would lift passwords; restart the daemon if that is meant")
-        gate = _gate(config)
+            raise SetupError(
+                f"{KEY}: {self._path}: it would lift passwords; restart the daemon if that is meant"
+            )
         if config.users != self._config.users:
             self._passwords = _passwords(config)
-        self._gate, self._config, self._watched = gate, config, config.files
+        self._config, self._watched = config, config.files
 
 
 def read(path: Path) -> WebConfig:
@@ -172,11 +177,11 @@ def read(path: Path) -> WebConfig:
     try:
         text = path.read_bytes().decode("utf-8")
     except (OSError, ValueError) as error:
-        raise SetupError(f"web.config.file: cannot read {path}: {_why(error)}") from error
+        raise SetupError(f"{KEY}: {path}: cannot be read: {_why(error)}") from error
     try:
         return _config(_Section("", _yaml(text), path.parent, files))
     except SetupError as error:
-        raise SetupError(f"{path}: {error}") from error.__cause__
+        raise SetupError(f"{KEY}: {path}: {error}") from error.__cause__
 
 
 class _Section:
@@ -267,15 +272,17 @@ class _Section:
 
 def _config(top: _Section) -> WebConfig:
     top.only(_SECTIONS)
+    settings = _tls(top.section("tls_server_config"))
     return WebConfig(
-        tls=_tls(top.section("tls_server_config")),
+        tls=settings,
+        gate=tls.gate(settings) if settings else None,
         users=_users(top.section("basic_auth_users")),
         headers=_headers(top.section("http_server_config")),
         files=top.files,
     )
 
 
-def _tls(section: _Section) -> tls.TlsSettings | None:
+def _tls(section: _Section) -> TlsSettings | None:
     section.only(_TLS_KEYS)
     if not any(section.content.get(key) for key in _TLS_SWITCHES):
         if section.content:
@@ -302,7 +309,7 @@ def _tls(section: _Section) -> tls.TlsSettings | None:
     max_version = section.one_of("max_version", tls.VERSIONS, "TLS13")
     if min_version > max_version:
         section.refuse("min_version", "nothing above max_version")
-    return tls.TlsSettings(
+    return TlsSettings(
         certificate_pem=certificate,
         key_pem=key,
         verify_mode=verify_mode,
@@ -375,10 +382,6 @@ def _users(section: _Section) -> dict[str, bytes]:
             )
         users[user] = given.encode()
     return users
-
-
-def _gate(config: WebConfig) -> tls.TlsGate | None:
-    return tls.gate(config.tls) if config.tls else None
 
 
 def _passwords(config: WebConfig) -> Passwords | None:
