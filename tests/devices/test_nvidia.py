@@ -123,6 +123,24 @@ def test_power_from_the_counter_covers_a_second_at_least(tmp_path: Path) -> None
         assert look_after(fake, source, 1)[0].power_uw == 300_000_000
 
 
+def test_power_from_the_counter_is_none_over_a_stretch_without_readings(tmp_path: Path) -> None:
+    """The mean over a loss or a release is no power of now; the GPUs beside a lost one keep theirs."""
+    with metering(cards("ga100", 2), tmp_path) as (fake, source):
+        look_after(fake, source, 1)
+        assert [r.power_uw for r in look_after(fake, source, 1)] == [200_000_000] * 2
+        fake.lose(0)
+        assert [r.gpu.uuid for r in source.read().gpus] == [fake.uuids[1]]
+        fake.bring_back(0)
+        assert [r.power_uw for r in look_after(fake, source, 5)] == [None, 200_000_000]
+
+        source.close()
+        fake.advance(600)
+        source.pass_time(600)
+        source.open()
+        assert [r.power_uw for r in source.read_gpus()] == [None, None]
+        assert [r.power_uw for r in look_after(fake, source, 1)] == [500_000_000] * 2
+
+
 def test_a_counter_that_never_moved_is_none(tmp_path: Path) -> None:
     """SUCCESS with 0 is no counter until it first stands above 0; from then on a reset to 0 is a reading."""
     with metering(cards("h100"), tmp_path, opened=False) as (fake, source):
@@ -159,6 +177,27 @@ def test_a_field_that_fails_once_is_missing_once(tmp_path: Path, field: int, abs
         assert dataclasses.asdict(failed) == {**dataclasses.asdict(before), absent: None}
         assert after == before
         assert failed.gpu.has_energy_counter
+
+
+def test_a_field_that_the_driver_does_not_know_is_asked_once(tmp_path: Path) -> None:
+    """INVALID_ARGUMENT for one field says that the driver is older than it; the next best way is taken."""
+    with metering(cards("h100"), tmp_path, events=False) as (fake, source):
+        fake.fail(AVERAGE, 2)
+        look_after(fake, source, 1)
+        fake.heal(AVERAGE)
+        [reading] = look_after(fake, source, 1)
+        assert reading.gpu.power_source == "energy_delta"
+        assert reading.power_uw == 200_000_000
+
+
+def test_not_available_is_no_number(tmp_path: Path) -> None:
+    """All ones is how NVML writes N/A into a number: the figure is left out."""
+    with metering(cards("h100"), tmp_path, events=False) as (fake, source):
+        fake.set_field(0, LIMIT, 2**32 - 1)
+        fake.set_field(0, 74, 2**64 - 1)
+        [reading] = source.read_gpus()
+        assert reading.power_limit_uw is None
+        assert "sw_power_cap" not in reading.throttled_ns
 
 
 def test_what_a_driver_cannot_say_is_asked_once(tmp_path: Path) -> None:

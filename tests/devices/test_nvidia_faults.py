@@ -47,6 +47,19 @@ def test_whatever_a_call_answers_is_told_in_our_words(tmp_path: Path, code: int)
         assert f"code {code}" in report.failures[0].detail
 
 
+def test_when_no_field_answers_the_gpu_has_failed(tmp_path: Path) -> None:
+    """Passing errors of every field are a failure of the GPU, not a reading of nothing."""
+    with metering(cards("h100"), tmp_path, events=False) as (fake, source):
+        source.read_gpus()
+        for field in (83, 185, 186, 190, 230, 74, 76, 269, 270, 271):
+            fake.fail(field, 10)
+        report = source.read()
+        assert report.gpus == ()
+        assert [(f.reason, f.device) for f in report.failures] == [("timeout", fake.uuids[0])]
+        fake.heal()
+        assert len(source.read_gpus()) == 1
+
+
 @pytest.mark.parametrize("code", [15, 16, 28])
 def test_a_lost_gpu_costs_itself_alone(tmp_path: Path, code: int) -> None:
     """The lost GPU is a failure at each look and is left alone; the others go on to the millijoule."""
@@ -208,6 +221,38 @@ def test_a_call_that_hangs_costs_that_look_alone(tmp_path: Path) -> None:
         assert report.failures == ()
         fake.advance(1)
         assert [r.energy_uj for r in source.read_gpus()] == [fake.energy_mj(i) * 1_000 for i in range(8)]
+
+
+def test_a_lost_gpu_does_not_spin_the_event_thread(tmp_path: Path) -> None:
+    """NVML answers at once while a registered GPU is lost; the thread pauses then, and still tells XIDs."""
+    with metering(cards("h100", 8), tmp_path) as (fake, source):
+        source.read_gpus()
+        fake.lose(3)
+        fake.clear_calls()
+        time.sleep(0.5)
+        assert fake.calls("nvmlEventSetWait_v2") < 20
+        fake.xid(0, 31)
+        give_up = time.monotonic() + 20
+        while not source.read().xids:
+            assert time.monotonic() < give_up
+            time.sleep(0.05)
+
+
+def test_an_event_wait_that_hangs_holds_up_nothing(tmp_path: Path) -> None:
+    """The source closes without the hung thread, which ends once the driver lets it go."""
+    with metering(cards("h100"), tmp_path, sets_left=1) as (fake, source):
+        fake.hang("nvmlEventSetWait_v2")
+        give_up = time.monotonic() + 20
+        while not fake.calls("nvmlEventSetWait_v2") or fake.waiting():
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+        assert len(source.read_gpus()) == 1
+        source.close()
+        assert fake.init_count() == 0
+        fake.release()
+        while "nvidia-events" in source.threads():
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
 
 
 def test_handles_are_given_up_and_taken_again(tmp_path: Path) -> None:
