@@ -1,7 +1,7 @@
 """The JSON documents of the HTTP interface, as pure functions of one view.
 
 Units stand in the names; a value that was not read is null, never 0.
-Joules are decimals made from whole microjoules: exact up to 2^53 uJ (9 GJ), beyond it to 16 digits.
+Joules are decimals made from whole microjoules: exact up to 2^33 J (8.6 GJ), beyond it to 16 digits.
 `openapi` holds the schema of each document; a test keeps the two in step.
 """
 
