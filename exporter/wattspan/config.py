@@ -310,7 +310,9 @@ class Config:
         default_text="the host name",
     )
     grid_zone: str | None = setting(
-        "grid.zone", TEXT, "Country or grid zone that feeds this node, such as `FR`. Goes before grid.region."
+        "grid.zone",
+        TEXT,
+        "Country or grid zone that feeds this node, such as `FR`; finer than grid.region, if both are set.",
     )
     grid_region: str | None = setting(
         "grid.region", TEXT, "Cloud region that this node stands in, such as `europe-west9`."

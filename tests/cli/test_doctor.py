@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Answer, Wattspan
+from wattspan.cli import doctor as doctor_command
+from wattspan.cli import main
 
 OFF = [word for name in ("nvidia", "amd", "ipmi") for word in (f"--source.{name}", "off")]
 """Sources that this machine may really have; the others look below the folder that they are given."""
@@ -113,6 +116,34 @@ def test_a_broken_source(wattspan: Wattspan, with_rapl: Path) -> None:
     assert mark == "!!"
     assert text == "cpu package-0; nothing could be read, its counters do not move"
     assert "clock" in findings(answer)
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_a_source_that_hangs(
+    with_rapl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A driver that never returns costs its own line only."""
+    monkeypatch.setattr(doctor_command, "PATIENCE_S", 1.0)
+    energy = with_rapl / "class/powercap/intel-rapl:0/energy_uj"
+    energy.unlink()
+    os.mkfifo(energy)  # whoever opens it to read waits for a writer
+    where = [
+        "--path.sysfs",
+        str(with_rapl),
+        "--state.dir",
+        str(tmp_path),
+        "--web.listen-address",
+        "127.0.0.1:0",
+    ]
+    code = main(["doctor", *OFF, *where])
+    with energy.open("w"):
+        pass
+    lines = capsys.readouterr().out.splitlines()
+    (rapl,) = [line for line in lines if "source rapl" in line]
+    assert code == 1
+    assert rapl.startswith("!!")
+    assert "has not answered for 1 s" in rapl
+    assert any(line.startswith("ok  source estimate") for line in lines)
 
 
 def test_location(wattspan: Wattspan, sysfs: Path) -> None:
