@@ -218,8 +218,10 @@ def test_changes_under_a_real_clock_never_go_back(play: Play) -> None:
     seen = asked.answer(reading)
     assert seen == sorted(seen)
     assert since_ns == sorted(since_ns)
-    frozen = [asked.ask(ENERGY.format(0)) for _ in range(2) if not time.sleep(0.05)]
-    assert frozen == [fake.energy_mj(0)] * 2
+    time.sleep(0.1)
+    assert asked.ask(ENERGY.format(0)) == fake.energy_mj(0)
+    time.sleep(0.1)
+    assert asked.ask(ENERGY.format(0)) == fake.energy_mj(0) >= seen[-1]
 
 
 # Generations
@@ -413,7 +415,8 @@ def test_process_lists(play: Play) -> None:
 def test_a_list_is_of_one_moment(play: Play) -> None:
     """While a test replaces processes and power again and again, no reader sees a mixture."""
     fake, asked = play("idle")
-    crowds = [range(1000, 1040), range(2000, 2100)]
+    # pynvml makes room for twice what it was told and five more: a list that outgrows that answers 7.
+    crowds = [range(1000, 1040), range(2000, 2080)]
     fake.set_processes(0, crowds[0])
     tickets = [asked.ask_later(f"[{PROCESSES.format(0)} for _ in range(200)]") for _ in range(2)]
     for turn in range(300):

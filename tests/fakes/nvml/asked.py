@@ -95,6 +95,7 @@ class AskedPynvml:
 def _serve() -> None:
     import pynvml  # noqa: PLC0415 - the test's end must not load it
 
+    writing = threading.Lock()
     names = {"nvml": pynvml, "gpu": pynvml.nvmlDeviceGetHandleByIndex, "kept": {}, "os": os}
 
     def reply(number: int, expression: str) -> None:
@@ -104,8 +105,8 @@ def _serve() -> None:
             answer = (number, "code", error.value)  # type: ignore[attr-defined]
         except Exception as error:
             answer = (number, "error", f"{expression}: {error!r}")
-        # One write for each line, so that threads do not mix theirs.
-        os.write(1, f"{answer!r}\n".encode())
+        with writing:
+            print(repr(answer), flush=True)
 
     for line in sys.stdin:
         number, expression = line.split(" ", 1)
