@@ -168,6 +168,21 @@ def test_log_lost_within_a_boot_starts_from_zero(state: Path) -> None:
     assert (account.total, account.published) == (5_000_000, 0)
     assert found.baselines == ()
     assert "lost its newest commits" in found.notices[0]
+    assert restored(left, "boot-1").baselines == ()
+
+
+def test_power_loss_that_only_the_mark_survived_keeps_baselines(state: Path) -> None:
+    """Nothing was published in the new boot, so what its hardware counters show is still to be counted."""
+    daemon = Journal.open(state, "boot-1")
+    daemon.commit([ENERGY], [BASELINE])
+    daemon.sync()
+    daemon.commit([LATER], [replace(BASELINE, energy_uj=99)])
+    left = copy_of_disk(state, state.with_name("left"))
+    daemon.close(clean=False)
+    (left / "journal.db-wal").unlink()
+    found = restored(left, "boot-2")
+    assert found.accounts[0].published == 0
+    assert found.baselines == (replace(BASELINE, same_boot=False),)
 
 
 @pytest.mark.parametrize("clean", [False, True])
