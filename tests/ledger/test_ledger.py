@@ -107,6 +107,19 @@ def test_a_leap_is_not_believed_and_the_next_interval_is() -> None:
     assert joules(ticks) == {("integrated", "unattributed", "implausible"): 400, ("counter", "idle", ""): 400}
 
 
+def test_power_made_of_a_counter_does_not_stand_in_for_it() -> None:
+    """Where power is the counter's own difference, the instant sensor replaces what is not believed."""
+    card = gpu(power_source="energy_delta")
+    sensor = {"card": card, "power_instant_uw": 400 * UW_PER_W}
+    ticks = run(
+        ledger(),
+        look(1, 100, watts=390, **sensor),
+        look(2, 10**9, watts=10**9, **sensor),
+        look(3, 10**9 + 400, watts=400, **sensor),
+    )
+    assert joules(ticks) == {("integrated", "unattributed", "implausible"): 400, ("counter", "idle", ""): 400}
+
+
 def test_a_counter_that_froze_may_catch_up() -> None:
     """The bound counts from when the counter last moved: what it held back is not implausible."""
     frozen = [look(second, 1000, watts=600) for second in range(1, 31)]

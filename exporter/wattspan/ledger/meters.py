@@ -144,30 +144,36 @@ class GpuMeter:
         return _charges(reading.gpu, "counter", parts, start_ns, reading.read_at_ns)
 
     def _by_power(self, reading: GpuReading) -> list[Charge]:
-        energy_uj = self._integrated_uj(reading)
-        if energy_uj is None or self._previous is None:
+        previous = self._previous
+        if previous is None:
             return []
-        parts = split(energy_uj, self._previous, reading)
-        return _charges(reading.gpu, "integrated", parts, self._previous.read_at_ns, reading.read_at_ns)
+        energy_uj = self._integrated_uj(previous, previous.power_uw, reading, reading.power_uw)
+        if energy_uj is None:
+            return []
+        parts = split(energy_uj, previous, reading)
+        return _charges(reading.gpu, "integrated", parts, previous.read_at_ns, reading.read_at_ns)
 
     def _instead(self, reading: GpuReading) -> list[Charge]:
         """What stands in for an interval whose counter is not believed: its power, with nobody to answer."""
-        energy_uj = self._integrated_uj(reading)
-        if energy_uj is None or self._previous is None:
+        previous = self._previous
+        if previous is None:
+            return []
+        first_uw, last_uw = _independent_power_uw(previous), _independent_power_uw(reading)
+        energy_uj = self._integrated_uj(previous, first_uw, reading, last_uw)
+        if energy_uj is None:
             return []
         parts = _nobodys(energy_uj, "implausible")
-        return _charges(reading.gpu, "integrated", parts, self._previous.read_at_ns, reading.read_at_ns)
+        return _charges(reading.gpu, "integrated", parts, previous.read_at_ns, reading.read_at_ns)
 
-    def _integrated_uj(self, reading: GpuReading) -> int | None:
-        """Energy by power since the previous look; None where power or nearness in time is missing."""
-        previous = self._previous
-        if previous is None or previous.power_uw is None or reading.power_uw is None:
-            return None
+    def _integrated_uj(
+        self, previous: GpuReading, first_uw: int | None, reading: GpuReading, last_uw: int | None
+    ) -> int | None:
+        """Energy by power between two looks; None where power or nearness in time is missing."""
         interval_ns = reading.read_at_ns - previous.read_at_ns
-        if interval_ns > self._max_trapezoid_ns:
+        if first_uw is None or last_uw is None or interval_ns > self._max_trapezoid_ns:
             return None
         limit_uw = _highest(previous.power_limit_uw, reading.power_limit_uw, deltas.UNKNOWN_GPU_LIMIT_UW)
-        energy_uj = deltas.trapezoid_uj(previous.power_uw, reading.power_uw, interval_ns)
+        energy_uj = deltas.trapezoid_uj(first_uw, last_uw, interval_ns)
         return energy_uj if energy_uj <= deltas.plausible_uj(limit_uw, interval_ns) else None
 
     def _check(self, mark: Mark, delta: Delta, reading: GpuReading) -> None:
