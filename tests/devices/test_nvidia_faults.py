@@ -13,7 +13,7 @@ from tests.fakes.nvml import FakeNvml
 from wattspan.devices.nvidia import load_library
 from wattspan.devices.nvml_errors import MEANINGS, Action
 from wattspan.errors import REASONS, NotHereError, ReadError, RestartNeededError, SetupError
-from wattspan.model import SourceReport
+from wattspan.model import SourceReport, XidEvent
 
 
 def lost_of(report: SourceReport) -> list[str | None]:
@@ -272,6 +272,21 @@ def test_handles_are_given_up_and_taken_again(tmp_path: Path) -> None:
         readings = source.read_gpus()
         assert [r.gpu.uuid for r in readings[:2]] == [fake.uuids[1], fake.uuids[0]]
         assert readings[1].energy_uj == fake.energy_mj(0) * 1_000
+
+
+def test_an_xid_is_not_lost_with_its_session(tmp_path: Path) -> None:
+    """An XID that came before a release is told with the first report after it."""
+    with metering(cards("h100"), tmp_path) as (fake, source):
+        source.read_gpus()
+        waits = fake.calls("nvmlEventSetWait_v2")
+        fake.xid(0, 79)
+        give_up = time.monotonic() + 20
+        while fake.calls("nvmlEventSetWait_v2") == waits:  # the thread has taken it and waits for the next
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+        source.close()
+        source.open()
+        assert source.read().xids == (XidEvent(fake.uuids[0], 79),)
 
 
 def test_a_gpu_that_did_not_survive_its_release_is_lost(tmp_path: Path) -> None:

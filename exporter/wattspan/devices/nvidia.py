@@ -197,6 +197,7 @@ class NvidiaSource:
         session, self._session = self._session, None
         if session is not None:
             session.close()
+            self._xids.extend(session.drain_events())  # told with the next report
 
     def _import_pynvml(self) -> Any:
         try:
