@@ -1,0 +1,134 @@
+"""The real Prometheus, on loopback, in a folder of its own."""
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.real_parts import need
+
+Series = dict[str, str]
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Prometheus:
+    """A Prometheus server that scrapes every second.
+
+    Args:
+        folder: for its configuration and its data.
+        node: the name that `instance` is relabelled to, as in the README.
+        scrape: further keys of the scrape configuration, as YAML lines.
+    """
+
+    def __init__(self, folder: Path, node: str, scrape: str = "") -> None:
+        need("prometheus", shutil.which("prometheus") is not None)
+        self._folder = folder
+        self._targets = folder / "targets.json"
+        self._port = free_port()
+        self._targets.write_text("[]")
+        config = folder / "prometheus.yml"
+        config.write_text(
+            "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
+            "scrape_configs:\n"
+            "  - job_name: wattspan\n"
+            f"    file_sd_configs: [{{files: ['{self._targets}'], refresh_interval: 1s}}]\n"
+            "    relabel_configs:\n"
+            f"      - {{target_label: instance, replacement: {node}}}\n" + scrape
+        )
+        subprocess.run(["promtool", "check", "config", config], check=True, capture_output=True)
+        self._log = (folder / "prometheus.log").open("wb")
+        self._process = subprocess.Popen(
+            [
+                "prometheus",
+                f"--config.file={config}",
+                f"--storage.tsdb.path={folder / 'tsdb'}",
+                f"--web.listen-address=127.0.0.1:{self._port}",
+                "--enable-feature=exemplar-storage",
+            ],
+            stdout=self._log,
+            stderr=self._log,
+        )
+        self._wait_ready()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        self._process.wait(20)
+        self._log.close()
+
+    def target(self, address: str) -> None:
+        """Scrape this address from now on, and no other."""
+        part = self._targets.with_suffix(".part")
+        part.write_text(json.dumps([{"targets": [address]}]))
+        part.replace(self._targets)
+
+    def query(self, expression: str, at_s: float | None = None) -> list[dict[str, Any]]:
+        """An instant query's result vector or matrix."""
+        parameters = {"query": expression} | ({} if at_s is None else {"time": f"{at_s:.3f}"})
+        answer = self._get(f"/api/v1/query?{urllib.parse.urlencode(parameters)}")
+        assert answer["status"] == "success", answer
+        result: list[dict[str, Any]] = answer["data"]["result"]
+        return result
+
+    def value(self, expression: str, at_s: float | None = None) -> float:
+        """The value of an expression that has just one."""
+        result = self.query(expression, at_s)
+        assert len(result) == 1, (expression, result)
+        return float(result[0]["value"][1])
+
+    def samples(
+        self, selector: str, window: str
+    ) -> dict[tuple[tuple[str, str], ...], list[tuple[float, float]]]:
+        """Raw samples of the last `window`, by label set: (scrape time, value)."""
+        return {
+            tuple(sorted(series["metric"].items())): [(float(t), float(v)) for t, v in series["values"]]
+            for series in self.query(f"{selector}[{window}]")
+        }
+
+    def counters(self, window: str) -> dict[tuple[tuple[str, str], ...], list[tuple[float, float]]]:
+        """Raw samples of everything of ours that must never go back, histograms included."""
+        return self.samples('{__name__=~"wattspan_.+_(total|bucket|count|sum)"}', window)
+
+    def wait_for(self, expression: str, seconds: float = 30) -> float:
+        """Wait until an expression has a value that is not 0."""
+        give_up = time.monotonic() + seconds
+        while time.monotonic() < give_up:
+            result = self.query(expression)
+            if result and float(result[0]["value"][1]) != 0:
+                return float(result[0]["value"][1])
+            time.sleep(0.2)
+        raise AssertionError(f"{expression} has no value; targets: {self._get('/api/v1/targets')}")
+
+    def _get(self, path: str) -> dict[str, Any]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=30) as answer:
+            document: dict[str, Any] = json.load(answer)
+            return document
+
+    def _wait_ready(self) -> None:
+        give_up = time.monotonic() + 30
+        while time.monotonic() < give_up:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/-/ready", timeout=1):
+                    return
+            except (urllib.error.URLError, OSError):
+                assert self._process.poll() is None, "prometheus ended"
+                time.sleep(0.1)
+        raise AssertionError("prometheus is not ready")
