@@ -173,6 +173,21 @@ def test_journal_removed_under_the_daemon_is_noticed(state: Path, again: bool) -
     journal.close(clean=False)
 
 
+def test_older_content_under_the_daemon_is_noticed(state: Path) -> None:
+    """Where commits have vanished beneath a running daemon, it publishes nothing more on top of the rest."""
+    journal = Journal.open(state, "boot-1")
+    journal.commit([ENERGY], [])
+    journal.sync()
+    older = (state / "journal.db").read_bytes()
+    journal.commit([replace(ENERGY, total=6_000_000)], [])
+    with pytest.raises(JournalError):
+        journal.commit([replace(ENERGY, total=-1)], [])  # any failure: the file is let go of
+    (state / "journal.db").write_bytes(older)
+    with pytest.raises(JournalError, match="commits that were made are gone"):
+        journal.commit([GRAMS], [])
+    assert {account.published for account in found_after(journal, state).accounts} == {0}
+
+
 def test_close_twice(state: Path) -> None:
     """Closing again does nothing."""
     journal = Journal.open(state, "boot-1")

@@ -100,7 +100,12 @@ class Journal:
         try:
             with self._transaction() as db:
                 schema.write(db, kept, read)
-                db.execute("UPDATE meta SET commits = ?", (self._commits + 1,))
+                # Not equality: a commit that failed in its last step may have been made all the same.
+                made = db.execute(
+                    "UPDATE meta SET commits = ?1 + 1 WHERE commits >= ?1", (self._commits,)
+                ).rowcount
+                if not made:
+                    raise OSError("commits that were made are gone from it; restart wattspan")
         except JournalError as error:
             raise _naming_the_row(error, kept) from error.__cause__
         self._commits += 1
@@ -149,8 +154,11 @@ class Journal:
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
-        """After any failure the connection goes, and the transaction with it: SQLite says of few errors
-        whether a connection can go on (sqlite.org/lang_transaction.html, section 3)."""
+        """After any failure the connection goes, and the transaction with it.
+
+        SQLite rolls back by itself after some errors and not after others (sqlite.org/lang_transaction.html,
+        section 3); the next commit is spared to know.
+        """
         try:
             yield
         except BaseException as error:
