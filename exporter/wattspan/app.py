@@ -85,8 +85,8 @@ def demo(config: Config, *, gpus: int, faults: bool) -> int:
 
 def _run(config: Config, wanted: Sequence[tuple[Source, bool]]) -> int:
     # Imported here: metering and the other commands work without the daemon's extra.
-    from wattspan.publish import listen  # noqa: PLC0415
-    from wattspan.publish.server import Server  # noqa: PLC0415
+    from wattspan.publish import listen
+    from wattspan.publish.server import Server
 
     log.setup(config.log_level, config.log_format)
     chain = chain_of(config.grid_zone, config.grid_region, config.grid_intensity, config.grid_pue, os.environ)
@@ -110,7 +110,7 @@ def _run(config: Config, wanted: Sequence[tuple[Source, bool]]) -> int:
 
 
 def _web(config: Config, board: Board, web_config: WebConfigFile | None) -> Asgi:
-    from wattspan.publish.exposition import Exposition  # noqa: PLC0415
+    from wattspan.publish.exposition import Exposition
 
     node = NodeInfo(config.node_name, config.cluster_name, __version__, config.sample_interval_ns)
     exposition = Exposition(config.metrics_series_budget)
@@ -165,6 +165,7 @@ class Daemon:
             if self._sampler.restart_needed:
                 logger.warning("ending for a new process to go on: %s", self._sampler.restart_needed)
             else:
+                logger.info("stopping")
                 self._take(self._sampler.look())  # what was used until now belongs to this daemon
             self._books.close()
         except JournalError as error:

@@ -219,10 +219,11 @@ class Sampler:
 
     @property
     def released(self) -> bool:
-        """Whether every source that was asked to has given up its handles."""
+        """Whether a release is on and every source that it names, and is here, has given up its handles."""
         now_ns = self._monotonic_ns()
-        asked = [w for w in self._workers if self._release_until_ns.get(w.source.name, 0) > now_ns]
-        return bool(asked) and all(worker.phase != "open" and worker.asked is None for worker in asked)
+        names = {name for name, until_ns in self._release_until_ns.items() if until_ns > now_ns}
+        workers = [worker for worker in self._workers if worker.source.name in names]
+        return bool(names) and all(worker.phase != "open" and worker.asked is None for worker in workers)
 
     def close(self, timeout_s: float) -> None:
         """Let every worker close its source; one that hangs is left behind."""
@@ -361,6 +362,9 @@ class Sampler:
                 "wall clock stepped by %.3f s; no energy moves", (wall_offset_ns - before_ns) / NS_PER_S
             )
         self._wall_offset_ns = wall_offset_ns
+        # In the sources' order and not in that of their answers: what is published keeps its order.
+        places = {worker.source.name: place for place, worker in enumerate(self._workers)}
+        reports.sort(key=lambda report: places[report.source])
         return Snapshot(
             sequence=self._sequence,
             taken_at_ns=now_ns,

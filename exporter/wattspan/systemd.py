@@ -32,7 +32,7 @@ class Notifier:
         if not environment.get("NOTIFY_SOCKET"):
             return cls(None)
         try:
-            from cysystemd.daemon import Notification, notify  # noqa: PLC0415
+            from cysystemd.daemon import Notification, notify
         except ImportError:
             logger.warning("systemd asks for notification: install it with: pip install 'wattspan[systemd]'")
             return cls(None)

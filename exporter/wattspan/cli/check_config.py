@@ -26,7 +26,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - ever
     """
     state_of(loaded.config)
     if loaded.config.web_config_file:
-        from wattspan.publish.webconfig import WebConfigFile  # noqa: PLC0415 - part of the daemon extra
+        from wattspan.publish.webconfig import WebConfigFile
 
         WebConfigFile(loaded.config.web_config_file)
     print_table((key, _shown(loaded, key), loaded.origins[key]) for key in SETTINGS)

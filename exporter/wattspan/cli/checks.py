@@ -142,7 +142,7 @@ def _state(folder: Path) -> Finding:
 
 
 def _daemon(folder: Path) -> int | None:
-    from wattspan.journal.folder import holder  # noqa: PLC0415 - keeps the other commands light
+    from wattspan.journal.folder import holder
 
     try:
         return holder(folder)
@@ -163,7 +163,7 @@ def _extras() -> Iterator[Finding]:
 
 
 def _web_config(path: Path) -> Finding:
-    from wattspan.publish.webconfig import WebConfigFile  # noqa: PLC0415 - keeps the other commands light
+    from wattspan.publish.webconfig import WebConfigFile
 
     try:
         WebConfigFile(path)
@@ -173,7 +173,7 @@ def _web_config(path: Path) -> Finding:
 
 
 def _listening(config: Config) -> Iterator[Finding]:
-    from wattspan.publish.listen import bind  # noqa: PLC0415 - keeps the other commands light
+    from wattspan.publish.listen import bind
 
     for address in config.web_listen_address:
         subject = f"port {address}"

@@ -21,7 +21,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Runs until it is told to stop."""
-    from wattspan.app import demo  # noqa: PLC0415 - keeps the other commands light
+    from wattspan.app import demo
 
     return demo(loaded.config, gpus=args.gpus, faults=args.faults)
 

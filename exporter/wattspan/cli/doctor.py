@@ -39,7 +39,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Look at every source once, and at what is around them. 0 when at least one source measures."""
-    from wattspan.app import sources  # noqa: PLC0415 - keeps the other commands light
+    from wattspan.app import sources
 
     modes = loaded.config.source_modes
     looks = _look_at(sources(loaded.config))

@@ -26,7 +26,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Ask the same chain that the daemon holds. 1 when it knows nothing for now."""
     state = state_of(loaded.config)
     if args.format == "json":
-        from wattspan.publish.api import grid_document  # noqa: PLC0415 - keeps the other commands light
+        from wattspan.publish.api import grid_document
 
         print(json.dumps(grid_document(state), indent=2))
     else:
@@ -40,7 +40,7 @@ def state_of(config: Config) -> GridState:
     Raises:
         SetupError: a place that is unknown, or settings that contradict each other.
     """
-    from wattspan.carbon.chain import chain_of  # noqa: PLC0415 - keeps the other commands light
+    from wattspan.carbon.chain import chain_of
 
     chain = chain_of(config.grid_zone, config.grid_region, config.grid_intensity, config.grid_pue, os.environ)
     now_wall_ns = time.time_ns()

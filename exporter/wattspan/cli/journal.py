@@ -33,7 +33,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Copy the whole journal. Export works beside a running daemon; import wants a folder without one."""
-    from wattspan.journal import portable  # noqa: PLC0415 - keeps the other commands light
+    from wattspan.journal import portable
 
     state_dir = loaded.config.state_dir
     try:

@@ -70,7 +70,7 @@ def _daemon(state_dir: Path) -> int:
     Raises:
         UnreachableError: there is none, or none that a signal from here would reach.
     """
-    from wattspan.journal.folder import holder  # noqa: PLC0415
+    from wattspan.journal.folder import holder
 
     pid = holder(state_dir)
     if pid is None:

@@ -16,6 +16,6 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - every command is called alike
     """Runs until it is told to stop."""
-    from wattspan.app import serve  # noqa: PLC0415 - keeps the other commands light
+    from wattspan.app import serve
 
     return serve(loaded.config)

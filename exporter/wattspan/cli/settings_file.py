@@ -75,7 +75,7 @@ def _misplaced(key: str, seen: set[str]) -> str:
 
 def _compose(path: Path) -> "Node | None":
     try:
-        import yaml  # noqa: PLC0415 - part of the daemon extra, and needed only where a file is given
+        import yaml
     except ImportError as error:
         raise SetupError(
             "config.file: reading YAML needs PyYAML; install it with: pip install 'wattspan[daemon]'"
@@ -106,7 +106,7 @@ def _entries(node: "Node | None", prefix: str) -> Iterator[_Entry]:
 
     Goes down only into sections that exist, so aliases that point upwards cannot make it endless.
     """
-    from yaml.nodes import MappingNode  # noqa: PLC0415
+    from yaml.nodes import MappingNode
 
     if node is None or node.tag == _NULL_TAG:
         return
@@ -134,7 +134,7 @@ def _mapping_entries(node: "MappingNode", prefix: str) -> Iterator[_Entry]:
 
 
 def _leaf(key: str, line: int, value: "Node") -> _Entry:
-    from yaml.nodes import ScalarNode, SequenceNode  # noqa: PLC0415
+    from yaml.nodes import ScalarNode, SequenceNode
 
     if value.tag == _NULL_TAG:
         return _Entry(key, line)
