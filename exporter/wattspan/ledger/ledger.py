@@ -94,7 +94,7 @@ class Ledger:
             marks=marks,
             gpus=self._gpu_states(),
             hosts=self._host_states(),
-            platforms=tuple(reading for _, reading in self._platforms.values()),
+            platforms=tuple(reading for _, (_, reading) in sorted(self._platforms.items())),
             node_power_uw=self._node_power_uw(),
         )
 
