@@ -1,7 +1,6 @@
 """The test's end of the fake: writes the state, changes it while a process reads it, and knows the truth."""
 
 import ctypes
-import mmap
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,18 +12,20 @@ from typing import Final, Self
 from tests.fakes.nvml import layout
 from tests.fakes.nvml.curve import Curve
 from tests.fakes.nvml.library import Variant, build_library
+from tests.fakes.nvml.rows import (
+    MIB,
+    MIG_CONFIG_CHANGE,
+    XID,
+    create_state,
+    function_numbers,
+    set_fault,
+    write_card,
+    write_curve,
+    write_field,
+    write_instance,
+    write_process,
+)
 from tests.fakes.nvml.scenario import (
-    DEFAULT_LIMIT,
-    ENFORCED_LIMIT,
-    GENERATIONS,
-    LIMIT_FIELDS,
-    MAX_LIMIT,
-    MIN_LIMIT,
-    NVLINK_COUNT,
-    NVLINK_THROUGHPUT_FIELDS,
-    RECOVERY_ACTION,
-    REQUESTED_LIMIT,
-    THROTTLE_FIELDS,
     Cell,
     GpuSpec,
     MigInstance,
@@ -38,21 +39,11 @@ from tests.fakes.nvml.scenario import (
 from wattspan.units import NS_PER_S
 
 _VARIABLE: Final = "WATTSPAN_FAKE_NVML"
-_MIB: Final = 1 << 20
 _SYSTEM: Final = layout.GPU_MAX
-_KINDS: Final = {"compute": 0, "graphics": 1, "mps": 2}
 
 _NOT_SUPPORTED: Final = 3
 _GPU_IS_LOST: Final = 15
 _LIBRARY_MISMATCH: Final = 18
-
-_XID: Final = 0x8
-_MIG_CONFIG_CHANGE: Final = 0x100
-_EVENT_TYPES: Final = 0x1 | 0x2 | _XID | _MIG_CONFIG_CHANGE | 0x4000 | 0x8000
-"""ECC errors, critical XID, MIG configuration, GPU unavailable, recovery action."""
-
-_TYPE_UINT, _TYPE_ULL = 1, 3
-_UINT_FIELDS: Final = frozenset((*LIMIT_FIELDS, NVLINK_COUNT, RECOVERY_ACTION))
 
 _HEADROOM_NS: Final = 20_000_000
 """With a real clock a change takes effect this far ahead, so that no reader is already past it."""
@@ -84,7 +75,7 @@ class FakeNvml:
         self.uuids = tuple(spec.uuid for spec in self.scenario.gpus)
         self._curves = [spec.curve for spec in self.scenario.gpus]
         self._processes = [spec.processes for spec in self.scenario.gpus]
-        self._memory, self._state = _create(self.state_path)
+        self._memory, self._state = create_state(self.state_path)
         self._write(self.scenario)
 
     def __enter__(self) -> Self:
@@ -242,7 +233,7 @@ class FakeNvml:
         """A function or field answers a code, for good or for so many times."""
         for site in self._sites(gpu):
             for cell in cells(what):
-                _set_fault(site, cell, code, layout.FOR_GOOD if times is None else times)
+                set_fault(site, cell, code, layout.FOR_GOOD if times is None else times)
 
     def heal(self, what: What | None = None, gpu: int | None = None) -> None:
         """Take back what `fail` and `require_restart` did; what the generation lacks stays lacking."""
@@ -251,7 +242,7 @@ class FakeNvml:
             lacking = frozenset[Cell]() if position == _SYSTEM else self.scenario.gpus[position].unsupported
             for cell in (cell for one in whats for cell in cells(one)):
                 code = _NOT_SUPPORTED if cell in lacking else 0
-                _set_fault(self._state.sites[position], cell, code, layout.FOR_GOOD)
+                set_fault(self._state.sites[position], cell, code, layout.FOR_GOOD)
 
     def require_restart(self) -> None:
         """Library and driver are out of step: all but nvmlShutdown answers 18."""
@@ -265,19 +256,19 @@ class FakeNvml:
         if seconds is not None:
             until_ns = time.monotonic_ns() + round(seconds * NS_PER_S)
         for site in self._sites(gpu):
-            for number in _numbers(function):
+            for number in function_numbers(function):
                 site.hang_until_ns[number] = until_ns
 
     def release(self) -> None:
         """Let every hung call go on."""
         for site in self._sites(None):
-            for number in _numbers(None):
+            for number in function_numbers(None):
                 site.hang_until_ns[number] = 0
 
     def slow(self, ms: int, function: str | None = None, gpu: int | None = None) -> None:
         """Each call of a function (None: of all) sleeps first."""
         for site in self._sites(gpu):
-            for number in _numbers(function):
+            for number in function_numbers(function):
                 site.slow_ms[number] = ms
 
     def swap_order(self, *positions: int) -> None:
@@ -293,7 +284,7 @@ class FakeNvml:
         self, gpu: int, number: int, gpu_instance: int | None = None, compute_instance: int | None = None
     ) -> None:
         """The driver reports a critical error."""
-        self.emit(gpu, _XID, number, gpu_instance, compute_instance)
+        self.emit(gpu, XID, number, gpu_instance, compute_instance)
 
     def emit(
         self,
@@ -330,16 +321,14 @@ class FakeNvml:
         with self._change():
             row.mig_enabled = instances is not None
             for slot in range(layout.INSTANCE_MAX):
-                _write_instance(row.instances[slot], slots[slot] if slot < len(slots) else None)
+                write_instance(row.instances[slot], slots[slot] if slot < len(slots) else None)
         self._write_processes(gpu)
         if announce:
-            self.emit(gpu, _MIG_CONFIG_CHANGE)
+            self.emit(gpu, MIG_CONFIG_CHANGE)
 
     def set_field(self, gpu: int, number: int, value: int) -> None:
         """What a field answers; not for energy and power, which follow the curve."""
-        row = self._state.gpus[gpu]
-        row.field_values[number] = value
-        row.field_types[number] = _TYPE_UINT if number in _UINT_FIELDS else _TYPE_ULL
+        write_field(self._state.gpus[gpu], number, value)
 
     def set_look(
         self,
@@ -359,7 +348,7 @@ class FakeNvml:
         if memory_utilization_percent is not None:
             row.memory_utilization_percent = memory_utilization_percent
         if memory_used_mib is not None:
-            row.memory_used_bytes = memory_used_mib * _MIB
+            row.memory_used_bytes = memory_used_mib * MIB
         if temperature_c is not None:
             row.temperature_c = temperature_c
         if sm_clock_mhz is not None:
@@ -371,7 +360,9 @@ class FakeNvml:
 
     def calls(self, function: str | None = None, gpu: int | None = None) -> int:
         """How often a function was called, on a GPU or on all, since the start or `clear_calls`."""
-        return sum(int(site.calls[number]) for site in self._sites(gpu) for number in _numbers(function))
+        return sum(
+            int(site.calls[number]) for site in self._sites(gpu) for number in function_numbers(function)
+        )
 
     def clear_calls(self) -> None:
         """Count from 0 again."""
@@ -429,23 +420,7 @@ class FakeNvml:
         state.magic = layout.MAGIC
 
     def _write_gpu(self, position: int, spec: GpuSpec) -> None:
-        row, generation = self._state.gpus[position], GENERATIONS[spec.generation]
-        row.uuid, row.name, row.serial = spec.uuid.encode(), spec.name.encode(), spec.serial.encode()
-        row.architecture = generation.architecture
-        row.capability_major, row.capability_minor = generation.capability
-        row.pci_device_id = generation.pci_device_id
-        row.pci_bus = 0x18 + 0x0A * position
-        row.memory_total_bytes = spec.memory_mib * _MIB
-        row.usage_is_average = generation.usage_is_average
-        row.memory_power_mw = generation.memory_power_w * 1000
-        row.event_types = _EVENT_TYPES
-        row.base_mj, row.frozen_at_ns = spec.base_mj, -1
-        row.fixed_mj = -1 if spec.frozen_mj is None else spec.frozen_mj
-        for domain, mhz in enumerate(generation.clocks_mhz):
-            row.clocks_mhz[domain] = row.max_clocks_mhz[domain] = mhz
-        ctypes.memset(row.field_types, layout.FIELD_ABSENT, layout.FIELD_MAX)
-        for number, value in _default_fields(spec).items():
-            self.set_field(position, number, value)
+        write_card(self._state.gpus[position], position, spec)
         for cell in spec.unsupported:
             self.fail(cell, _NOT_SUPPORTED, position)
         self._set_curve(position, spec.curve)
@@ -454,7 +429,7 @@ class FakeNvml:
             position,
             utilization_percent=spec.utilization_percent,
             memory_utilization_percent=spec.memory_utilization_percent,
-            memory_used_mib=_memory_used_mib(spec),
+            memory_used_mib=spec.memory_used_mib,
             temperature_c=spec.temperature_c,
             sm_clock_mhz=spec.sm_clock_mhz,
             clock_event_reasons=spec.clock_event_reasons,
@@ -464,11 +439,8 @@ class FakeNvml:
         if len(curve.points) > layout.POINT_MAX:
             raise ValueError(f"a curve of more than {layout.POINT_MAX} points")
         self._curves[gpu] = curve
-        row = self._state.gpus[gpu]
         with self._change():
-            row.repeat_ns, row.phase_ns, row.points = curve.repeat_ns, curve.phase_ns, len(curve.points)
-            for number, (at_ns, power_mw) in enumerate(curve.points):
-                row.curve[number].at_ns, row.curve[number].power_mw = at_ns, power_mw
+            write_curve(self._state.gpus[gpu], curve)
 
     def _write_processes(self, gpu: int) -> None:
         on_instances = (
@@ -484,67 +456,4 @@ class FakeNvml:
         with self._change():
             row.process_count = len(processes)
             for number, process in enumerate(processes):
-                _write_process(row.processes[number], process)
-
-
-def _create(path: Path) -> tuple[mmap.mmap, layout.State]:
-    # A process that still maps a state of an earlier test keeps that one.
-    path.unlink(missing_ok=True)
-    with path.open("x+b") as file:
-        file.truncate(ctypes.sizeof(layout.State))
-        memory = mmap.mmap(file.fileno(), ctypes.sizeof(layout.State))
-    return memory, layout.State.from_buffer(memory)
-
-
-def _numbers(function: str | None) -> Iterable[int]:
-    return range(len(layout.FUNCTIONS)) if function is None else (layout.FUNCTIONS.index(function),)
-
-
-def _set_fault(site: layout.Site, cell: Cell, code: int, left: int) -> None:
-    if isinstance(cell, str):
-        fault = site.functions[layout.FUNCTIONS.index(cell)]
-    else:
-        number, scope = cell
-        fault = site.fields[number][scope]
-    # The library must never see a new code with an old count.
-    fault.code = 0
-    fault.left = left
-    fault.code = code
-
-
-def _default_fields(spec: GpuSpec) -> dict[int, int]:
-    limits = {
-        MIN_LIMIT: spec.min_limit_w * 1000,
-        MAX_LIMIT: spec.max_limit_w * 1000,
-        DEFAULT_LIMIT: GENERATIONS[spec.generation].limits_w[1] * 1000,
-        ENFORCED_LIMIT: spec.limit_w * 1000,
-        REQUESTED_LIMIT: spec.limit_w * 1000,
-    }
-    links = GENERATIONS[spec.generation].nvlinks
-    nvlink = {NVLINK_COUNT: links, **dict.fromkeys(NVLINK_THROUGHPUT_FIELDS, 0)} if links else {}
-    return {**limits, **dict.fromkeys(THROTTLE_FIELDS, 0), RECOVERY_ACTION: 0, **nvlink, **spec.fields}
-
-
-def _memory_used_mib(spec: GpuSpec) -> int:
-    if spec.memory_used_mib is not None:
-        return spec.memory_used_mib
-    return sum(process.memory_mib or 0 for process in spec.processes)
-
-
-def _write_instance(row: layout.InstanceRow, instance: MigInstance | None) -> None:
-    row.present = instance is not None
-    if instance is None:
-        return
-    row.memory_bytes = instance.memory_mib * _MIB
-    row.gpu_instance, row.compute_instance = instance.gpu_instance, instance.compute_instance
-    row.slices, row.sm_count = instance.slices, instance.sm_count
-    row.uuid, row.profile = instance.uuid.encode(), instance.profile.encode()
-
-
-def _write_process(row: layout.ProcessRow, process: Process) -> None:
-    row.pid, row.kind = process.pid, _KINDS[process.kind]
-    row.memory_bytes = layout.MEMORY_UNKNOWN if process.memory_mib is None else process.memory_mib * _MIB
-    row.gpu_instance = layout.NOT_MIG if process.gpu_instance is None else process.gpu_instance
-    row.compute_instance = layout.NOT_MIG if process.compute_instance is None else process.compute_instance
-    row.sm_percent, row.mem_percent = process.sm_percent, process.mem_percent
-    row.enc_percent, row.dec_percent = process.enc_percent, process.dec_percent
+                write_process(row.processes[number], process)

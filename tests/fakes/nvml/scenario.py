@@ -184,7 +184,7 @@ GENERATIONS: Final[Mapping[str, Generation]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class GpuSpec:
-    """One card of a scenario; the README names each key. `memory_used_mib` None: what its processes use."""
+    """One card of a scenario; the README names each key."""
 
     generation: str
     uuid: str
@@ -201,7 +201,7 @@ class GpuSpec:
     fields: Mapping[int, int] = field(default_factory=dict)
     utilization_percent: int = 0
     memory_utilization_percent: int = 0
-    memory_used_mib: int | None = None
+    memory_used_mib: int = 0
     temperature_c: int = 35
     sm_clock_mhz: int | None = None
     clock_event_reasons: int = 0
@@ -269,6 +269,9 @@ def _gpu_spec(scenario: str, position: int, nth: int, entry: Mapping[str, Any]) 
     if kind not in GENERATIONS:
         raise ValueError(f"{where}: generation {kind!r}; known are {', '.join(GENERATIONS)}")
     generation = GENERATIONS[kind]
+    processes = _processes(entry, nth)
+    looks = {"memory_used_mib": sum(process.memory_mib or 0 for process in processes)}
+    looks.update((key, entry[key]) for key in _LOOKS if key in entry)
     least_w, default_w, most_w = generation.limits_w
     identity = entry.get("uuid") or "GPU-" + str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{scenario}/{position}"))
     return GpuSpec(
@@ -283,9 +286,9 @@ def _gpu_spec(scenario: str, position: int, nth: int, entry: Mapping[str, Any]) 
         max_limit_w=entry.get("max_limit_w", most_w),
         unsupported=(generation.unsupported | _cells(entry, "unsupported")) - _cells(entry, "supported"),
         fields={int(number): value for number, value in entry.get("fields", {}).items()},
-        processes=_processes(entry, nth),
+        processes=processes,
         mig=_instances(entry, identity),
-        **{key: entry[key] for key in _LOOKS if key in entry},
+        **looks,
     )
 
 
