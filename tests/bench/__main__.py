@@ -23,6 +23,7 @@ from tests.bench.figures import METERING, SCRAPING, Turn, compare
 from tests.bench.process_cost import cpu_s, memory
 from tests.bench.scrape import Scraper
 from tests.bench.subjects import (
+    Running,
     Subject,
     SubjectError,
     codecarbon,
@@ -95,47 +96,49 @@ def _turn(subject: Subject, pids: Sequence[int], options: argparse.Namespace) ->
         for gpu in range(GPUS):
             mine = pids[gpu * PROCESSES_PER_GPU : (gpu + 1) * PROCESSES_PER_GPU]
             fake.set_processes(gpu, [Process(pid, memory_mib=4096, sm_percent=12) for pid in mine])
-        environment = fake.environment(plain_environment())
-        with running(subject, fake.library, environment) as target:
+        with running(subject, fake.library, fake.environment(plain_environment())) as target:
             time.sleep(options.warm_s)
-            cpu_per_s = _metering(target.pid, options.meter_s)
-            if not subject.scraped:
-                used = memory(target.pid)
-                return Turn(subject.name, cpu_per_s, used.rss, used.pss, used.uss)
-            return _scraped(subject, target.pid, target.port, cpu_per_s, options.scrapes)
+            metering = _metering(subject, target.pid, fake, options.meter_s)
+            turn = _scraped(metering, target, options.scrapes) if subject.scraped else metering
+            used = memory(target.pid)
+    return replace(turn, rss_bytes=used.rss, pss_bytes=used.pss, uss_bytes=used.uss)
 
 
-def _metering(pid: int, seconds: float) -> float:
-    """CPU seconds per second while nobody scrapes."""
+def _metering(subject: Subject, pid: int, fake: FakeNvml, seconds: float) -> Turn:
+    """What a second costs while nobody scrapes.
+
+    Raises:
+        SubjectError: it does not look at the GPUs, so that it would win by doing nothing.
+    """
+    fake.clear_calls()
     began_s, cpu_before_s = time.monotonic(), cpu_s(pid)
     time.sleep(seconds)
-    return (cpu_s(pid) - cpu_before_s) / (time.monotonic() - began_s)
+    cpu_used_s, passed_s = cpu_s(pid) - cpu_before_s, time.monotonic() - began_s
+    calls = fake.calls()
+    if calls < GPUS * (passed_s - 1):
+        raise SubjectError(f"{subject.name} does not meter at 1 Hz: {calls} NVML calls in {passed_s:.0f} s")
+    return Turn(subject.name, cpu_used_s / passed_s, calls / passed_s)
 
 
-def _scraped(subject: Subject, pid: int, port: int, metering_cpu_per_s: float, count: int) -> Turn:
+def _scraped(metering: Turn, target: Running, count: int) -> Turn:
     """Scrapes, and what they cost beyond the metering that goes on under them."""
-    scraper = Scraper(port)
+    scraper = Scraper(target.port)
     for _ in range(2):
         scraper.scrape()
         time.sleep(SCRAPE_EVERY_S)
-    began_s, cpu_before_s = time.monotonic(), cpu_s(pid)
+    began_s, cpu_before_s = time.monotonic(), cpu_s(target.pid)
     scrapes = []
     for number in range(1, count + 1):
         scrapes.append(scraper.scrape())
         time.sleep(max(0.0, began_s + number * SCRAPE_EVERY_S - time.monotonic()))
-    cpu_used_s, passed_s = cpu_s(pid) - cpu_before_s, time.monotonic() - began_s
-    used = memory(pid)
+    cpu_used_s, passed_s = cpu_s(target.pid) - cpu_before_s, time.monotonic() - began_s
     scraper.close()
-    return Turn(
-        subject=subject.name,
-        cpu_per_s=metering_cpu_per_s,
-        cpu_per_scrape_s=max(0.0, cpu_used_s - metering_cpu_per_s * passed_s) / count,
+    return replace(
+        metering,
+        cpu_per_scrape_s=max(0.0, cpu_used_s - metering.cpu_per_s * passed_s) / count,
         scrape_wall_s=median(scrape.wall_s for scrape in scrapes),
         samples=scrapes[-1].samples,
         wire_bytes=scrapes[-1].wire_bytes,
-        rss_bytes=used.rss,
-        pss_bytes=used.pss,
-        uss_bytes=used.uss,
     )
 
 

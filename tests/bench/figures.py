@@ -16,6 +16,7 @@ class Turn:
     Attributes:
         subject: its name.
         cpu_per_s: CPU seconds per second of metering at 1 Hz, while nobody scrapes.
+        nvml_calls_per_s: calls that the driver has to answer, in that time.
         cpu_per_scrape_s: CPU seconds that one scrape adds; None where there is no /metrics.
         scrape_wall_s: median of what the client waited for one scrape.
         samples: in one scrape.
@@ -25,9 +26,10 @@ class Turn:
 
     subject: str
     cpu_per_s: float
-    rss_bytes: int
-    pss_bytes: int
-    uss_bytes: int
+    nvml_calls_per_s: float
+    rss_bytes: int = 0
+    pss_bytes: int = 0
+    uss_bytes: int = 0
     cpu_per_scrape_s: float | None = None
     scrape_wall_s: float | None = None
     samples: int = 0
@@ -107,6 +109,7 @@ def _percent_while_scraped(turn: Turn) -> float | None:
 
 METERING = (
     Figure("CPU of metering at 1 Hz, % of a core", lambda turn: 100 * turn.cpu_per_s, 0.3),
+    Figure("NVML calls per second", lambda turn: turn.nvml_calls_per_s),
     Figure("resident memory, MiB", lambda turn: turn.rss_bytes / _MIB, 64, "ours"),
     Figure("  proportional (PSS), MiB", lambda turn: turn.pss_bytes / _MIB),
     Figure("  unique (USS), MiB", lambda turn: turn.uss_bytes / _MIB),

@@ -28,11 +28,13 @@ class Subject:
         name: as the table shows it.
         command: its argv; ``{port}``, ``{folder}`` and ``{library}`` are filled in.
         scraped: whether it serves /metrics.
+        on_path: commands that it wants to find and call; stand-ins that succeed and say nothing.
     """
 
     name: str
     command: tuple[str, ...]
     scraped: bool = True
+    on_path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +66,13 @@ def nvitop_exporter(python: str) -> Subject:
 
 
 def codecarbon(python: str) -> Subject:
-    """CodeCarbon from PyPI, measuring the machine at 1 Hz. It has nothing to scrape."""
+    """CodeCarbon from PyPI, measuring the machine at 1 Hz. It has nothing to scrape.
+
+    It takes a machine for one with NVIDIA GPUs only when ``nvidia-smi --help`` succeeds.
+    """
     child = Path(__file__).with_name("codecarbon_child.py")
-    return Subject("codecarbon", (python, str(child), "{folder}"), scraped=False)
+    command = (python, str(child), "{folder}")
+    return Subject("codecarbon", command, scraped=False, on_path=("nvidia-smi",))
 
 
 @contextmanager
@@ -79,9 +85,12 @@ def running(subject: Subject, library: Path, environment: dict[str, str]) -> Ite
     with tempfile.TemporaryDirectory(prefix="wattspan-bench-") as folder:
         port = _free_port()
         command = [part.format(port=port, folder=folder, library=library) for part in subject.command]
+        path = f"{_stand_ins(subject.on_path, Path(folder, 'bin'))}:{environment.get('PATH', os.defpath)}"
         said = Path(folder, "output")
         with said.open("wb") as output:
-            process = subprocess.Popen(command, env=environment, cwd=folder, stdout=output, stderr=output)
+            process = subprocess.Popen(
+                command, env={**environment, "PATH": path}, cwd=folder, stdout=output, stderr=output
+            )
         try:
             _wait_until_ready(subject, process, port, said)
             yield Running(process.pid, port)
@@ -107,6 +116,15 @@ def idle_processes(count: int) -> Iterator[list[int]]:
         for process in processes:
             process.kill()
             process.wait()
+
+
+def _stand_ins(names: tuple[str, ...], folder: Path) -> Path:
+    folder.mkdir()
+    for name in names:
+        command = folder / name
+        command.write_text("#!/bin/sh\n", encoding="ascii")
+        command.chmod(0o755)
+    return folder
 
 
 def _wait_until_ready(subject: Subject, process: subprocess.Popen[bytes], port: int, said: Path) -> None:
