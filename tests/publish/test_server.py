@@ -4,6 +4,8 @@ import logging
 import os
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -382,3 +385,31 @@ def test_the_loop_survives_a_gate_that_fails() -> None:
         with connect(port) as client:
             assert hears_the_end(client)
         assert ask(port, "/-/healthy").status == 200
+
+
+OUT_OF_DESCRIPTORS = """
+import logging, resource, sys
+from tests.publish.serving import app, serving
+logging.basicConfig(level="INFO", format="%(levelname)s %(message)s")
+with serving(app()) as port:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+    print(port, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_running_out_of_descriptors_keeps_no_scrape_out() -> None:
+    """Where the process may open fewer files than there are silent clients, the oldest make room."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OUT_OF_DESCRIPTORS], stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True
+    ) as daemon:
+        assert daemon.stdin is not None
+        assert daemon.stdout is not None
+        assert daemon.stderr is not None
+        port = int(daemon.stdout.readline())
+        with silent(port, 60):
+            assert ask(port, "/metrics").status == 200
+        daemon.stdin.close()
+        said = daemon.stderr.read().splitlines()
+    assert daemon.returncode == 0
+    assert said == ["WARNING cannot accept connections: [Errno 24] Too many open files"]

@@ -9,6 +9,7 @@ silent clients never keeps a scraper out.
 import asyncio
 import logging
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -94,6 +95,7 @@ class Connection(H11Protocol):
     """One client: uvicorn's HTTP/1.1 with a deadline on every wait.
 
     Args:
+        client: the accepted socket.
         config: uvicorn's, loaded.
         state: uvicorn's, shared by all connections.
         crowd: where this one is counted from now on.
@@ -102,44 +104,40 @@ class Connection(H11Protocol):
     """
 
     def __init__(
-        self, config: Config, state: ServerState, crowd: Crowd, limits: Limits, gate: TlsGate | None
+        self,
+        client: socket.socket,
+        config: Config,
+        state: ServerState,
+        *,
+        crowd: Crowd,
+        limits: Limits,
+        gate: TlsGate | None,
     ) -> None:
         super().__init__(config=config, server_state=state, app_state={})
         self.logger = _silence
         self.access_log = False
+        self._client = client
         self._crowd = crowd
         self._limits = limits
         self._gate = gate
         self._phase: Phase = "new"
+        self._in_handshake = True
         self._deadline: asyncio.TimerHandle | None = None
         self._request_bytes = 0
-        self._handshake: asyncio.Task[None] | None = None
         crowd.enter(self)
 
-    def begin(self, client: socket.socket) -> asyncio.Task[None]:
-        """Take up an accepted socket: TLS first, where there is TLS.
-
-        Returns:
-            What ends once the handshake has, and never fails.
-        """
-        self._handshake = self.loop.create_task(self._shake_hands(client))
-        # Cancelled is only what never began to run: asyncio does not know the socket yet.
-        self._handshake.add_done_callback(lambda task: client.close() if task.cancelled() else None)
-        return self._handshake
-
-    async def _shake_hands(self, client: socket.socket) -> None:
+    async def begin(self) -> None:
+        """Take up the accepted socket: TLS first, where there is TLS. Never raises for what a client does."""
         try:
             await self.loop.connect_accepted_socket(
                 lambda: self,
-                client,
+                self._client,
                 ssl=self._gate.context if self._gate else None,
                 ssl_handshake_timeout=self._limits.request_s if self._gate else None,
                 ssl_shutdown_timeout=1.0 if self._gate else None,
             )
-        except (OSError, asyncio.CancelledError):  # no TLS, no certificate, too slow, gone, or dropped by us
+        except OSError:  # no TLS, no certificate, too slow, gone, or dropped by us
             self._close_down()
-        finally:
-            self._handshake = None
 
     def finish(self) -> None:
         """Complete an answer that is under way, and end it."""
@@ -151,13 +149,17 @@ class Connection(H11Protocol):
     def drop(self) -> None:
         """End it now, whatever it is doing."""
         self._close_down()
-        if self._handshake is not None:
-            self._handshake.cancel()
-        if self.transport is not None:
+        if not self._in_handshake:
             self.transport.abort()
+            return
+        # Cancelling `begin` could leave the socket open (CPython 3.11: closing an SSL
+        # transport before its protocol has begun does nothing), so asyncio is made to see the end itself.
+        with suppress(OSError):
+            self._client.shutdown(socket.SHUT_RDWR)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The handshake is over."""
+        self._in_handshake = False
         super().connection_made(transport)
         if self._gate and not self._gate.admits(transport.get_extra_info("peercert")):
             self.drop()

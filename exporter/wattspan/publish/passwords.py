@@ -42,7 +42,7 @@ class Passwords:
     """
 
     def __init__(self, users: Mapping[str, bytes]) -> None:
-        import bcrypt  # noqa: PLC0415 - optional: only a file that names users needs it
+        import bcrypt  # here, because it is optional: only a file that names users needs it
 
         self._users = users
         self._matches = bcrypt.checkpw

@@ -9,6 +9,7 @@ Importing this module needs the daemon's extra; without it that raises the Setup
 
 import asyncio
 import logging
+import math
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -34,6 +35,10 @@ FAREWELL_S: Final = 1.0
 
 BREATH_S: Final = 0.1
 """The pause after a connection could not be accepted, as when descriptors have run out."""
+
+
+QUIET_S: Final = 60.0
+"""A further failure to accept within this time is the same trouble, and one line has told of it."""
 
 
 class Server:
@@ -65,7 +70,7 @@ class Server:
         # A daemon thread: a server that does not end must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
         self._started: Future[None] = Future()
-        self._accept_error = ""
+        self._failed_at = -math.inf
         self._handshakes: set[asyncio.Task[None]] = set()  # the event loop itself keeps tasks only weakly
 
     @property
@@ -104,28 +109,26 @@ class Server:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(_note)
-        acceptors = [asyncio.create_task(self._accept(listener)) for listener in self._sockets]
+        for listener in self._sockets:
+            self._listen(listener)
         self._started.set_result(None)
         await self._stopping.wait()
-        for acceptor in acceptors:
-            acceptor.cancel()
-        await asyncio.gather(*acceptors, return_exceptions=True)
         for listener in self._sockets:
+            self._loop.remove_reader(listener)
             listener.close()
         await self._farewell()
 
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                client, _ = await loop.sock_accept(listener)
-                self._accept_error = ""
-            except OSError as error:
-                await self._make_room(error)
-                continue
-            self._welcome(client)
-            # `sock_accept` does not yield while connections are waiting: a storm of them would be all we do.
-            await asyncio.sleep(0)
+    def _accept(self, listener: socket.socket) -> None:
+        """Take one connection; the event loop calls again while there are more."""
+        try:
+            client, _ = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return  # gone before it was taken
+        except OSError as error:
+            self._make_room(listener, error)
+            return
+        client.setblocking(False)
+        self._welcome(client)
 
     def _welcome(self, client: socket.socket) -> None:
         try:
@@ -134,19 +137,28 @@ class Server:
             log.error("a connection was refused: %s: %s", type(error).__name__, error)
             client.close()
             return
-        connection = Connection(self._config, self._state, self._crowd, self._limits, gate)
-        handshake = connection.begin(client)
+        connection = Connection(
+            client, self._config, self._state, crowd=self._crowd, limits=self._limits, gate=gate
+        )
+        handshake = asyncio.create_task(connection.begin())
         self._handshakes.add(handshake)
         handshake.add_done_callback(self._handshakes.discard)
 
-    async def _make_room(self, error: OSError) -> None:
+    def _make_room(self, listener: socket.socket, error: OSError) -> None:
         """After a connection could not be accepted: mostly there is no descriptor left for it."""
-        if self._accept_error != str(error):
-            self._accept_error = str(error)
-            log.warning("cannot accept a connection: %s", error)
-        if waiting := self._crowd.all():
-            waiting[0].drop()
-        await asyncio.sleep(BREATH_S)
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._failed_at > QUIET_S:
+            log.warning("cannot accept connections: %s", error)
+        self._failed_at = loop.time()
+        waiting = self._crowd.all()
+        for connection in waiting[: 1 + len(waiting) // 8]:
+            connection.drop()
+        loop.remove_reader(listener)
+        loop.call_later(BREATH_S, self._listen, listener)
+
+    def _listen(self, listener: socket.socket) -> None:
+        if not self._stopping.is_set():
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     async def _farewell(self) -> None:
         for connection in self._crowd.all():
@@ -156,7 +168,8 @@ class Server:
             await asyncio.sleep(0.02)
         for connection in self._crowd.all():
             connection.drop()
-        await asyncio.gather(*self._handshakes, return_exceptions=True)
+        if self._handshakes:
+            await asyncio.wait(self._handshakes, timeout=FAREWELL_S)
 
 
 def _config(app: Asgi, limits: Limits) -> Config:

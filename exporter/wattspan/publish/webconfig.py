@@ -51,6 +51,8 @@ BCRYPT_COSTS: Final = range(4, 16)
 RETRY_S: Final = 10.0
 """How often a refused edit is looked at again while its files stay the same."""
 
+PLAIN_KEY: Final = re.compile(r"[\w.-]{1,80}", re.ASCII)
+
 _SECTIONS: Final = ("tls_server_config", "http_server_config", "basic_auth_users")
 _NOT_OURS: Final = {
     "rate_limit": "rate limits are not supported; connections are limited without being asked to",
@@ -203,7 +205,7 @@ class _Section:
         self.content: dict[Any, Any] = content or {}
 
     def key(self, key: object) -> str:
-        return f"{self.name}.{key}" if self.name else str(key)
+        return f"{self.name}.{_word(key)}" if self.name else _word(key)
 
     def refuse(self, key: str, allowed: str) -> NoReturn:
         raise SetupError(f"{self.key(key)}: {_shown(self.content[key])} is not allowed; allowed: {allowed}")
@@ -267,7 +269,7 @@ class _Section:
         try:
             return path.read_bytes()
         except (OSError, ValueError) as error:
-            raise SetupError(f"{self.key(file)}: cannot read {path}: {_why(error)}") from error
+            raise SetupError(f"{self.key(file)}: cannot read {str(path)!r}: {_why(error)}") from error
 
 
 def _config(top: _Section) -> WebConfig:
@@ -395,7 +397,7 @@ def _passwords(config: WebConfig) -> Passwords | None:
 
 def _yaml(text: str) -> object:
     try:
-        import yaml  # noqa: PLC0415 - optional: only a daemon with a web configuration needs it
+        import yaml  # here, because it is optional: only a daemon with a web configuration needs it
     except ModuleNotFoundError as error:
         raise extra.missing("pyyaml", "a web configuration file") from error
     try:
@@ -418,9 +420,11 @@ def _refuse_duplicates(node: Any, mapping: type, above: tuple[str, ...]) -> None
     for key, value in node.value:  # type: ignore[attr-defined]
         name = str(key.value)
         if name in seen:
-            raise SetupError(f"line {key.start_mark.line + 1}: {'.'.join((*above, name))}: given twice")
+            raise SetupError(
+                f"line {key.start_mark.line + 1}: {'.'.join((*above, _word(name)))}: given twice"
+            )
         seen.add(name)
-        _refuse_duplicates(value, mapping, (*above, name))
+        _refuse_duplicates(value, mapping, (*above, _word(name)))
 
 
 def _stamp(path: Path) -> Stamp:
@@ -429,6 +433,11 @@ def _stamp(path: Path) -> Stamp:
     except (OSError, ValueError):
         return None
     return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _word(key: object) -> str:
+    """A key for people: as it stands, or quoted when it holds what could be taken for something else."""
+    return str(key) if PLAIN_KEY.fullmatch(str(key)) else _shown(key)
 
 
 def _why(error: Exception) -> str:
