@@ -2,6 +2,7 @@
 
 import logging
 import os
+import select
 import socket
 import ssl
 import subprocess
@@ -89,6 +90,16 @@ def test_an_address_without_host_takes_both_families() -> None:
         for host in ("127.0.0.1", "::1"):
             with socket.create_connection((host, port), timeout=5):
                 pass
+
+
+def test_accepted_sockets_tell_asyncio_that_they_are_tcp() -> None:
+    """Answers do not wait for delayed acknowledgements: asyncio sets TCP_NODELAY on what says it is TCP."""
+    (listener,) = bind(["127.0.0.1:0"])
+    with listener, connect(listener.getsockname()[1]):
+        select.select([listener], [], [], 5)
+        taken, _ = listener.accept()
+        with taken:
+            assert taken.proto == socket.IPPROTO_TCP
 
 
 @pytest.mark.parametrize(
