@@ -1,0 +1,213 @@
+"""What the documents say exists, and what exists is documented."""
+
+import configparser
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.docs import markdown
+from tests.docs.generate import README, renewed
+from tests.publish.certificates import Authority
+from tests.real_parts import need
+from wattspan import __version__, cli
+from wattspan.carbon.countries import ATTRIBUTION
+from wattspan.cli.arguments import parse
+from wattspan.config import HINTS, SETTINGS
+from wattspan.publish import openapi
+from wattspan.publish.catalogue import CATALOGUE
+from wattspan.publish.webconfig import WebConfigFile
+
+ROOT = README.parent
+PAGE = README.read_text(encoding="utf-8")
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+PROMISED = """
+    build_info clock_steps_total gpu_attributed_energy_joules_total gpu_co2e_grams_per_second
+    gpu_co2e_grams_total gpu_energy_check_ratio gpu_energy_joules_total gpu_holders
+    gpu_implausible_intervals_total gpu_info gpu_memory_total_bytes gpu_memory_used_bytes
+    gpu_power_instant_watts gpu_power_limit_watts gpu_power_watts gpu_recovery_action gpu_sm_clock_hertz
+    gpu_temperature_celsius gpu_throttled_seconds_total gpu_unattributed_energy_joules_total gpu_up
+    gpu_utilization_ratio gpu_xid_errors_total grid_fallback_level grid_fetched_timestamp_seconds
+    grid_intensity_estimated grid_intensity_grams_per_kwh grid_provider_in_use
+    grid_provider_intensity_grams_per_kwh grid_valid_from_timestamp_seconds
+    grid_valid_until_timestamp_seconds host_co2e_grams_total host_energy_joules_total
+    host_estimated_energy_joules_total host_estimated_power_watts host_power_watts journal_commits_total
+    journal_last_commit_timestamp_seconds node_co2e_grams_total node_energy_joules_total node_power_watts
+    platform_power_watts pue_configured pue_ratio sample_duration_seconds series_dropped_total
+    source_last_read_timestamp_seconds source_read_failures_total source_up unpriced_energy_joules_total
+"""
+"""Names that strangers' dashboards use by now: none of them may go or change."""
+
+
+def test_generated_parts_are_current() -> None:
+    """What is made from the code says what the code says; `make docs` mends it."""
+    assert renewed(PAGE) == PAGE
+
+
+def test_every_promised_metric_is_documented() -> None:
+    """Each name that was ever promised has a row in the reference."""
+    missing = [name for name in PROMISED.split() if f"| `wattspan_{name}` |" not in PAGE]
+    assert not missing
+
+
+def test_every_metric_that_is_named_exists() -> None:
+    """Prose and queries name no metric that is not served; a star stands for the rest of a name."""
+    known = {metric.exposed_name for metric in CATALOGUE}
+    for name in set(re.findall(r"\bwattspan_[a-z0-9_]+\*?", PAGE)):
+        if name.endswith("*"):
+            assert any(metric.startswith(name[:-1]) for metric in known), name
+        else:
+            assert name in known
+
+
+def test_every_setting_that_is_named_exists() -> None:
+    """Prose and examples name no flag, key or variable that is not taken."""
+    ours = "\n".join(line for line in PAGE.splitlines() if not line.startswith("prometheus "))
+    flags = set(re.findall(r"--([a-z]+(?:\.[a-z-]+)+)", ours))
+    variables = set(re.findall(r"\bWATTSPAN_[A-Z_]*[A-Z]\b", ours))
+    sections = "|".join({key.partition(".")[0] for key in SETTINGS})
+    keys = set(re.findall(rf"`((?:{sections})\.[a-z.-]+)`", ours))
+    assert flags | keys <= set(SETTINGS)
+    assert variables <= {setting.environment for setting in SETTINGS.values()} | set(HINTS)
+
+
+def test_every_path_that_is_named_is_served() -> None:
+    """Prose names no HTTP path that is not there."""
+    served = set(openapi.document(__version__)["paths"])
+    named = re.findall(r"`(/(?:api|-|health|metrics|openapi)[^` ?]*)`", PAGE)
+    prefixes = {path.rpartition("/")[0] + "/" for path in served}
+    assert set(named) <= served | prefixes
+
+
+def test_every_command_that_is_printed_is_taken() -> None:
+    """The command line accepts each of our commands, in shell blocks, the unit and prose alike."""
+    printed = [
+        *(line for line in markdown.shell_lines(PAGE) if _program(line) == "wattspan"),
+        *markdown.commands_in_prose(PAGE, "wattspan"),
+        _unit()["Service"]["ExecStart"],
+    ]
+    assert len(printed) > 8
+    for line in printed:
+        parse(shlex.split(line)[1:])
+
+
+def test_every_target_of_make_that_is_named_exists() -> None:
+    """`make X` is printed only where the Makefile has X, and the table names every target that tests."""
+    named = {*re.findall(r"`make ([a-z]+)`", PAGE)} | {
+        shlex.split(line)[1] for line in markdown.shell_lines(PAGE) if _program(line) == "make"
+    }
+    targets = set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
+    assert {"demo", "test", "bench", "replay", "docs"} <= named <= targets
+
+
+def test_every_extra_that_is_named_exists() -> None:
+    """What pip is told to install can be installed, and every extra has a row."""
+    extras = set(PROJECT["optional-dependencies"])
+    for line in markdown.shell_lines(PAGE):
+        if match := re.search(r"pip install '\.\[(.+)\]'", line):
+            assert set(match[1].split(",")) <= extras
+    assert extras <= set(re.findall(r"^\| `([a-z]+)` \|", PAGE, re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "exporter/wattspan/carbon/tables/README.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    """Every link to a file or a heading resolves."""
+    path = ROOT / page
+    text = path.read_text(encoding="utf-8")
+    for link in markdown.links(text):
+        if "://" in link:
+            continue
+        target, _, anchor = link.partition("#")
+        there = path.parent / target if target else path
+        assert there.exists(), link
+        assert not anchor or anchor in markdown.anchors(there.read_text(encoding="utf-8")), link
+
+
+def test_exit_codes_are_those_of_the_command_line() -> None:
+    """The table has each code that `main` may give, and no other."""
+    codes = {int(code) for code in re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE)}
+    assert codes == {0, cli.FAILED, cli.WRONG_USAGE, cli.UNREACHABLE, cli.INTERRUPTED}
+
+
+def test_the_licence_of_the_figures_is_kept() -> None:
+    """CC BY asks for the line wherever the figures are shown."""
+    assert ATTRIBUTION in PAGE
+
+
+def test_the_configuration_file_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The YAML of settings passes the check that the page recommends."""
+    (settings,) = (text for text in markdown.blocks(PAGE, "yaml") if text.startswith("cluster:"))
+    file = tmp_path / "wattspan.yml"
+    file.write_text(settings)
+    monkeypatch.setenv("WATTSPAN_STATE_DIR", str(tmp_path))
+    assert cli.main(["check-config", str(file)]) == 0
+
+
+def test_the_web_configuration_works(tmp_path: Path) -> None:
+    """The YAML of TLS and passwords is taken, with a certificate where it names one."""
+    (web,) = (text for text in markdown.blocks(PAGE, "yaml") if text.startswith("tls_server_config:"))
+    pair = Authority().pair()
+    (tmp_path / "tls.crt").write_bytes(pair.certificate)
+    (tmp_path / "tls.key").write_bytes(pair.key)
+    file = tmp_path / "web.yml"
+    file.write_text(web.replace("/etc/wattspan", str(tmp_path)))
+    taken = WebConfigFile(file)
+    assert taken.gate() is not None
+    assert taken.passwords() is not None
+
+
+def test_the_unit_is_restarted_in_any_case() -> None:
+    """After a driver upgrade the daemon exits 0, so only `always` brings it back."""
+    service = _unit()["Service"]
+    assert (service["Type"], service["Restart"]) == ("notify", "always")
+    assert service["RestartPreventExitStatus"] == str(cli.WRONG_USAGE)
+
+
+def test_scrape_configurations_are_what_prometheus_takes(tmp_path: Path) -> None:
+    """The real promtool finds nothing to object to."""
+    need("promtool", shutil.which("promtool") is not None)
+    configurations = [text for text in markdown.blocks(PAGE, "yaml") if text.startswith("scrape_configs:")]
+    assert len(configurations) == 2
+    for text in configurations:
+        file = tmp_path / "prometheus.yml"
+        # Debian's build knows no Kubernetes: its discovery is taken out, its relabelling is checked.
+        file.write_text(text.replace("kubernetes_sd_configs:\n      - role: pod", "static_configs: []"))
+        answer = subprocess.run(
+            ["promtool", "check", "config", file], capture_output=True, text=True, check=False
+        )
+        assert answer.returncode == 0, answer.stderr
+
+
+@pytest.mark.parametrize("page", [PAGE, CHANGELOG], ids=["README", "CHANGELOG"])
+def test_one_sentence_stands_on_a_line(page: str) -> None:
+    """So that a diff shows the sentence that changed; tables and quotations are left alone."""
+    lines = (line for line in markdown.prose(page).splitlines() if not line.lstrip().startswith(("|", ">")))
+    assert not [line for line in lines if re.search(r"[a-z0-9`)]\. [A-Z`]", line)]
+
+
+def test_the_changelog_is_in_its_form() -> None:
+    """Keep a Changelog 1.1: known sections under versions, the newest first, this one among them."""
+    versions = re.findall(r"^## \[(.+?)\]", CHANGELOG, re.MULTILINE)
+    assert versions[0] == "Unreleased"
+    assert versions[1:] == sorted(versions[1:], key=lambda text: [*map(int, text.split("."))], reverse=True)
+    sections = set(re.findall(r"^### (.+)$", CHANGELOG, re.MULTILINE))
+    assert sections <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def _program(line: str) -> str:
+    return Path(shlex.split(line)[0]).name
+
+
+def _unit() -> configparser.ConfigParser:
+    (text,) = markdown.blocks(PAGE, "ini")
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]  # systemd's keys have capitals
+    unit.read_string(text)
+    return unit
