@@ -1,6 +1,7 @@
 """When to look: hanging, failing and absent sources cost themselves alone; time is one clock's."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -98,6 +99,15 @@ def test_the_first_tick_opens_and_reads(clock: Clock, make: Callable[..., Sample
     snapshot = make(Scripted("a", clock), Scripted("b", clock)).look()
     assert seen(snapshot) == {"a", "b"}
     assert up(snapshot) == {"a": True, "b": True}
+
+
+def test_reports_keep_the_order_of_the_sources(clock: Clock, make: Callable[..., Sampler]) -> None:
+    """Who answers first does not matter, so series keep their order from scrape to scrape."""
+    answered = threading.Event()
+    slow = Scripted("slow", clock, lambda: answered.wait(30) and time.sleep(0.02))
+    fast = Scripted("fast", clock, answered.set)
+    snapshot = make(slow, fast).look()
+    assert [report.source for report in snapshot.reports] == ["slow", "fast"]
 
 
 def test_a_source_that_hangs_costs_itself_alone(clock: Clock, make: Callable[..., Sampler]) -> None:
