@@ -44,7 +44,8 @@ def shell_lines(page: str) -> Iterator[str]:
 
 
 def commands_in_prose(page: str, program: str) -> Iterator[str]:
-    """The commands of a program that stand as inline code and are whole: no flag or word left open."""
+    """The commands of a program that stand as inline code and are whole: no choice is left open in them."""
     for text in re.findall(r"`([^`\n]+)`", prose(page)):
-        if text.startswith(f"{program} ") and not re.search(r"[\[|]", text):
+        first, _, words = text.partition(" ")
+        if first.rpartition("/")[2] == program and words and not re.search(r"[\[|]", words):
             yield text
