@@ -1,5 +1,6 @@
 """When to look: hanging, failing and absent sources cost themselves alone; time is one clock's."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -7,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from wattspan.errors import NotHereError, ReadError, RestartNeededError
-from wattspan.model import PlatformReading, Snapshot, SourceReport
+from wattspan.model import Failure, PlatformReading, Snapshot, SourceReport
 from wattspan.sampler import CLOCK_STEP_NS, Sampler
 from wattspan.units import NS_PER_S
 
@@ -36,6 +37,7 @@ class Scripted:
         self.clock = clock
         self.on_open: Callable[[], None] = lambda: None
         self.on_read: Callable[[], None] = read or (lambda: None)
+        self.failures: tuple[Failure, ...] = ()
         self.calls: list[str] = []
 
     def open(self) -> str:
@@ -47,7 +49,8 @@ class Scripted:
         self.calls.append("read")
         self.on_read()
         now_ns = self.clock.now_ns
-        return SourceReport(self.name, now_ns, now_ns, platforms=(PlatformReading(self.name, now_ns, 1),))
+        platforms = (PlatformReading(self.name, now_ns, 1),)
+        return SourceReport(self.name, now_ns, now_ns, platforms=platforms, failures=self.failures)
 
     def close(self) -> None:
         self.calls.append("close")
@@ -146,6 +149,28 @@ def test_a_source_that_fails_is_tried_at_the_next_tick(clock: Clock, make: Calla
     assert up(snapshot) == {"a": False}
     source.on_read = lambda: None
     assert up(sampler.look()) == {"a": True}
+
+
+def test_a_device_that_fails_is_said_once_and_so_is_its_return(
+    clock: Clock, make: Callable[..., Sampler], caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line when one of a source's devices goes, silence while it is gone, one line when it is back."""
+    source = Scripted("a", clock)
+    sampler = make(source)
+    sampler.look()
+    source.failures = (Failure("a", "lost", "fell off the bus", "GPU-1"),)
+    caplog.set_level(logging.INFO, logger="wattspan")
+    caplog.clear()
+    for _ in range(3):
+        clock.now_ns += TICK_NS
+        assert up(sampler.look()) == {"a": True}
+    source.failures = ()
+    for _ in range(2):
+        sampler.look()
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "source a: GPU-1 is down: lost: fell off the bus"),
+        ("INFO", "source a: GPU-1 is back"),
+    ]
 
 
 def test_a_fault_of_ours_in_one_source_is_a_failure_of_that_source(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from wattspan.devices import Source
-from wattspan.errors import NotHereError, ReadError, RestartNeededError
+from wattspan.errors import NotHereError, ReadError, Reason, RestartNeededError
 from wattspan.model import Failure, Snapshot, SourceHealth, SourceReport
 from wattspan.units import NS_PER_S
 
@@ -103,6 +103,7 @@ class Worker:
         self.reopen_at_ns = 0
         self.reopen_after_s = REOPEN_FIRST_S
         self.absent_why: str | None = None
+        self.failing: dict[str, Reason] = {}
         self.health = SourceHealth(source.name, up=False, last_read_ns=None, reason="starting")
         self._results = results
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
@@ -284,8 +285,25 @@ class Sampler:
         read_ns = (report.started_ns + report.finished_ns) // 2
         if report.gpus or report.hosts or report.platforms or not report.failures:
             self._change(worker, SourceHealth(worker.source.name, up=True, last_read_ns=read_ns))
+            self._note_devices(worker, report.failures)
         else:
             self._down(worker, report.failures[0])
+
+    def _note_devices(self, worker: Worker, failures: Iterable[Failure]) -> None:
+        """Log the devices of a source that is up as they fail and return, and stay silent in between."""
+        before, now = worker.failing, {f.device: f.reason for f in failures if f.device is not None}
+        worker.failing = now
+        for failure in failures:
+            if failure.device is not None and before.get(failure.device) != failure.reason:
+                logger.warning(
+                    "source %s: %s is down: %s: %s",
+                    failure.source,
+                    failure.device,
+                    failure.reason,
+                    failure.detail,
+                )
+        for device in before.keys() - now.keys():
+            logger.info("source %s: %s is back", worker.source.name, device)
 
     def _not_here(self, worker: Worker, why: str, failures: list[Failure]) -> None:
         self._reopen_later(worker)
