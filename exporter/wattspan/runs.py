@@ -1,0 +1,239 @@
+"""Records of runs and of who holds what; they travel between the rooms like those of `wattspan.model`.
+
+The same conventions hold: ``*_uj`` whole microjoules, ``*_ns`` CLOCK_MONOTONIC, ``*_wall_ns`` since the epoch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+Attribution = Literal["exclusive", "sm_time", "mig_activity", "mig_slices", "equal", "cpu_time"]
+RunSource = Literal["api", "kubernetes", "slurm", "environment"]
+Result = Literal["success", "failure", "cancelled", "lost"]
+RunState = Literal["running", "ended"]
+
+RESULTS: tuple[Result, ...] = get_args(Result)
+
+
+@dataclass(frozen=True, slots=True)
+class PodRef:
+    """A container of a pod; all empty outside Kubernetes."""
+
+    namespace: str = ""
+    name: str = ""
+    container: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run is: fixed from its begin to its end, and the same on every node.
+
+    Attributes:
+        run_id: ``[A-Za-z0-9][A-Za-z0-9._:-]{0,252}``.
+        attempt: 0 for the first; spans and reports are per attempt.
+        name, project, group, framework: for people; empty when nobody said.
+        source: how the run was found.
+        user: empty unless the operator switched user names on.
+        namespace: of its pods; empty outside Kubernetes.
+        rank_zero: this node has global rank 0, whose progress counts.
+        nodes_expected: how many nodes it says it has; None when it does not say.
+        parent_trace_id: of the TRACEPARENT it was given; empty when there was none.
+        budget_co2e_g: what it may emit; None without a budget.
+    """
+
+    run_id: str
+    attempt: int = 0
+    name: str = ""
+    project: str = ""
+    group: str = ""
+    framework: str = ""
+    source: RunSource = "api"
+    user: str = ""
+    namespace: str = ""
+    rank_zero: bool = True
+    nodes_expected: int | None = None
+    parent_trace_id: str = ""
+    budget_co2e_g: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who answers for energy: a run, or a pod that is none.
+
+    Attributes:
+        run_id, attempt: of the run; empty and 0 for a pod without one.
+        pod: where it runs; empty outside Kubernetes.
+        project: the owner's; with `pod.namespace` it names the owner.
+    """
+
+    run_id: str = ""
+    attempt: int = 0
+    pod: PodRef = PodRef()
+    project: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A holder's claim on one GPU.
+
+    Attributes:
+        holder: who.
+        since_ns: when it took the GPU, as exactly as is known.
+        processes: its pids on the GPU now; empty for an allocation that computes nothing.
+        slices: MIG slices it holds; 0 where the GPU is not partitioned.
+        replicas: time-slicing replicas it was allocated; 1 otherwise.
+    """
+
+    holder: Holder
+    since_ns: int
+    processes: frozenset[int] = frozenset()
+    slices: int = 0
+    replicas: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """Who holds what at the end of one tick.
+
+    Attributes:
+        by_gpu: holds by GPU uuid; a GPU that nobody known holds is absent.
+        strangers: GPUs with processes that belong to no known holder.
+        cpu_ns: CPU time of each holder's processes on this node since they began.
+        cores: logical CPUs of the node.
+    """
+
+    by_gpu: Mapping[str, tuple[Hold, ...]] = field(default_factory=dict)
+    strangers: frozenset[str] = frozenset()
+    cpu_ns: Mapping[Holder, int] = field(default_factory=dict)
+    cores: int = 1
+
+
+NOBODY = Holdings()
+"""What the ledger is given where no workloads are watched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: totals since its start, over all nodes.
+
+    Attributes:
+        steps, samples, tokens: counted so far.
+        total_steps: planned; None while unknown.
+        loss: the last one told.
+        repeated_steps: steps made again after a resume.
+    """
+
+    steps: int = 0
+    samples: int = 0
+    tokens: int = 0
+    total_steps: int | None = None
+    loss: float | None = None
+    repeated_steps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunTotals:
+    """What one attempt has used on this node.
+
+    Attributes:
+        energy_uj: by component (gpu, cpu, dram) and attribution.
+        co2e_g: operational grams, PUE applied.
+        unpriced_uj: energy without a known intensity.
+        cost: in the node's currency; None without a price.
+        gpu_ns: time GPUs were held, shared ones by share.
+        idle_gpu_ns: of it, with no kernel running.
+        utilization_ns: of it, weighted by utilization; over `gpu_ns` the mean.
+        gpu_energy_uj: by GPU uuid.
+    """
+
+    energy_uj: Mapping[tuple[str, Attribution], int] = field(default_factory=dict)
+    co2e_g: float = 0.0
+    unpriced_uj: int = 0
+    cost: float | None = None
+    gpu_ns: int = 0
+    idle_gpu_ns: int = 0
+    utilization_ns: int = 0
+    gpu_energy_uj: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One moment of a run's history, for charts.
+
+    Attributes:
+        at_wall_ns: when.
+        power_uw: of each of its GPUs, by uuid, averaged since the point before.
+        intensity_g_per_kwh: in force; None when unknown.
+        co2e_g: since the run began.
+    """
+
+    at_wall_ns: int
+    power_uw: Mapping[str, int]
+    intensity_g_per_kwh: float | None
+    co2e_g: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What this node knows of one attempt of a run; final once `ended_wall_ns` is set.
+
+    Attributes:
+        run: what it is.
+        node, cluster: where.
+        began_wall_ns, ended_wall_ns: its true begin and end.
+        result, error_type: how it ended; None and empty while it runs.
+        totals: what it has used here.
+        progress: how far it came.
+        pods: its pods on this node.
+        gpus: uuid to model of every GPU it held.
+        grid_zone, basis, providers: of the intensities its grams were made with.
+        estimated: some of them were estimates or yearly figures.
+        pue, currency: in force.
+        points: its history, thinned out evenly as it grows.
+    """
+
+    run: Run
+    node: str
+    cluster: str
+    began_wall_ns: int
+    totals: RunTotals
+    progress: Progress = Progress()
+    ended_wall_ns: int | None = None
+    result: Result | None = None
+    error_type: str = ""
+    pods: tuple[PodRef, ...] = ()
+    gpus: Mapping[str, str] = field(default_factory=dict)
+    grid_zone: str = ""
+    basis: str = ""
+    providers: tuple[str, ...] = ()
+    estimated: bool = False
+    pue: float = 1.0
+    currency: str = ""
+    points: tuple[Point, ...] = ()
+
+
+AttributeValue = str | int | float | bool | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SpanRecord:
+    """A finished span, as the outbox keeps it until the collector has acknowledged it.
+
+    Attributes:
+        trace_id, span_id, parent_span_id: lower-case hex; the last is empty for a root.
+        name: one of the contract's four.
+        start_wall_ns, end_wall_ns: true times.
+        attributes: by the contract's names.
+        error_type: not empty sets status ERROR.
+        links: (trace id, span id) of what it continues or was started by.
+    """
+
+    trace_id: str
+    span_id: str
+    parent_span_id: str
+    name: str
+    start_wall_ns: int
+    end_wall_ns: int
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    error_type: str = ""
+    links: tuple[tuple[str, str], ...] = ()
