@@ -23,6 +23,9 @@ SOURCES: Final = ("nvidia", "amd")
 
 DEFAULT_S: Final = 600.0
 
+LONGEST_S: Final = 7 * 86_400.0
+"""The longest that the command asks for; a file that asks for more, or for ever, is taken to mean this."""
+
 
 class Release:
     """The daemon's side of a release.
@@ -45,10 +48,10 @@ class Release:
 
     def requested(self) -> None:
         """SIGUSR1 has come. Called from the signal handler, so it only reads one file and sets a time."""
-        until_s = self._read_request()
-        for_s = max(0.0, until_s - self._wall_s())
+        now_s = self._wall_s()
+        for_s = min(max(0.0, self._read_request(now_s) - now_s), LONGEST_S)
         self._sampler.release(SOURCES, int(for_s * NS_PER_S))
-        self._until_s = until_s if for_s else None
+        self._until_s = now_s + for_s if for_s else None
         logger.info("release: handles of %s for %.0f s", ", ".join(SOURCES), for_s)
 
     def settle(self) -> None:
@@ -56,9 +59,8 @@ class Release:
         until_s = self._until_s if self._sampler.released else None
         if until_s == self._answered:
             return
-        with contextlib.suppress(
-            OSError
-        ):  # a full disk must not end metering; the command says "not confirmed"
+        # A full disk must not end metering; the command then says that it was not confirmed.
+        with contextlib.suppress(OSError):
             if until_s is None:
                 self._answer.unlink(missing_ok=True)
             else:
@@ -67,10 +69,10 @@ class Release:
                 part.replace(self._answer)
             self._answered = until_s
 
-    def _read_request(self) -> float:
+    def _read_request(self, now_s: float) -> float:
         try:
             until_s = float(json.loads(self._request.read_text())["until"])
             self._request.unlink(missing_ok=True)
         except (OSError, ValueError, TypeError, LookupError):
-            return self._wall_s() + DEFAULT_S
+            return now_s + DEFAULT_S
         return until_s
