@@ -5,9 +5,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,78 +14,25 @@ from typing import Final
 
 import pytest
 
-from tests.e2e.daemon import Daemon, Scrape
-from tests.e2e.truth import Truth
-from tests.fakes.nvml import FakeNvml, load_scenario, parse_scenario
+from tests.e2e.daemon import Daemon
+from tests.e2e.metering import (
+    FAST,
+    THREE_CARDS,
+    assert_exact,
+    assert_shares,
+    is_down,
+    is_up,
+    joules,
+    metering,
+    read_at_s,
+)
+from tests.fakes.nvml import FakeNvml, load_scenario
 from tests.real_parts import need
-from wattspan.units import UJ_PER_J
 
-FAST: Final = ("--sample.interval", "200ms")
 STOP_S: Final = 5.0
 """A promise: this long at most from SIGTERM to the end."""
 
-ENERGY: Final = "wattspan_gpu_energy_joules_total"
 COMMITS: Final = "wattspan_journal_commits_total"
-
-THREE_CARDS: Final = parse_scenario(
-    "three",
-    {"clock": "real", "gpu": [{"generation": "h100", "count": 3, "curve": [[0, 300]], "base_mj": 10**9}]},
-)
-
-
-@contextmanager
-def metering(
-    folder: Path, *flags: str, env: dict[str, str] | None = None
-) -> Iterator[tuple[FakeNvml, Daemon]]:
-    """A ready daemon at 5 Hz on three cards that draw 300 W each, scraped once so that no series is held."""
-    with (
-        FakeNvml(THREE_CARDS, folder) as fake,
-        Daemon(fake, folder / "state", *FAST, *flags, env=env) as daemon,
-    ):
-        daemon.wait_ready().after(2)
-        yield fake, daemon
-
-
-def is_down(uuid: str) -> Callable[[Scrape], bool]:
-    """Whether a scrape says that a card is down."""
-    return lambda scrape: scrape.value("wattspan_gpu_up", uuid=uuid) == 0
-
-
-def is_up(uuid: str) -> Callable[[Scrape], bool]:
-    """Whether a scrape says that a card is up."""
-    return lambda scrape: scrape.value("wattspan_gpu_up", uuid=uuid) == 1
-
-
-def read_at_s(scrape: Scrape) -> float:
-    """When the source says that it was read."""
-    return scrape.value("wattspan_source_last_read_timestamp_seconds", source="nvidia")
-
-
-def joules(scrape: Scrape, uuid: str) -> float:
-    """A card's energy, by whatever method."""
-    return scrape.total(ENERGY, uuid=uuid)
-
-
-def assert_exact(fake: FakeNvml, gpu: int, first: Scrape, last: Scrape) -> None:
-    """Between two scrapes a card used what the scenario says, to the microjoule."""
-    truth, uuid = Truth(fake), fake.uuids[gpu]
-    counted_uj = round((joules(last, uuid) - joules(first, uuid)) * UJ_PER_J)
-    can_be_uj = {
-        round((end - start) * UJ_PER_J)
-        for start in truth.joules_at(gpu, read_at_s(first))
-        for end in truth.joules_at(gpu, read_at_s(last))
-    }
-    assert counted_uj in can_be_uj
-    assert counted_uj > 0
-
-
-def assert_shares(scrape: Scrape, uuid: str) -> None:
-    """The shares sum to the energy, the reasons to the share unattributed."""
-    shares = scrape.series("wattspan_gpu_attributed_energy_joules_total", uuid=uuid)
-    assert sum(round(v * UJ_PER_J) for v in shares.values()) == round(joules(scrape, uuid) * UJ_PER_J)
-    nobodys = scrape.value("wattspan_gpu_attributed_energy_joules_total", uuid=uuid, share="unattributed")
-    reasons = scrape.total("wattspan_gpu_unattributed_energy_joules_total", uuid=uuid)
-    assert reasons == pytest.approx(nobodys, abs=1e-6)
 
 
 def test_a_lost_gpu_shows_no_power_and_comes_back_with_all_its_energy(tmp_path: Path) -> None:
