@@ -35,7 +35,7 @@ def valid(run_id: str) -> bool:
 def plain(text: str, limit: int = MAX_NAME_LENGTH) -> str:
     """A name for people on one line: white space becomes one space, what has no glyph goes, the rest is cut.
 
-    What is left always encodes to UTF-8: a lone surrogate, as Python makes of undecodable bytes, has no glyph.
+    What is left always encodes to UTF-8: lone surrogates, as Python makes of bad bytes, have no glyph.
     """
     words = " ".join(text.split())
     return "".join(letter for letter in words if unicodedata.category(letter) not in _INVISIBLE)[
