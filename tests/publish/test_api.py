@@ -69,6 +69,15 @@ def test_a_lost_gpu_keeps_its_energy_and_loses_its_reading() -> None:
     assert lost["energy_joules"]["counter"] > 0
 
 
+def test_each_gpu_has_its_own_energy() -> None:
+    """Counters are told apart by UUID."""
+    view = filled(gpus=2)
+    first, second, _ = (state.gpu.uuid for state in view.gpus)
+    energy = {(first, "counter"): UJ_PER_J, (second, "counter"): 2 * UJ_PER_J}
+    gpus = api.node_document(replace(view, counters={"gpu_energy": energy}), NODE)["gpus"]
+    assert [gpu["energy_joules"] for gpu in gpus] == [{"counter": 1.0}, {"counter": 2.0}, {}]
+
+
 @given(energy_uj=st.integers(min_value=0, max_value=2**33 * UJ_PER_J))
 def test_joules_hold_every_microjoule(energy_uj: int) -> None:
     """A decimal of joules gives back the microjoules it was made of, up to 8.6 GJ."""

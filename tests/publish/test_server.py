@@ -153,7 +153,7 @@ def test_beyond_the_limit_the_oldest_silent_client_makes_room(
 ) -> None:
     """With more silent clients than connections allowed, scrapes are answered and the oldest are dropped."""
     tls = authority.client(tmp_path) if secure else None
-    limits = Limits(connections=30)
+    limits = Limits(connections=30, request_s=300.0)
     now = (lambda: protected) if secure else None
     with serving(gate=now, limits=limits) as port, silent(port, 50) as crowd:
         assert twenty_scrapes(port, tls) == {200}

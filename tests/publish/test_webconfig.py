@@ -340,6 +340,17 @@ def test_versions_and_ciphers_are_those_asked_for(folder: Path, authority: Autho
             ask(port, "/metrics", tls=modern)
 
 
+def test_an_old_version_of_tls_is_refused(folder: Path, authority: Authority) -> None:
+    """min_version: TLS13 lets no TLS 1.2 in."""
+    config = WebConfigFile(write(folder, TLS + "  min_version: TLS13\n"))
+    old = authority.client(folder)
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    with serving(gate=config.gate) as port:
+        assert ask(port, "/metrics", tls=authority.client(folder)).status == 200
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            ask(port, "/metrics", tls=old)
+
+
 def test_passwords_guard_all_but_the_probes(tmp_path: Path) -> None:
     """Without the right password everything but health and readiness is a 401 that asks for one."""
     config = WebConfigFile(write(tmp_path, f"basic_auth_users:\n  alice: {ALICE}\n  bob: {BOB}\n"))
@@ -450,9 +461,11 @@ def test_a_refused_edit_is_taken_up_once_it_can_work(folder: Path, caplog: pytes
     write(folder, TLS.replace("tls.crt", "late.crt"))
     with caplog.at_level(logging.INFO, "wattspan.web"):
         assert config.gate() is former
+        now[0] += RETRY_S
+        assert config.gate() is former
         (folder / "late.crt").write_bytes((folder / "tls.crt").read_bytes())
         assert config.gate() is former
-        now[0] = RETRY_S
+        now[0] += RETRY_S
         assert config.gate() is not former
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
