@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from wattspan.errors import Reason
+from wattspan.runs import Attribution, Holder
 
 Vendor = Literal["nvidia", "amd", "intel", "demo"]
 Component = Literal["cpu", "dram"]
@@ -91,6 +92,7 @@ class GpuReading:
         throttled_ns: time spent throttled since the driver was loaded, by reason.
         recovery_action: NVML field 230: 0 none, 1 GPU reset, 2 node reboot, 3 drain, 4 drain and reset.
         processes: pids with a context on the whole GPU. Refreshed every few seconds, not at each look.
+        process_sm: share of the time each pid kept the SMs busy since it was last asked; None when not told.
         mig_instances: empty unless MIG is enabled.
     """
 
@@ -108,6 +110,7 @@ class GpuReading:
     throttled_ns: Mapping[str, int] = field(default_factory=dict)
     recovery_action: int | None = None
     processes: frozenset[int] | None = None
+    process_sm: Mapping[int, float] | None = None
     mig_instances: tuple[MigInstance, ...] = ()
 
 
@@ -267,6 +270,8 @@ class Charge:
         method: a hardware counter's difference, or power integrated over the interval.
         share: whose it is; host components belong to the node and have None.
         reason: why nobody answers for it, when `share` is ``unattributed``.
+        holder: who answers for it, when `share` is ``run`` or ``pod``.
+        attribution: by which rule the holder's part was made.
         estimated: True for a model's figure, kept apart from everything measured.
         in_node: False where another sensor already covers it (a superchip's module counter).
     """
@@ -279,6 +284,8 @@ class Charge:
     method: Method
     share: Share | None = None
     reason: UnattributedReason | None = None
+    holder: Holder | None = None
+    attribution: Attribution | None = None
     estimated: bool = False
     in_node: bool = True
 

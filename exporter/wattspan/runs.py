@@ -1,6 +1,6 @@
 """Records of runs and of who holds what; they travel between the rooms like those of `wattspan.model`.
 
-The same conventions hold: ``*_uj`` whole microjoules, ``*_ns`` CLOCK_MONOTONIC, ``*_wall_ns`` since the epoch.
+The same conventions hold: ``*_uj`` whole microjoules, ``*_ns`` monotonic, ``*_wall_ns`` since the epoch.
 """
 
 from collections.abc import Mapping
@@ -74,42 +74,64 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A holder's claim on one GPU.
+    """A holder's claim on one GPU, or on one MIG instance of it.
 
     Attributes:
         holder: who.
         since_ns: when it took the GPU, as exactly as is known.
+        until_ns: when it let go, told once; None while it holds.
         processes: its pids on the GPU now; empty for an allocation that computes nothing.
-        slices: MIG slices it holds; 0 where the GPU is not partitioned.
-        replicas: time-slicing replicas it was allocated; 1 otherwise.
+        mig_uuid: of the instance; empty where the whole GPU is held.
+        weight: parts of the GPU that were allocated: MIG slices, or time-slicing replicas.
     """
 
     holder: Holder
     since_ns: int
+    until_ns: int | None = None
     processes: frozenset[int] = frozenset()
-    slices: int = 0
-    replicas: int = 1
+    mig_uuid: str = ""
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """Who holds what at the end of one tick.
+    """Who held what since the tick before, as known at the end of this one.
 
     Attributes:
-        by_gpu: holds by GPU uuid; a GPU that nobody known holds is absent.
-        strangers: GPUs with processes that belong to no known holder.
-        cpu_ns: CPU time of each holder's processes on this node since they began.
+        by_gpu: holds by GPU uuid; a GPU that nobody known held is absent.
+        strangers: GPUs on which a process computes that belongs to no known holder; None when nobody looked.
+        cpu_ns: CPU time that each holder's processes used since the tick before.
         cores: logical CPUs of the node.
+        settled: every place that could name a holder has been heard; until then nobody is said to be absent.
     """
 
     by_gpu: Mapping[str, tuple[Hold, ...]] = field(default_factory=dict)
-    strangers: frozenset[str] = frozenset()
+    strangers: frozenset[str] | None = None
     cpu_ns: Mapping[Holder, int] = field(default_factory=dict)
     cores: int = 1
+    settled: bool = True
 
 
 NOBODY = Holdings()
-"""What the ledger is given where no workloads are watched."""
+"""What the ledger is given where no workloads are watched; it then looks at the GPU's processes itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldTime:
+    """GPU time of a holder in one tick.
+
+    Attributes:
+        holder, uuid: whose, on which GPU.
+        gpu_ns: the holder's part of the time: all of it alone, by slices or 1/holders when shared.
+        idle_ns: of it, while no kernel ran.
+        utilization_ns: of it, weighted by utilization.
+    """
+
+    holder: Holder
+    uuid: str
+    gpu_ns: int
+    idle_ns: int
+    utilization_ns: int
 
 
 @dataclass(frozen=True, slots=True)

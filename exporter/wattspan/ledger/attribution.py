@@ -1,8 +1,20 @@
-"""Whose energy it was. Parts always sum to the whole, in whole microjoules."""
+"""Whose energy it was. Parts always sum to the whole, in whole microjoules.
 
+Rules (one holder: all of it, idle included, since a card that is held idles higher than one that is not:
+an A40 with a context and no kernel draws 110 W instead of 30, NVIDIA open-gpu-kernel-modules issue 874):
+
+- nobody: ``idle``, or ``unattributed`` when a process computes that belongs to nobody known;
+- one holder of the whole GPU: ``exclusive``;
+- several: what the GPU draws without work is split equally, the rest by SM time where the driver tells it;
+- MIG: by slices; what no instance holds is idle, and what works goes to the slices with a process.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from wattspan.model import GpuReading, Share, UnattributedReason
+from wattspan.runs import Attribution, Hold, Holder, Holdings, HoldTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,22 +24,92 @@ class Part:
     energy_uj: int
     share: Share
     reason: UnattributedReason | None = None
+    holder: Holder | None = None
+    attribution: Attribution | None = None
 
 
-def split(energy_uj: int, start: GpuReading | None, end: GpuReading) -> tuple[Part, ...]:
-    """Split what a GPU used between two looks, when nothing else has already claimed it.
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one party asks of a stretch of time in which nobody came or went.
 
-    Without runs and pods there are two answers: nobody was there (idle), or somebody whom we do not know
-    (unattributed, foreign_process). A process seen at either end was there.
+    Attributes:
+        holder: None for nobody, or for a stranger.
+        base: weight in what the GPU draws without work.
+        active: weight in the rest.
+        stranger: a process that nobody knows, when `holder` is None.
+    """
+
+    holder: Holder | None
+    base: int
+    active: float
+    stranger: bool = False
+
+
+def split(
+    energy_uj: int, base_uj: int, start_ns: int, reading: GpuReading, holdings: Holdings, empty: bool
+) -> tuple[Part, ...]:
+    """Split what a GPU used between `start_ns` and the look at its end.
+
+    The interval is cut where somebody came or went; each stretch has energy by its length.
 
     Args:
         energy_uj: of the whole interval.
-        start: the look at its beginning; None when it was before this daemon's time.
-        end: the look at its end.
+        base_uj: of it, what the GPU would have drawn without work; 0 when unknown.
+        start_ns: the interval's begin.
+        reading: the look at its end.
+        holdings: who held the GPU meanwhile.
+        empty: nobody was on it at either end.
     """
-    if (start is not None and occupied(start)) or occupied(end):
-        return (Part(energy_uj, "unattributed", "foreign_process"),)
-    return (Part(energy_uj, "idle"),)
+    holds = holdings.by_gpu.get(reading.gpu.uuid, ())
+    if not holds:
+        return (_nobody(energy_uj, empty),)
+    cuts = _cuts(holds, start_ns, reading.read_at_ns)
+    lengths = [end - start for start, end in cuts]
+    parts: list[Part] = []
+    for (start, end), part_uj, part_base_uj in zip(
+        cuts, apportion(energy_uj, lengths), apportion(min(base_uj, energy_uj), lengths), strict=True
+    ):
+        present = [hold for hold in holds if _covers(hold, start, end)]
+        parts += _stretch(part_uj, min(part_base_uj, part_uj), present, reading, holdings)
+    return tuple(parts)
+
+
+def hold_times(start_ns: int, reading: GpuReading, holdings: Holdings) -> list[HoldTime]:
+    """GPU time of every holder between `start_ns` and the look; never more in all than the time itself."""
+    holds = holdings.by_gpu.get(reading.gpu.uuid, ())
+    if not holds:
+        return []
+    total_by_holder: dict[Holder, int] = {}
+    for start, end in _cuts(holds, start_ns, reading.read_at_ns):
+        present = [hold for hold in holds if _covers(hold, start, end)]
+        if not present:
+            continue
+        slices = slices_of(reading)
+        idle_weight = max(0, slices - sum(hold.weight for hold in present)) if slices else 0
+        weights = [hold.weight if slices else 1 for hold in present]
+        times = apportion(end - start, [*weights, idle_weight])
+        for hold, held_ns in zip(present, times, strict=False):
+            total_by_holder[hold.holder] = total_by_holder.get(hold.holder, 0) + held_ns
+    utilization = reading.utilization_ratio
+    return [
+        HoldTime(
+            holder,
+            reading.gpu.uuid,
+            held_ns,
+            idle_ns=held_ns if utilization == 0 else 0,
+            utilization_ns=int(held_ns * utilization) if utilization is not None else 0,
+        )
+        for holder, held_ns in total_by_holder.items()
+    ]
+
+
+def sole_holder(reading: GpuReading, holdings: Holdings) -> Holder | None:
+    """Who holds the whole GPU alone now; None for nobody, several, or instances of it."""
+    uuid = reading.gpu.uuid
+    holders = {hold.holder for hold in holdings.by_gpu.get(uuid, ()) if hold.until_ns is None}
+    if len(holders) != 1 or slices_of(reading) or uuid in (holdings.strangers or ()):
+        return None
+    return next(iter(holders))
 
 
 def occupied(reading: GpuReading) -> bool:
@@ -40,3 +122,144 @@ def occupied(reading: GpuReading) -> bool:
     if known:
         return any(known)
     return reading.utilization_ratio != 0
+
+
+def slices_of(reading: GpuReading) -> int:
+    """How many MIG slices the GPU has; 0 where it is not partitioned.
+
+    Seven on A100, H100, H200 and B200, four on A30 (NVIDIA MIG User Guide, supported profiles).
+    """
+    if reading.gpu.mig_mode != "enabled":
+        return 0
+    total = 4 if "A30" in reading.gpu.model else 7
+    return max(total, sum(instance.slices for instance in reading.mig_instances))
+
+
+def apportion(total: int, weights: Sequence[float]) -> list[int]:
+    """Whole parts in proportion to the weights that sum to the total: largest remainders get the rest.
+
+    All weights zero: equal parts.
+    """
+    if not weights:
+        return []
+    scale = sum(weights)
+    if scale <= 0:
+        weights, scale = [1.0] * len(weights), float(len(weights))
+    if all(isinstance(weight, int) for weight in weights):
+        whole = [total * int(weight) // int(scale) for weight in weights]
+        remainders: list[float] = [total * int(weight) % int(scale) for weight in weights]
+    else:
+        exact = [total * (weight / scale) for weight in weights]
+        whole = [int(value) for value in exact]
+        remainders = [value - part for value, part in zip(exact, whole, strict=True)]
+    rest = total - sum(whole)
+    # Floats may overshoot by a few microjoules on huge totals: the largest part takes up the difference.
+    if not 0 <= rest <= len(weights):
+        whole[weights.index(max(weights))] += rest
+        return whole
+    for index in sorted(range(len(weights)), key=lambda i: (-remainders[i], i))[:rest]:
+        whole[index] += 1
+    return whole
+
+
+def _nobody(energy_uj: int, empty: bool) -> Part:
+    return Part(energy_uj, "idle") if empty else Part(energy_uj, "unattributed", "foreign_process")
+
+
+def _stretch(
+    energy_uj: int, base_uj: int, present: Sequence[Hold], reading: GpuReading, holdings: Holdings
+) -> list[Part]:
+    """Split a stretch in which nobody came or went."""
+    slices = slices_of(reading)
+    if slices:
+        return _by_slices(energy_uj, base_uj, slices, present, reading)
+    stranger = holdings.strangers is not None and reading.gpu.uuid in holdings.strangers
+    holders = list(dict.fromkeys(hold.holder for hold in present))
+    if not holders:
+        return [_nobody(energy_uj, empty=not stranger)]
+    if len(holders) == 1 and not stranger:
+        return [_held(energy_uj, holders[0], "exclusive")]
+    return _shared(energy_uj, base_uj, holders, present, stranger, reading)
+
+
+def _shared(
+    energy_uj: int,
+    base_uj: int,
+    holders: Sequence[Holder],
+    present: Sequence[Hold],
+    stranger: bool,
+    reading: GpuReading,
+) -> list[Part]:
+    sm = reading.process_sm or {}
+    pids = {
+        holder: frozenset[int]().union(*(h.processes for h in present if h.holder == holder))
+        for holder in holders
+    }
+    known = frozenset[int]().union(*pids.values())
+    claims = [Claim(holder, 1, sum(sm.get(pid, 0.0) for pid in pids[holder])) for holder in holders]
+    if stranger:
+        claims.append(
+            Claim(None, 1, sum(busy for pid, busy in sm.items() if pid not in known), stranger=True)
+        )
+    by_sm = sum(claim.active for claim in claims) > 0
+    method: Attribution = "sm_time" if by_sm else "equal"
+    base_parts = apportion(base_uj, [claim.base for claim in claims])
+    active = [claim.active for claim in claims] if by_sm else [claim.base for claim in claims]
+    active_parts = apportion(energy_uj - base_uj, active)
+    return [
+        _held(base + work, claim.holder, method)
+        if claim.holder is not None
+        else Part(base + work, "unattributed", "foreign_process")
+        for claim, base, work in zip(claims, base_parts, active_parts, strict=True)
+    ]
+
+
+def _by_slices(
+    energy_uj: int, base_uj: int, slices: int, present: Sequence[Hold], reading: GpuReading
+) -> list[Part]:
+    held = {hold.mig_uuid: hold for hold in present}
+    claims: list[Claim] = []
+    for instance in reading.mig_instances:
+        hold = held.get(instance.uuid)
+        works = bool(instance.processes) or bool(hold and hold.processes)
+        claims.append(
+            Claim(
+                hold.holder if hold else None,
+                instance.slices,
+                instance.slices if works else 0,
+                stranger=hold is None and works,
+            )
+        )
+    claims.append(Claim(None, slices - sum(claim.base for claim in claims), 0))
+    weights = [int(claim.active) for claim in claims]
+    work = apportion(energy_uj - base_uj, weights if any(weights) else [claim.base for claim in claims])
+    base = apportion(base_uj, [claim.base for claim in claims])
+    parts: list[Part] = []
+    for claim, part_uj in zip(claims, map(sum, zip(base, work, strict=True)), strict=True):
+        if claim.holder is not None:
+            parts.append(_held(part_uj, claim.holder, "mig_slices"))
+        elif claim.stranger:
+            parts.append(Part(part_uj, "unattributed", "foreign_process"))
+        else:
+            parts.append(Part(part_uj, "idle"))
+    return parts
+
+
+def _held(energy_uj: int, holder: Holder, attribution: Attribution) -> Part:
+    return Part(energy_uj, "run" if holder.run_id else "pod", None, holder, attribution)
+
+
+def _cuts(holds: Sequence[Hold], start_ns: int, end_ns: int) -> list[tuple[int, int]]:
+    """The interval, cut where somebody came or went in it."""
+    moments = {start_ns, end_ns}
+    for hold in holds:
+        moments |= {
+            moment
+            for moment in (hold.since_ns, hold.until_ns)
+            if moment is not None and start_ns < moment < end_ns
+        }
+    return list(pairwise(sorted(moments)))
+
+
+def _covers(hold: Hold, start_ns: int, end_ns: int) -> bool:
+    return hold.since_ns <= start_ns and (hold.until_ns is None or hold.until_ns >= end_ns)

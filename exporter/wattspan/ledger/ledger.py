@@ -1,7 +1,7 @@
 """One snapshot after another into charges, and what is known of every device now."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from wattspan.ledger.meters import GpuMeter, HostMeter, Mark, Past, gpu_series, host_series
 from wattspan.model import (
@@ -17,6 +17,7 @@ from wattspan.model import (
     SourceReport,
     Tally,
 )
+from wattspan.runs import NOBODY, Holdings, HoldTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,9 @@ class Tick:
         snapshot: the one it was made from.
         charges: energy of this tick, by device.
         tallies: increments of the other counters.
+        host_shares: of the host's measured energy, the part of each holder by its CPU time; it is in
+            `charges` already and must not be added to the node again.
+        hold_times: GPU time of each holder.
         marks: counters that were read in this tick, by device key; to be kept for the next daemon.
         gpus, hosts, platforms: every device known, with its reading while that is fresh.
         node_power_uw: measured GPU + CPU + DRAM, each once; None when nothing measures.
@@ -35,6 +39,8 @@ class Tick:
     snapshot: Snapshot
     charges: tuple[Charge, ...]
     tallies: tuple[Tally, ...]
+    host_shares: tuple[Charge, ...]
+    hold_times: tuple[HoldTime, ...]
     marks: Mapping[str, Mark]
     gpus: tuple[GpuState, ...]
     hosts: tuple[HostState, ...]
@@ -72,13 +78,14 @@ class Ledger:
         self._hosts: dict[tuple[Component, str, bool], _HostBooks] = {}
         self._platforms: dict[str, tuple[str, PlatformReading]] = {}
 
-    def apply(self, snapshot: Snapshot) -> Tick:
-        """Take a snapshot into the books."""
+    def apply(self, snapshot: Snapshot, holdings: Holdings = NOBODY) -> Tick:
+        """Take a snapshot into the books, with who held what since the one before."""
         charges: list[Charge] = []
         tallies: list[Tally] = []
+        times: list[HoldTime] = []
         marks: dict[str, Mark] = {}
         for report in sorted(snapshot.reports, key=_estimates_last):
-            self._gpu_readings(report, charges, tallies, marks)
+            times += self._gpu_readings(report, holdings, charges, tallies, marks)
             self._host_readings(report, charges, tallies, marks)
             self._platforms = {k: v for k, v in self._platforms.items() if v[0] != report.source}
             self._platforms |= {reading.sensor: (report.source, reading) for reading in report.platforms}
@@ -91,16 +98,24 @@ class Ledger:
             snapshot=snapshot,
             charges=tuple(charges),
             tallies=tuple(tallies),
+            host_shares=tuple(_host_shares(charges, holdings)),
+            hold_times=tuple(times),
             marks=marks,
-            gpus=self._gpu_states(),
+            gpus=self._gpu_states(holdings),
             hosts=self._host_states(),
             platforms=tuple(reading for _, (_, reading) in sorted(self._platforms.items())),
             node_power_uw=self._node_power_uw(),
         )
 
     def _gpu_readings(
-        self, report: SourceReport, charges: list[Charge], tallies: list[Tally], marks: dict[str, Mark]
-    ) -> None:
+        self,
+        report: SourceReport,
+        holdings: Holdings,
+        charges: list[Charge],
+        tallies: list[Tally],
+        marks: dict[str, Mark],
+    ) -> list[HoldTime]:
+        times: list[HoldTime] = []
         for known in self._gpus.values():
             if known.source == report.source:
                 known.reading = None  # whoever is not in this report has failed or gone
@@ -112,11 +127,13 @@ class Ledger:
                 books = self._gpus[uuid] = _GpuBooks(report.source, reading.gpu, meter)
                 tallies += gpu_series(reading.gpu)
             books.gpu, books.reading = reading.gpu, reading
-            new_charges, new_tallies = books.meter.read(reading)
+            new_charges, new_tallies, new_times = books.meter.read(reading, holdings)
             charges += new_charges
             tallies += new_tallies
+            times += new_times
             if books.meter.mark is not None:
                 marks[f"gpu:{uuid}"] = books.meter.mark
+        return times
 
     def _host_readings(
         self, report: SourceReport, charges: list[Charge], tallies: list[Tally], marks: dict[str, Mark]
@@ -166,9 +183,16 @@ class Ledger:
             for key, books in self._hosts.items()
         )
 
-    def _gpu_states(self) -> tuple[GpuState, ...]:
+    def _gpu_states(self, holdings: Holdings) -> tuple[GpuState, ...]:
         states = (
-            GpuState(books.gpu, books.reading, books.meter.check_ratio if books.reading else None)
+            GpuState(
+                books.gpu,
+                books.reading,
+                books.meter.check_ratio if books.reading else None,
+                holders=len(
+                    {h.holder for h in holdings.by_gpu.get(books.gpu.uuid, ()) if h.until_ns is None}
+                ),
+            )
             for books in self._gpus.values()
         )
         return tuple(sorted(states, key=lambda state: (state.gpu.index, state.gpu.uuid)))
@@ -190,6 +214,28 @@ class Ledger:
                 if books.reading is not None and not estimated and books.meter.power_uw is not None
             ]
         return sum(powers) if powers else None
+
+
+def _host_shares(charges: list[Charge], holdings: Holdings) -> Iterator[Charge]:
+    """Each holder's part of the host: its CPU time over what all cores had; the rest stays with the node."""
+    if not holdings.cpu_ns:
+        return
+    for charge in charges:
+        if charge.component == "gpu" or charge.estimated:
+            continue
+        cpu_ns = (charge.end_ns - charge.start_ns) * holdings.cores
+        # Clocks of processes tick in hundredths of a second and may run ahead of the interval's own.
+        scale = max(cpu_ns, sum(holdings.cpu_ns.values()))
+        for holder, used_ns in holdings.cpu_ns.items():
+            if energy_uj := charge.energy_uj * used_ns // scale:
+                yield replace(
+                    charge,
+                    energy_uj=energy_uj,
+                    share="run" if holder.run_id else "pod",
+                    holder=holder,
+                    attribution="cpu_time",
+                    in_node=False,
+                )
 
 
 def _estimates_last(report: SourceReport) -> bool:

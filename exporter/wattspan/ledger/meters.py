@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wattspan.ledger import deltas
-from wattspan.ledger.attribution import Part, split
+from wattspan.ledger.attribution import Part, hold_times, occupied, sole_holder, split
 from wattspan.ledger.deltas import Delta, Verdict
 from wattspan.model import (
     METHODS,
@@ -19,7 +19,8 @@ from wattspan.model import (
     Tally,
     UnattributedReason,
 )
-from wattspan.units import NS_PER_S
+from wattspan.runs import Holder, Holdings, HoldTime
+from wattspan.units import NS_PER_S, energy_of
 
 TRAPEZOID_INTERVALS: Final = 3
 """Power is integrated across at most this many sampling intervals; beyond, nobody knows what it did."""
@@ -41,12 +42,16 @@ class Mark:
     Attributes:
         energy_uj: the counter.
         read_at_ns: CLOCK_MONOTONIC of the boot it was read in.
-        limit_uw: the highest limit seen, for the plausibility bound.
+        limit_uw: the limit in force, for the plausibility bound.
+        idle_floor_uw: the lowest mean power seen while nobody was on the GPU; None before that was seen.
+        holder: who held the whole GPU alone when it was read; None for nobody or several.
     """
 
     energy_uj: int
     read_at_ns: int
     limit_uw: int | None
+    idle_floor_uw: int | None = None
+    holder: Holder | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,40 +83,54 @@ class GpuMeter:
         self._previous: GpuReading | None = None
         self._moved_at_ns = 0
         self._throttled_ns: Mapping[str, int] = {}
+        self._idle_floor_uw = past.mark.idle_floor_uw if past else None
         self._check_uj = self._check_power_uj = self._check_ns = 0
 
-    def read(self, reading: GpuReading) -> tuple[list[Charge], list[Tally]]:
+    def read(
+        self, reading: GpuReading, holdings: Holdings
+    ) -> tuple[list[Charge], list[Tally], list[HoldTime]]:
         """Take one look into the books. Looks that come out of order are passed over."""
         previous = self._previous
         if previous is not None and reading.read_at_ns <= previous.read_at_ns:
-            return [], []
+            return [], [], []
         tallies = self._throttle(reading)
         if reading.gpu.has_energy_counter:
-            charges = self._by_counter(reading, tallies)
+            charges = self._by_counter(reading, holdings, tallies)
         else:
             self.mark = self._past = None
-            charges = self._by_power(reading)
+            charges = self._by_power(reading, holdings)
+        times = [] if previous is None else hold_times(previous.read_at_ns, reading, holdings)
         self._previous = reading
-        return charges, tallies
+        return charges, tallies, times
 
-    def _by_counter(self, reading: GpuReading, tallies: list[Tally]) -> list[Charge]:
+    def _by_counter(self, reading: GpuReading, holdings: Holdings, tallies: list[Tally]) -> list[Charge]:
         if reading.energy_uj is None:
             return []  # the counter holds; the next difference covers this interval too
+        if self._past is not None and not holdings.settled:
+            return []  # who held it before and after is not known yet; the mark on disk waits
         past, self._past = self._past, None
         if past is not None:
-            charges = self._after_downtime(past, reading, tallies)
+            charges = self._after_downtime(past, reading, holdings, tallies)
         elif self.mark is None:
             self._moved_at_ns = reading.read_at_ns
             charges = []
         else:
-            charges = self._since_mark(self.mark, reading, tallies)
+            charges = self._since_mark(self.mark, reading, holdings, tallies)
         before = self.mark
-        self.mark = Mark(reading.energy_uj, reading.read_at_ns, reading.power_limit_uw)
+        self.mark = Mark(
+            reading.energy_uj,
+            reading.read_at_ns,
+            reading.power_limit_uw,
+            self._idle_floor_uw,
+            sole_holder(reading, holdings),
+        )
         if before is None or before.energy_uj != reading.energy_uj:
             self._moved_at_ns = reading.read_at_ns
         return charges
 
-    def _since_mark(self, mark: Mark, reading: GpuReading, tallies: list[Tally]) -> list[Charge]:
+    def _since_mark(
+        self, mark: Mark, reading: GpuReading, holdings: Holdings, tallies: list[Tally]
+    ) -> list[Charge]:
         assert reading.energy_uj is not None  # noqa: S101  # for the type checker; the caller has looked
         # Since the counter last moved, not since it was last read: one that froze may catch up at once.
         bound_uj = deltas.plausible_uj(
@@ -125,11 +144,14 @@ class GpuMeter:
             tallies.append(Tally("gpu_implausible_intervals", (reading.gpu.uuid,), 1))
             return self._instead(reading)
         if end_ns - start_ns > GAP_NS:
-            return _charges(reading.gpu, "counter", _nobodys(delta.energy_uj, "gap"), start_ns, end_ns)
-        parts = split(delta.energy_uj, self._previous, reading)
+            parts = self._unwatched(delta.energy_uj, "gap", mark.holder, reading, holdings)
+        else:
+            parts = self._split(delta.energy_uj, start_ns, reading, holdings)
         return _charges(reading.gpu, "counter", parts, start_ns, end_ns)
 
-    def _after_downtime(self, past: Past, reading: GpuReading, tallies: list[Tally]) -> list[Charge]:
+    def _after_downtime(
+        self, past: Past, reading: GpuReading, holdings: Holdings, tallies: list[Tally]
+    ) -> list[Charge]:
         """What was used while no daemon looked: since the mark, or since this boot's driver counts."""
         assert reading.energy_uj is not None  # noqa: S101  # for the type checker; the caller has looked
         start_ns = past.mark.read_at_ns if past.same_boot else 0
@@ -140,17 +162,49 @@ class GpuMeter:
         if delta.verdict is Verdict.IMPLAUSIBLE:
             tallies.append(Tally("gpu_implausible_intervals", (reading.gpu.uuid,), 1))
             return []
-        parts = _nobodys(delta.energy_uj, "exporter_down")
+        holder = past.mark.holder if past.same_boot else None
+        parts = self._unwatched(delta.energy_uj, "exporter_down", holder, reading, holdings)
         return _charges(reading.gpu, "counter", parts, start_ns, reading.read_at_ns)
 
-    def _by_power(self, reading: GpuReading) -> list[Charge]:
+    def _unwatched(
+        self,
+        energy_uj: int,
+        reason: UnattributedReason,
+        before: Holder | None,
+        reading: GpuReading,
+        holdings: Holdings,
+    ) -> tuple[Part, ...]:
+        """Of who held the GPU alone before and after a time in which nobody looked; else nobody's."""
+        if before is None or sole_holder(reading, holdings) != before:
+            return _nobodys(energy_uj, reason)
+        return (Part(energy_uj, "run" if before.run_id else "pod", None, before, "exclusive"),)
+
+    def _split(
+        self, energy_uj: int, start_ns: int, reading: GpuReading, holdings: Holdings
+    ) -> tuple[Part, ...]:
+        interval_ns = reading.read_at_ns - start_ns
+        empty = self._was_empty(reading, holdings)
+        if empty:
+            mean_uw = deltas.mean_power_uw(energy_uj, interval_ns)
+            self._idle_floor_uw = min(mean_uw, self._idle_floor_uw or mean_uw)
+        base_uj = energy_of(self._idle_floor_uw or 0, interval_ns)
+        return split(energy_uj, base_uj, start_ns, reading, holdings, empty)
+
+    def _was_empty(self, reading: GpuReading, holdings: Holdings) -> bool:
+        """Nobody held the GPU, and no process was on it at either end."""
+        uuid = reading.gpu.uuid
+        if holdings.by_gpu.get(uuid) or uuid in (holdings.strangers or ()):
+            return False
+        return not occupied(reading) and (self._previous is None or not occupied(self._previous))
+
+    def _by_power(self, reading: GpuReading, holdings: Holdings) -> list[Charge]:
         previous = self._previous
         if previous is None:
             return []
         energy_uj = self._integrated_uj(previous, previous.power_uw, reading, reading.power_uw)
         if energy_uj is None:
             return []
-        parts = split(energy_uj, previous, reading)
+        parts = self._split(energy_uj, previous.read_at_ns, reading, holdings)
         return _charges(reading.gpu, "integrated", parts, previous.read_at_ns, reading.read_at_ns)
 
     def _instead(self, reading: GpuReading) -> list[Charge]:
@@ -309,7 +363,18 @@ def host_series(reading: HostReading) -> list[Tally]:
 
 def _charges(gpu: Gpu, method: Method, parts: Iterable[Part], start_ns: int, end_ns: int) -> list[Charge]:
     return [
-        Charge("gpu", gpu.uuid, part.energy_uj, start_ns, end_ns, method, part.share, part.reason)
+        Charge(
+            "gpu",
+            gpu.uuid,
+            part.energy_uj,
+            start_ns,
+            end_ns,
+            method,
+            part.share,
+            part.reason,
+            part.holder,
+            part.attribution,
+        )
         for part in parts
         if part.energy_uj
     ]

@@ -404,7 +404,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "wattspan_journal_last_commit_timestamp_seconds", "gauge", "When the journal last took a tick.",
-        (), "seconds", "sum", _last_commit,
+        (), "seconds", "min", _last_commit,
     ),
     Metric(
         "wattspan_clock_steps", "counter", "Times the wall clock jumped; no energy moves with it.",
