@@ -28,10 +28,10 @@ from wattspan.devices.nvidia import NvidiaSource
 from wattspan.devices.rapl import RaplSource
 from wattspan.journal.board import Board
 from wattspan.journal.books import Books
-from wattspan.journal.records import Baseline, JournalError
+from wattspan.journal.marks import pasts
+from wattspan.journal.records import JournalError
 from wattspan.journal.store import Journal
 from wattspan.ledger.ledger import Ledger
-from wattspan.ledger.meters import Mark, Past
 from wattspan.model import Snapshot
 from wattspan.publish.api import NodeInfo
 from wattspan.publish.web import Asgi, application
@@ -184,19 +184,6 @@ class Daemon:
         self._books.take(tick, self._chain.pricing, self._chain.state(wall_ns))
         self._release.settle()
         self._systemd.alive()
-
-
-def pasts(baselines: Sequence[Baseline]) -> dict[str, Past]:
-    """What the journal kept of the devices' counters, as the ledger takes it, by device key."""
-    kept = {}
-    for baseline in baselines:
-        limit_uw = baseline.facts.get("limit_uw")
-        if baseline.energy_uj is not None:
-            mark = Mark(
-                baseline.energy_uj, baseline.read_at_ns, limit_uw if isinstance(limit_uw, int) else None
-            )
-            kept[baseline.device] = Past(mark, baseline.same_boot)
-    return kept
 
 
 def _boot_id(procfs: Path) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from wattspan.app import pasts
+from wattspan.journal.marks import pasts
 from wattspan.carbon.chain import Chain, chain_of
 from wattspan.devices import Source
 from wattspan.journal import Journal

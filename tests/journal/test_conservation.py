@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.ledger.readings import UUID, look, snapshot
-from wattspan.app import pasts
 from wattspan.carbon.pricing import Pricing
 from wattspan.journal.board import Board
 from wattspan.journal.books import Books
+from wattspan.journal.marks import pasts
 from wattspan.journal.store import Journal
 from wattspan.ledger.ledger import Ledger
 from wattspan.model import GridState, Intensity, LedgerView

@@ -9,9 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from wattspan.carbon.price import Price
 from wattspan.carbon.pricing import Pricing
 from wattspan.errors import REASONS
 from wattspan.journal.board import Board, ScrapeNotes
+from wattspan.journal.holder_accounts import HolderAccounts
+from wattspan.journal.marks import facts_of
 from wattspan.journal.records import Account, Baseline, JournalError
 from wattspan.journal.store import Journal
 from wattspan.ledger.ledger import Tick
@@ -67,15 +70,19 @@ class Books:
     Args:
         journal: open; what it restored is taken over.
         board: where views are pinned.
+        price: of electricity; None where nobody has set one.
     """
 
-    def __init__(self, journal: Journal, board: Board) -> None:
+    def __init__(self, journal: Journal, board: Board, price: Price | None = None) -> None:
         self._journal = journal
         self._board = board
         self._entries: dict[CounterKey, _Entry] = {
             (account.quantity, account.labels): _Entry(account.total, account.base, account.released)
             for account in journal.restored.accounts
         }
+        owners = {(labels[0], labels[1]) for quantity, labels in self._entries if quantity == "owner_gpu"}
+        self._holders = HolderAccounts(self._add, owners, price.currency if price else "")
+        self._price = price
         self._changed: dict[CounterKey, None] = {}  # an ordered set: series keep their order in a scrape
         self._held: dict[CounterKey, None] = {
             key: None for key, entry in self._entries.items() if not entry.released
@@ -124,11 +131,21 @@ class Books:
             self._add(tally.quantity, tally.labels, tally.amount)
         for charge in tick.charges:
             self._enter_energy(charge)
-            if not charge.estimated:
-                priced = pricing.price(
-                    charge.energy_uj, charge.start_ns + offset_ns, charge.end_ns + offset_ns
-                )
-                self._enter_price(charge, priced.grams, priced.unpriced_uj, basis)
+        idle = {(time.holder, time.uuid) for time in tick.hold_times if time.idle_ns}
+        for charge in (*tick.charges, *tick.host_shares):
+            if charge.estimated:
+                continue
+            grams, unpriced_uj = pricing.price(
+                charge.energy_uj, charge.start_ns + offset_ns, charge.end_ns + offset_ns
+            )
+            if charge.attribution != "cpu_time":
+                self._enter_price(charge, grams, unpriced_uj, basis)
+            if charge.holder is not None:
+                cost = self._price.cost(charge.energy_uj, pricing.pue) if self._price else 0.0
+                idled = (charge.holder, charge.device) in idle
+                self._holders.enter(charge, grams, unpriced_uj, cost, basis, idle=idled)
+        for time in tick.hold_times:
+            self._holders.enter_time(time)
         for report in tick.snapshot.reports:
             self._enter_duration(report)
         self._add("series_dropped", ("budget",), notes.series_dropped)
@@ -239,7 +256,7 @@ class Books:
             for (quantity, labels), entry in ((key, self._entries[key]) for key in self._changed)
         ]
         baselines = [
-            Baseline(device, mark.energy_uj, mark.read_at_ns, {"limit_uw": mark.limit_uw})
+            Baseline(device, mark.energy_uj, mark.read_at_ns, facts_of(mark))
             for device, mark in self._marks.items()
         ]
         self._journal.commit(accounts, baselines)

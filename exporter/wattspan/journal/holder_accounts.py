@@ -1,0 +1,140 @@
+"""Charges and hold times into the accounts of runs, pods and owners.
+
+Three books of the same energy: a run's, its pod's, its owner's. They are never added to one another.
+Runs and pods leave when they have been gone for a while; owners stay for as long as the journal.
+"""
+
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+from wattspan.model import Basis, Charge, CounterKey
+from wattspan.runs import Holder, HoldTime
+
+MAX_OWNERS: Final = 200
+"""Owners on one node; whoever comes later is accounted for together, under the project `OTHER_PROJECT`."""
+
+OTHER_PROJECT: Final = "_other"
+
+RUN_QUANTITIES: Final = (
+    "run_energy",
+    "run_co2e",
+    "run_cost",
+    "run_gpu",
+    "run_idle_gpu",
+    "run_utilization",
+    "run_gpu_energy",
+    "run_unpriced",
+)
+"""Accounts whose first label is the run id; the last three are for reports and not published."""
+
+POD_QUANTITIES: Final = ("pod_energy", "pod_co2e", "pod_idle_gpu")
+"""Accounts whose first two labels are the pod's namespace and name."""
+
+
+class Add(Protocol):
+    """Adds to an account, which exists from then on."""
+
+    def __call__(self, quantity: str, labels: tuple[str, ...], amount: int | float, /) -> None: ...
+
+
+class HolderAccounts:
+    """Enters what holders used.
+
+    Args:
+        add: to an account.
+        owners: that have accounts already, as (namespace, project).
+        currency: of the price per kWh; empty where there is none.
+    """
+
+    def __init__(self, add: Add, owners: Iterable[tuple[str, str]], currency: str = "") -> None:
+        self._add = add
+        self._owners = set(owners)
+        self._currency = currency
+
+    def begin_run(self, run_id: str, basis: Basis | None) -> None:
+        """Let the counters that every run has exist at 0."""
+        self._add("run_energy", (run_id, "gpu", "exclusive"), 0)
+        self._add("run_gpu", (run_id,), 0)
+        self._add("run_idle_gpu", (run_id,), 0)
+        if basis is not None:
+            self._add("run_co2e", (run_id, "operational", basis), 0.0)
+        if self._currency:
+            self._add("run_cost", (run_id, self._currency), 0.0)
+
+    def enter(
+        self, charge: Charge, grams: float, unpriced_uj: int, cost: float, basis: Basis | None, *, idle: bool
+    ) -> None:
+        """Enter a charge that has a holder.
+
+        Args:
+            charge: with holder and attribution.
+            grams, unpriced_uj, cost: what its energy came to.
+            basis: of the grams; None where no intensity is known.
+            idle: the GPU did no work in the interval.
+        """
+        holder, attribution = charge.holder, charge.attribution
+        if holder is None or attribution is None:
+            return
+        component, energy_uj = charge.component, charge.energy_uj
+        if holder.run_id:
+            self._add("run_energy", (holder.run_id, component, attribution), energy_uj)
+            self._add("run_unpriced", (holder.run_id,), unpriced_uj)
+            if basis is not None:
+                self._add("run_co2e", (holder.run_id, "operational", basis), grams)
+            if self._currency:
+                self._add("run_cost", (holder.run_id, self._currency), cost)
+            if component == "gpu":
+                self._add("run_gpu_energy", (holder.run_id, charge.device), energy_uj)
+        if holder.pod.name:
+            pod = (holder.pod.namespace, holder.pod.name, holder.pod.container)
+            self._add("pod_energy", (*pod, component, attribution), energy_uj)
+            if basis is not None:
+                self._add("pod_co2e", (*pod, basis), grams)
+        owner = self._owner(holder)
+        self._add("owner_energy", (*owner, component), energy_uj)
+        if basis is not None:
+            self._add("owner_co2e", (*owner, "operational", basis), grams)
+        if self._currency:
+            self._add("owner_cost", (*owner, self._currency), cost)
+        if idle and component == "gpu":
+            self.waste(holder, "idle_held", energy_uj, cost)
+
+    def enter_time(self, time: HoldTime) -> None:
+        """Enter GPU time."""
+        holder = time.holder
+        if holder.run_id:
+            self._add("run_gpu", (holder.run_id,), time.gpu_ns)
+            self._add("run_idle_gpu", (holder.run_id,), time.idle_ns)
+            self._add("run_utilization", (holder.run_id,), time.utilization_ns)
+        if holder.pod.name:
+            pod = (holder.pod.namespace, holder.pod.name, holder.pod.container)
+            self._add("pod_idle_gpu", pod, time.idle_ns)
+        owner = self._owner(holder)
+        self._add("owner_gpu", owner, time.gpu_ns)
+        self._add("owner_idle_gpu", owner, time.idle_ns)
+
+    def waste(self, holder: Holder, reason: str, energy_uj: int, cost: float) -> None:
+        """Enter energy that came to nothing: idle_held, failed or repeated (steps made again after a resume)."""
+        owner = self._owner(holder)
+        self._add("owner_wasted_energy", (*owner, reason), energy_uj)
+        if self._currency:
+            self._add("owner_wasted_cost", (*owner, reason, self._currency), cost)
+
+    def _owner(self, holder: Holder) -> tuple[str, str]:
+        owner = (holder.pod.namespace, holder.project)
+        if owner in self._owners:
+            return owner
+        if len(self._owners) >= MAX_OWNERS:
+            return (holder.pod.namespace, OTHER_PROJECT)
+        self._owners.add(owner)
+        return owner
+
+
+def accounts_of_run(keys: Iterable[CounterKey], run_id: str) -> list[CounterKey]:
+    """The accounts that belong to a run."""
+    return [key for key in keys if key[0] in RUN_QUANTITIES and key[1][0] == run_id]
+
+
+def accounts_of_pod(keys: Iterable[CounterKey], namespace: str, name: str) -> list[CounterKey]:
+    """The accounts that belong to a pod."""
+    return [key for key in keys if key[0] in POD_QUANTITIES and key[1][:2] == (namespace, name)]
