@@ -136,6 +136,7 @@ def test_names_for_people_are_one_safe_line(text: str) -> None:
     assert len(name.splitlines()) <= 1
     assert not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in name)
     assert "\u202e" not in run_ids.plain("a\u202eb")
+    assert run_ids.plain(name, limit=50) == name
 
 
 def test_names_keep_their_script() -> None:

@@ -37,10 +37,12 @@ def plain(text: str, limit: int = MAX_NAME_LENGTH) -> str:
 
     What is left always encodes to UTF-8: lone surrogates, as Python makes of bad bytes, have no glyph.
     """
-    words = " ".join(text.split())
-    return "".join(letter for letter in words if unicodedata.category(letter) not in _INVISIBLE)[
-        :limit
-    ].strip()
+    visible = "".join(letter for letter in text if letter.isspace() or not _is_invisible(letter))
+    return " ".join(visible.split())[:limit].rstrip()
+
+
+def _is_invisible(letter: str) -> bool:
+    return unicodedata.category(letter) in _INVISIBLE
 
 
 def clean(text: str) -> str:
