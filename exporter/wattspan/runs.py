@@ -5,7 +5,7 @@ The same conventions hold: ``*_uj`` whole microjoules, ``*_ns`` monotonic, ``*_w
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 Attribution = Literal["exclusive", "sm_time", "mig_activity", "mig_slices", "equal", "cpu_time"]
 RunSource = Literal["api", "kubernetes", "slurm", "environment"]
@@ -22,6 +22,9 @@ class PodRef:
     namespace: str = ""
     name: str = ""
     container: str = ""
+
+
+NO_POD: Final = PodRef()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ class Holder:
 
     run_id: str = ""
     attempt: int = 0
-    pod: PodRef = PodRef()
+    pod: PodRef = NO_POD
     project: str = ""
 
 
@@ -153,6 +156,25 @@ class Progress:
     repeated_steps: int = 0
 
 
+NO_PROGRESS: Final = Progress()
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A stretch of a run that it named itself: epoch, evaluate, checkpoint, ...
+
+    Attributes:
+        name: what.
+        index: which one; None where there is only one.
+        began_wall_ns, ended_wall_ns: when.
+    """
+
+    name: str
+    index: int | None
+    began_wall_ns: int
+    ended_wall_ns: int
+
+
 @dataclass(frozen=True, slots=True)
 class RunTotals:
     """What one attempt has used on this node.
@@ -219,7 +241,7 @@ class RunRecord:
     cluster: str
     began_wall_ns: int
     totals: RunTotals
-    progress: Progress = Progress()
+    progress: Progress = NO_PROGRESS
     ended_wall_ns: int | None = None
     result: Result | None = None
     error_type: str = ""
