@@ -93,10 +93,9 @@ def _run(config: Config, wanted: Sequence[tuple[Source, bool]]) -> int:
     board = Board()
     with ExitStack() as undo:
         web_config = WebConfigFile(config.web_config_file) if config.web_config_file else None
-        sockets = listen.bind(config.web_listen_address)
-        server = Server(
-            sockets, _web(config, board, web_config), gate=web_config.gate if web_config else None
-        )
+        web = _web(config, board, web_config)
+        gate = web_config.gate if web_config else None
+        server = Server(listen.bind(config.web_listen_address), web, gate=gate)
         undo.callback(server.stop, STOP_S)
         journal = Journal.open(config.state_dir, _boot_id(config.path_procfs))
         for notice in journal.restored.notices:

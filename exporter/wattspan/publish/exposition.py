@@ -3,6 +3,8 @@
 prometheus-client decides the format and names the rules; its writer renders every label of every sample anew,
 which is most of the cost of a scrape.
 This one reuses `SeriesLabels.text`, and a test holds its output equal to the library's, byte for byte.
+
+Importing this module needs the daemon's extra; without it that raises the SetupError that says so.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,14 +12,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 
-from prometheus_client import ProcessCollector
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import Metric as Family
-from prometheus_client.samples import Sample
-from prometheus_client.utils import floatToGoString
-
 from wattspan.model import LedgerView
-from wattspan.publish.prometheus import SeriesLabels, escape, families
+from wattspan.publish import extra
+
+try:
+    from prometheus_client import ProcessCollector
+    from prometheus_client.exposition import choose_encoder
+    from prometheus_client.metrics_core import Metric as Family
+    from prometheus_client.samples import Sample
+    from prometheus_client.utils import floatToGoString
+
+    from wattspan.publish.prometheus import SeriesLabels, escape, families
+except ModuleNotFoundError as error:
+    raise extra.missing("prometheus-client", "publishing metrics") from error
 
 _number: Callable[[float], str] = floatToGoString
 
