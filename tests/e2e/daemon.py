@@ -83,13 +83,14 @@ class Daemon:
 
     Args:
         fake: the driver that it loads; without one it has no source.
-        state_dir: its state folder. What it says goes to ``<state_dir>.log``, appended over restarts.
+        state_dir: its state folder.
         flags: further flags; a later one beats an earlier one, so they may turn sources on.
         env: variables on top of a small environment that says nothing of this machine.
         port: where to listen; 0 lets the kernel choose.
         tls: how to speak to it where its web configuration asks for TLS.
         command: the command and what belongs to it alone, such as ``("demo", "--gpus", "2")``.
         python: the words that start the program, before the command.
+        log: where what it says goes, one start after the other; ``<state_dir>.log`` if not given.
     """
 
     def __init__(
@@ -102,8 +103,9 @@ class Daemon:
         tls: ssl.SSLContext | None = None,
         command: tuple[str, ...] = ("serve",),
         python: tuple[str, ...] = (sys.executable, "-m", "wattspan"),
+        log: Path | None = None,
     ) -> None:
-        self.log_path = state_dir.parent / f"{state_dir.name}.log"
+        self.log_path = log or state_dir.with_name(f"{state_dir.name}.log")
         self.tls = tls
         self._port = port
         self._log_start = 0
