@@ -70,7 +70,7 @@ def change(state: Path, statement: str) -> None:
         ("ALTER TABLE meta DROP COLUMN lineage", "corrupt", "lineage"),
         ("PRAGMA user_version = 0", "corrupt", "no tables of a journal"),
         ("PRAGMA user_version = -3", "corrupt", "no tables of a journal"),
-        ("PRAGMA user_version = 7", "version-7", "version 7, and this wattspan knows 1"),
+        ("PRAGMA user_version = 7", "version-7", f"version 7, and this wattspan knows {len(MIGRATIONS)}"),
         ("UPDATE account SET labels = '[1]' WHERE id = 1", "corrupt", "labels is [1]"),
         ("UPDATE account SET labels = 'x' WHERE id = 1", "corrupt", "a row makes no sense"),
         ("UPDATE account SET labels = printf('%.*c', 100000, '[') WHERE id = 1", "corrupt", "no sense"),
@@ -125,7 +125,7 @@ def test_newer_journal_can_be_put_back(state: Path) -> None:
     assert restored(state, "boot-1").fresh
     (kept,) = state.glob("journal.db.version-7-*")
     shutil.copy(kept, state / "journal.db")
-    change(state, "PRAGMA user_version = 1")
+    change(state, f"PRAGMA user_version = {len(MIGRATIONS)}")
     (state / "journal.mark").unlink()
     assert restored(state, "boot-1").accounts == tuple(accounts(7))
 
@@ -248,17 +248,17 @@ def test_migrations_run_once_each_and_together() -> None:
     db = sqlite3.connect(":memory:", isolation_level=None)
     migrate(db)
 
-    def outbox(db: sqlite3.Connection) -> None:
-        db.execute("CREATE TABLE outbox (id INTEGER PRIMARY KEY)")
+    def shelf(db: sqlite3.Connection) -> None:
+        db.execute("CREATE TABLE shelf (id INTEGER PRIMARY KEY)")
 
-    def spans(db: sqlite3.Connection) -> None:
-        db.execute("ALTER TABLE outbox ADD COLUMN span BLOB")
+    def books(db: sqlite3.Connection) -> None:
+        db.execute("ALTER TABLE shelf ADD COLUMN book BLOB")
 
-    steps = (*MIGRATIONS, outbox, spans)
+    steps = (*MIGRATIONS, shelf, books)
     migrate(db, steps)
     migrate(db, steps)
-    assert db.execute("PRAGMA user_version").fetchone() == (3,)
-    assert db.execute("SELECT id, span FROM outbox").fetchall() == []
+    assert db.execute("PRAGMA user_version").fetchone() == (len(steps),)
+    assert db.execute("SELECT id, book FROM shelf").fetchall() == []
     db.close()
 
 

@@ -8,7 +8,8 @@ it goes on, or it starts again from exactly 0.
 ``records`` travel, ``store`` is the open journal, ``opening`` finds or begins one,
 ``restart`` has the rules of what goes on after a stop,
 ``schema`` the tables, ``database`` SQLite's ways and errors, ``folder`` the state directory and its lock,
-``mark`` finds commits that the disk has lost, ``portable`` is export and import.
+``mark`` finds commits that the disk has lost, ``outbox`` keeps spans until a collector has them,
+``portable`` is export and import.
 Nothing here adds up, prices or publishes, and nothing is ever deleted: what cannot be read is set aside.
 """
 

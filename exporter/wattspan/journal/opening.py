@@ -7,7 +7,7 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 
-from wattspan.journal import database, folder, schema
+from wattspan.journal import database, folder, outbox, schema
 from wattspan.journal.mark import Mark
 from wattspan.journal.records import Restored
 from wattspan.journal.restart import resume
@@ -66,6 +66,7 @@ def create(path: Path, contents: Contents) -> None:
             db.execute("BEGIN IMMEDIATE")
             schema.begin(db, contents.standing)
             schema.write(db, contents.accounts, contents.baselines)
+            outbox.write(db, contents.spans)
             db.execute("COMMIT")
         draft.rename(path)
     except BaseException:

@@ -1,7 +1,8 @@
 """A journal as text, to be carried to another machine or kept: ``wattspan journal export`` and ``import``.
 
-One JSON object per line: a header, the accounts, the baselines, and an end that holds their numbers and the
-SHA-256 of every line before it, so that a text cut short or changed is noticed.
+One JSON object per line: a header, the accounts, the baselines, the spans that no collector has acknowledged,
+and an end that holds their numbers and the SHA-256 of every line before it, so that a text cut short or
+changed is noticed.
 
 The text of a cleanly stopped journal goes on with every counter where it was read.
 That of a running or crashed daemon may be older than what was published: after import its totals go on,
@@ -19,17 +20,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Never, TextIO
 
 from wattspan.errors import SetupError, UnreachableError
-from wattspan.journal import database, folder, schema
+from wattspan.journal import database, folder, outbox, schema
 from wattspan.journal.folder import FolderLock
 from wattspan.journal.opening import create
 from wattspan.journal.schema import Contents, Standing, UnusableError
 
 if TYPE_CHECKING:
     from wattspan.journal.records import Account, Baseline
+    from wattspan.runs import SpanRecord
 
 SCHEMA: Final = "wattspan-journal"
-VERSION: Final = 1
-"""Of the text; the tables have a version of their own."""
+VERSION: Final = 2
+"""Of the text; the tables have a version of their own. Version 1 had no spans, and is still read."""
 
 
 def export_journal(state_dir: Path, out: TextIO, wall_ns: Callable[[], int] = time.time_ns) -> None:
@@ -49,6 +51,7 @@ def export_journal(state_dir: Path, out: TextIO, wall_ns: Callable[[], int] = ti
             kind="end",
             accounts=len(contents.accounts),
             baselines=len(contents.baselines),
+            spans=len(contents.spans),
             sha256=digest.hexdigest(),
         )
     )
@@ -86,8 +89,9 @@ def _read(state_dir: Path) -> Contents:
         with contextlib.closing(database.connect(path, "ro")) as db:
             db.execute("BEGIN")
             schema.check(db)
-            return schema.read(db)
-    except (sqlite3.Error, OSError, UnusableError, UnicodeDecodeError) as error:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            return replace(schema.read(db), spans=outbox.read(db) if version > 1 else ())
+    except (sqlite3.Error, OSError, UnusableError, ValueError, KeyError) as error:
         raise UnreachableError(
             f"the journal in {state_dir} cannot be read: {database.in_words(error)}"
         ) from error
@@ -107,6 +111,8 @@ def _lines(contents: Contents, now_wall_ns: int) -> Iterator[str]:
         members = asdict(baseline)
         del members["same_boot"]  # boot_id says it, wherever the text is read
         yield _line(kind="baseline", **members, boot_id=boot_id)
+    for span in contents.spans:
+        yield _line(kind="span", **outbox.members_of(span))
 
 
 def _line(**members: object) -> str:
@@ -131,7 +137,12 @@ def _parse(src: Iterable[str]) -> Contents:
         raise _malformed(number, str(error)) from error
     if text.standing is None or not text.ended:
         raise _malformed(number, "the text is cut short")
-    return Contents(text.standing, tuple(text.accounts.values()), tuple(text.baselines.values()))
+    return Contents(
+        text.standing,
+        tuple(text.accounts.values()),
+        tuple(text.baselines.values()),
+        tuple(text.spans.values()),
+    )
 
 
 class _Text:
@@ -141,6 +152,7 @@ class _Text:
         self.standing: Standing | None = None
         self.accounts: dict[tuple[str, tuple[str, ...]], Account] = {}
         self.baselines: dict[str, tuple[str, Baseline]] = {}
+        self.spans: dict[tuple[str, str], SpanRecord] = {}
         self.ended = False
         self._digest = hashlib.sha256()
 
@@ -160,15 +172,17 @@ class _Text:
                 self._account(members)
             case "baseline":
                 self._baseline(members)
+            case "span":
+                self._span(members)
             case "end":
                 self._end(members)
             case _:
-                raise ValueError(f"kind is {kind!r:.80}, allowed is header, account, baseline or end")
+                raise ValueError(f"kind is {kind!r:.80}, allowed is header, account, baseline, span or end")
         self._digest.update(line.encode())
 
     def _header(self, members: dict[str, Any]) -> None:
-        if (members["schema"], members["version"]) != (SCHEMA, VERSION):
-            raise ValueError(f"it is not {SCHEMA} version {VERSION}")
+        if members["schema"] != SCHEMA or members["version"] not in (1, VERSION):
+            raise ValueError(f"it is not {SCHEMA} version 1 or {VERSION}")
         self.standing = schema.standing_of(members)
 
     def _account(self, members: dict[str, Any]) -> None:
@@ -184,11 +198,20 @@ class _Text:
             raise ValueError(f"baseline {baseline.device} is there twice")
         self.baselines[baseline.device] = boot_id, baseline
 
+    def _span(self, members: dict[str, Any]) -> None:
+        span = outbox.span_of(members)
+        key = span.trace_id, span.span_id
+        if key in self.spans:
+            raise ValueError(f"span {span.span_id} is there twice")
+        self.spans[key] = span
+
     def _end(self, members: dict[str, Any]) -> None:
-        if (members["accounts"], members["baselines"]) != (len(self.accounts), len(self.baselines)):
+        told = members["accounts"], members["baselines"], members.get("spans", 0)
+        found = len(self.accounts), len(self.baselines), len(self.spans)
+        if told != found:
             raise ValueError(
-                f"there should be {members['accounts']} accounts and {members['baselines']} baselines, "
-                f"there are {len(self.accounts)} and {len(self.baselines)}"
+                "there should be {} accounts, {} baselines and {} spans, ".format(*told)
+                + "there are {}, {} and {}".format(*found)
             )
         if members["sha256"] != self._digest.hexdigest():
             raise ValueError("sha256 does not match: the text was changed")
@@ -200,7 +223,8 @@ def _resumable(contents: Contents) -> Contents:
     if contents.standing.clean_stop:
         return contents
     # No boot equals the empty one, so the journal opens as after an unclean reboot.
-    return Contents(replace(contents.standing, boot_id=""), contents.accounts, ())
+    # Its spans come along: one that was delivered meanwhile is sent again under the same ids.
+    return replace(contents, standing=replace(contents.standing, boot_id=""), baselines=())
 
 
 def _not_json(constant: str) -> Never:

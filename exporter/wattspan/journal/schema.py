@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 from wattspan.journal.records import Account, Baseline, Fact
+from wattspan.runs import SpanRecord
 
 INTEGER_MAX: Final = 2**63 - 1
 """The largest whole number SQLite holds: as microjoules, 2.5 TWh."""
@@ -57,11 +58,13 @@ class Contents:
         standing: how it stands.
         accounts: in the order in which they were first committed.
         baselines: each with the boot id that it was read in; `Baseline.same_boot` says nothing here.
+        spans: that wait in the outbox, the oldest first; only an export reads and an import writes them so.
     """
 
     standing: Standing
     accounts: tuple[Account, ...]
     baselines: tuple[tuple[str, Baseline], ...]
+    spans: tuple[SpanRecord, ...] = ()
 
 
 def _version_1(db: sqlite3.Connection) -> None:
@@ -105,8 +108,27 @@ def _version_1(db: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: Final[Sequence[Callable[[sqlite3.Connection], None]]] = (_version_1,)
-"""Step n brings version n to n + 1. Only ever add at the end: runs and outbox become steps too."""
+def _version_2(db: sqlite3.Connection) -> None:
+    # AUTOINCREMENT: a delivery in flight must never remove a newer span that got the same id.
+    db.execute(
+        """
+        CREATE TABLE outbox (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            trace_id TEXT NOT NULL,
+            span_id TEXT NOT NULL,
+            detail INTEGER NOT NULL CHECK (detail IN (0, 1)),
+            bytes INTEGER NOT NULL CHECK (bytes >= 0),
+            span TEXT NOT NULL,
+            UNIQUE (trace_id, span_id)
+        )
+        """
+    )
+    # All that finding room needs, so that no span is read for it.
+    db.execute("CREATE INDEX outbox_dearest ON outbox (detail, id DESC, bytes)")
+
+
+MIGRATIONS: Final[Sequence[Callable[[sqlite3.Connection], None]]] = (_version_1, _version_2)
+"""Step n brings version n to n + 1. Only ever add at the end."""
 
 
 def migrate(
@@ -181,7 +203,7 @@ def begin(db: sqlite3.Connection, standing: Standing) -> None:
 
 
 def read(db: sqlite3.Connection) -> Contents:
-    """All that is in there. The caller holds the transaction, so it is one moment.
+    """All that is in there but the outbox. The caller holds the transaction, so it is one moment.
 
     Raises:
         UnusableError: a row makes no sense.

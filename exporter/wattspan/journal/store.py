@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Final, Self
 
 from wattspan.errors import UnreachableError
-from wattspan.journal import database, folder, schema
+from wattspan.journal import database, folder, outbox, schema
 from wattspan.journal.folder import FolderLock
 from wattspan.journal.mark import Mark, MarkFile
 from wattspan.journal.opening import take_up
 from wattspan.journal.records import Account, Baseline, JournalError, Restored
 from wattspan.journal.schema import Standing
+from wattspan.runs import SpanRecord
 
 _REFUSALS: Final = (sqlite3.Error, OSError, OverflowError, ValueError)
 """What a commit may fail with: the disk, or a row that does not fit."""
@@ -87,19 +88,37 @@ class Journal:
             wall_ns=wall_ns,
         )
 
-    def commit(self, accounts: Iterable[Account], baselines: Iterable[Baseline]) -> None:
+    def commit(
+        self,
+        accounts: Iterable[Account],
+        baselines: Iterable[Baseline],
+        *,
+        spans: Iterable[SpanRecord] = (),
+        delivered: Iterable[int] = (),
+    ) -> int:
         """Keep the rows that changed, all or none.
 
         When it returns they survive the process; the machine's power loss they survive from the next `sync`.
         Takes well under a millisecond for 200 rows; waits up to `database.BUSY_S` for somebody's lock.
 
+        Args:
+            accounts, baselines: those that changed.
+            spans: that have ended, for the outbox.
+            delivered: ids of spans in the outbox that the collector has acknowledged.
+
+        Returns:
+            How many spans had to leave the outbox undelivered, because there was no room.
+
         Raises:
             JournalError: nothing was kept. Give the rows again; the next commit begins afresh.
         """
         kept, read = tuple(accounts), tuple((self._boot_id, baseline) for baseline in baselines)
+        ended, acknowledged = tuple(spans), tuple(delivered)
         try:
             with self._transaction() as db:
                 schema.write(db, kept, read)
+                outbox.remove(db, acknowledged)
+                dropped = outbox.write(db, ended)
                 # Not equality: a commit that failed in its last step may have been made all the same.
                 made = db.execute(
                     "UPDATE meta SET commits = ?1 + 1 WHERE commits >= ?1", (self._commits,)
@@ -110,6 +129,7 @@ class Journal:
             raise _naming_the_row(error, kept) from error.__cause__
         self._commits += 1
         self._mark.write(Mark(self._commits, self._lineage, self._boot_id))
+        return dropped
 
     def sync(self) -> None:
         """Make all commits survive a power loss, and let the write-ahead log start over. Blocks on the disk.
