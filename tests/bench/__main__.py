@@ -98,26 +98,26 @@ def _turn(subject: Subject, pids: Sequence[int], options: argparse.Namespace) ->
             fake.set_processes(gpu, [Process(pid, memory_mib=4096, sm_percent=12) for pid in mine])
         with running(subject, fake.library, fake.environment(plain_environment())) as target:
             time.sleep(options.warm_s)
-            metering = _metering(subject, target.pid, fake, options.meter_s)
+            metering = _metering(target, fake, options.meter_s)
             turn = _scraped(metering, target, options.scrapes) if subject.scraped else metering
             used = memory(target.pid)
     return replace(turn, rss_bytes=used.rss, pss_bytes=used.pss, uss_bytes=used.uss)
 
 
-def _metering(subject: Subject, pid: int, fake: FakeNvml, seconds: float) -> Turn:
+def _metering(target: Running, fake: FakeNvml, seconds: float) -> Turn:
     """What a second costs while nobody scrapes.
 
     Raises:
         SubjectError: it does not look at the GPUs, so that it would win by doing nothing.
     """
     fake.clear_calls()
-    began_s, cpu_before_s = time.monotonic(), cpu_s(pid)
+    began_s, cpu_before_s = time.monotonic(), cpu_s(target.pid)
     time.sleep(seconds)
-    cpu_used_s, passed_s = cpu_s(pid) - cpu_before_s, time.monotonic() - began_s
+    cpu_used_s, passed_s = cpu_s(target.pid) - cpu_before_s, time.monotonic() - began_s
     calls = fake.calls()
     if calls < GPUS * (passed_s - 1):
-        raise SubjectError(f"{subject.name} does not meter at 1 Hz: {calls} NVML calls in {passed_s:.0f} s")
-    return Turn(subject.name, cpu_used_s / passed_s, calls / passed_s)
+        raise target.error(f"does not meter at 1 Hz, {calls} NVML calls in {passed_s:.0f} s")
+    return Turn(target.subject.name, cpu_used_s / passed_s, calls / passed_s)
 
 
 def _scraped(metering: Turn, target: Running, count: int) -> Turn:

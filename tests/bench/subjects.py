@@ -42,12 +42,20 @@ class Running:
     """A program that runs.
 
     Attributes:
+        subject: which.
         pid: of its first process.
         port: where it serves /metrics, if it does.
+        said: the file with its output.
     """
 
+    subject: Subject
     pid: int
     port: int
+    said: Path
+
+    def error(self, what: str) -> SubjectError:
+        """What is wrong with it, and the end of what it said."""
+        return SubjectError(f"{self.subject.name} {what}: {_last_words(self.said)}")
 
 
 def wattspan(command: str) -> Subject:
@@ -93,7 +101,7 @@ def running(subject: Subject, library: Path, environment: dict[str, str]) -> Ite
             )
         try:
             _wait_until_ready(subject, process, port, said)
-            yield Running(process.pid, port)
+            yield Running(subject, process.pid, port, said)
         finally:
             process.terminate()
             try:
