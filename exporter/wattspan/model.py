@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from wattspan.errors import Reason
-from wattspan.runs import Attribution, Holder
+from wattspan.runs import Attribution, Holder, RunNow
 
 Vendor = Literal["nvidia", "amd", "intel", "demo"]
 Component = Literal["cpu", "dram"]
@@ -409,6 +409,8 @@ class LedgerView:
         node_power_uw: measured GPU + CPU + DRAM, each once; None when nothing is measured.
         health: of every source.
         grid: carbon figures in force.
+        runs: that run, or ended less than five minutes ago.
+        price_per_kwh, currency: of electricity; None and empty where nobody has set one.
         journal_error: why the journal cannot commit now; empty when it can.
         last_commit_wall_ns: when it last did; None before the first commit.
     """
@@ -423,5 +425,8 @@ class LedgerView:
     node_power_uw: int | None = None
     health: tuple[SourceHealth, ...] = ()
     grid: GridState | None = None
+    runs: tuple[RunNow, ...] = ()
+    price_per_kwh: float | None = None
+    currency: str = ""
     journal_error: str = ""
     last_commit_wall_ns: int | None = None

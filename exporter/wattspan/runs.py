@@ -256,6 +256,47 @@ class RunRecord:
     points: tuple[Point, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A closed part of a run: a window by the clock, or a phase that the run named.
+
+    Attributes:
+        name: of the phase; empty for a window.
+        index: which one of that name.
+        began_wall_ns, ended_wall_ns: when.
+        totals: what it used on this node.
+    """
+
+    name: str
+    index: int | None
+    began_wall_ns: int
+    ended_wall_ns: int
+    totals: RunTotals
+
+
+@dataclass(frozen=True, slots=True)
+class RunNow:
+    """A run as gauges and the API show it now, also for a while after its end.
+
+    Attributes:
+        record: what is known so far, without points.
+        trace_id: of this attempt.
+        power_uw: of its GPUs and its part of the host in the last tick; None when nothing was read.
+        co2e_g_per_s: at that power; None without an intensity.
+        gpus: how many it holds now.
+        progress_ratio: steps over planned steps; None while those are unknown.
+        projected_co2e_g: what the whole run will have emitted at this pace; only for runs on one node.
+    """
+
+    record: RunRecord
+    trace_id: str
+    power_uw: int | None
+    co2e_g_per_s: float | None
+    gpus: int
+    progress_ratio: float | None
+    projected_co2e_g: float | None
+
+
 AttributeValue = str | int | float | bool | tuple[str, ...]
 
 

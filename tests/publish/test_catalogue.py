@@ -20,11 +20,27 @@ from wattspan.model import (
 )
 from wattspan.publish.catalogue import CATALOGUE
 from wattspan.publish.exposition import Exposition
+from wattspan.runs import PodRef, Progress, Run, RunNow, RunRecord, RunTotals
 from wattspan.units import NS_PER_S, UW_PER_W
 
 UNITS = ("joules", "watts", "grams", "seconds", "ratio", "bytes", "celsius", "hertz")
 RATES = ("grams_per_second", "grams_per_kwh")
 RESERVED = {"type", "region", "zone", "cluster", "env", "service", "stage", "owner", "dc", "job", "instance"}
+
+
+def running(wall_ns: int) -> RunNow:
+    """A run with everything that a gauge can show."""
+    run = Run("llama-sft-01JD5", 0, "llama-sft", "llama", "sweep-7", "transformers", budget_co2e_g=100.0)
+    record = RunRecord(
+        run,
+        "node-a",
+        "",
+        wall_ns,
+        RunTotals(co2e_g=0.5),
+        Progress(steps=100, total_steps=1000),
+        pods=(PodRef("nlp", "sft-0", "trainer"),),
+    )
+    return RunNow(record, "b641e7d2518e39667fb3d3367234428a", 300_000_000, 0.03, 1, 0.1, 5.0)
 
 
 def full_view() -> LedgerView:
@@ -66,6 +82,25 @@ def full_view() -> LedgerView:
         "journal_commits": {(): 12},
         "clock_steps": {(): 0},
         "series_dropped": {("budget",): 0},
+        "run_energy": {("llama-sft-01JD5", "gpu", "exclusive"): 9_000_000},
+        "run_co2e": {("llama-sft-01JD5", "operational", "lifecycle"): 0.5},
+        "run_cost": {("llama-sft-01JD5", "EUR"): 0.25},
+        "run_gpu": {("llama-sft-01JD5",): 8_000_000_000},
+        "run_idle_gpu": {("llama-sft-01JD5",): 1_000_000_000},
+        "run_steps": {("llama-sft-01JD5",): 100},
+        "run_samples": {("llama-sft-01JD5",): 6400},
+        "run_tokens": {("llama-sft-01JD5",): 3_276_800},
+        "run_repeated_steps": {("llama-sft-01JD5",): 0},
+        "pod_energy": {("nlp", "sft-0", "trainer", "gpu", "exclusive"): 9_000_000},
+        "pod_co2e": {("nlp", "sft-0", "trainer", "lifecycle"): 0.5},
+        "pod_idle_gpu": {("nlp", "sft-0", "trainer"): 1},
+        "owner_energy": {("nlp", "llama", "gpu"): 9_000_000},
+        "owner_co2e": {("nlp", "llama", "operational", "lifecycle"): 0.5},
+        "owner_cost": {("nlp", "llama", "EUR"): 0.25},
+        "owner_gpu": {("nlp", "llama"): 8_000_000_000},
+        "owner_idle_gpu": {("nlp", "llama"): 1},
+        "owner_wasted_energy": {("nlp", "llama", "idle_held"): 1},
+        "owner_wasted_cost": {("nlp", "llama", "idle_held", "EUR"): 0.01},
     }
     return LedgerView(
         sequence=9,
@@ -78,6 +113,9 @@ def full_view() -> LedgerView:
         node_power_uw=436_178_901,
         health=(SourceHealth("nvidia", True, 5 * NS_PER_S - 1),),
         grid=GridState(intensity, 0, 1.2, True),
+        runs=(running(wall_ns),),
+        price_per_kwh=0.25,
+        currency="EUR",
         last_commit_wall_ns=wall_ns,
     )
 

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from wattspan import __version__
 from wattspan.model import SAMPLE_DURATION_BOUNDS_S, GpuReading, GridState, LedgerView
+from wattspan.runs import RunNow
 from wattspan.units import NS_PER_S, UJ_PER_J, UW_PER_W
 
 Kind = Literal["counter", "gauge", "histogram", "info"]
@@ -204,11 +205,57 @@ def _sample_duration(view: LedgerView) -> Iterator[Row]:
         yield (source, ""), sum_ns / NS_PER_S
 
 
+def _run(value: Callable[[RunNow], float | None]) -> Callable[[LedgerView], Iterator[Row]]:
+    """Rows of a gauge that a run has or lacks."""
+
+    def rows(view: LedgerView) -> Iterator[Row]:
+        for now in view.runs:
+            if (number := value(now)) is not None:
+                yield (now.record.run.run_id,), number
+
+    return rows
+
+
+def _run_info(view: LedgerView) -> Iterator[Row]:
+    for now in view.runs:
+        run = now.record.run
+        yield (run.run_id, run.name, run.project, run.group, run.framework, run.source), 1
+
+
+def _run_attempt_info(view: LedgerView) -> Iterator[Row]:
+    for now in view.runs:
+        yield (now.record.run.run_id, str(now.record.run.attempt), now.trace_id), 1
+
+
+def _run_pod_info(view: LedgerView) -> Iterator[Row]:
+    for now in view.runs:
+        for namespace, name in {(pod.namespace, pod.name): None for pod in now.record.pods}:
+            yield (now.record.run.run_id, namespace, name), 1
+
+
+def _budget_used(now: RunNow) -> float | None:
+    budget_g = now.record.run.budget_co2e_g
+    return now.record.totals.co2e_g / budget_g if budget_g else None
+
+
+def _budget_projected(now: RunNow) -> float | None:
+    budget_g = now.record.run.budget_co2e_g
+    return now.projected_co2e_g / budget_g if budget_g and now.projected_co2e_g is not None else None
+
+
+def _price(view: LedgerView) -> Iterator[Row]:
+    if view.price_per_kwh is not None:
+        yield (view.currency,), view.price_per_kwh
+
+
 def _build_info(_: LedgerView) -> Iterator[Row]:
     yield (__version__, platform.python_version()), 1
 
 
 GPU: Final = ("uuid", "gpu")
+RUN: Final = ("run_id",)
+OWNER: Final = ("pod_namespace", "project")
+POD: Final = ("pod_namespace", "pod_name", "container_name")
 ZONE: Final = ("grid_zone", "signal", "basis")
 PROVIDER: Final = ("grid_zone", "provider", "signal", "basis")
 
@@ -341,6 +388,137 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric(
         "wattspan_pue_configured", "gauge", "0 while the PUE is the 1.0 that nobody has set.",
         (), "", "max", _pue(lambda grid: int(grid.pue_configured)),
+    ),
+    Metric(
+        "wattspan_run", "info", "What the run is; join on run_id with max by over its labels.",
+        ("run_id", "run_name", "project", "group", "framework", "source"), "", "max by", _run_info,
+    ),
+    Metric(
+        "wattspan_run_energy_joules", "counter", "Energy of the run by component and rule of its share.",
+        ("run_id", "component", "attribution"), "joules", "sum", _account("run_energy", UJ_PER_J),
+    ),
+    Metric(
+        "wattspan_run_co2e_grams", "counter", "CO2e of the run; operational with PUE applied.",
+        ("run_id", "part", "basis"), "grams", "sum", _account("run_co2e"),
+    ),
+    Metric(
+        "wattspan_run_gpu_seconds", "counter", "GPU time the run held; of a shared GPU its part.",
+        RUN, "seconds", "sum", _account("run_gpu", NS_PER_S),
+    ),
+    Metric(
+        "wattspan_run_idle_gpu_seconds", "counter", "GPU time the run held while no kernel ran.",
+        RUN, "seconds", "sum", _account("run_idle_gpu", NS_PER_S),
+    ),
+    Metric(
+        "wattspan_run_attempt", "info", "The attempt that runs, or ran last, and its trace.",
+        ("run_id", "attempt", "trace_id"), "", "max by", _run_attempt_info,
+    ),
+    Metric(
+        "wattspan_run_pod", "info", "Pods of the run on this node.",
+        ("run_id", "pod_namespace", "pod_name"), "", "-", _run_pod_info,
+    ),
+    Metric(
+        "wattspan_run_power_watts", "gauge", "Power of the run's GPUs and of its part of the host.",
+        RUN, "watts", "sum", _run(lambda now: _watts(now.power_uw)),
+    ),
+    Metric(
+        "wattspan_run_gpus", "gauge", "GPUs that the run holds now.", RUN, "", "sum",
+        _run(lambda now: now.gpus),
+    ),
+    Metric(
+        "wattspan_run_start_timestamp_seconds", "gauge", "When the attempt began.",
+        RUN, "seconds", "min", _run(lambda now: now.record.began_wall_ns / NS_PER_S),
+    ),
+    Metric(
+        "wattspan_run_progress_ratio", "gauge", "Steps made over steps planned; absent while unknown.",
+        RUN, "ratio", "max", _run(lambda now: now.progress_ratio),
+    ),
+    Metric(
+        "wattspan_run_steps", "counter", "Steps of the run over all its nodes, as rank 0 tells them.",
+        RUN, "", "max", _account("run_steps"),
+    ),
+    Metric(
+        "wattspan_run_samples", "counter", "Samples of the run over all its nodes, as rank 0 tells them.",
+        RUN, "", "max", _account("run_samples"),
+    ),
+    Metric(
+        "wattspan_run_tokens", "counter", "Tokens of the run over all its nodes, as rank 0 tells them.",
+        RUN, "", "max", _account("run_tokens"),
+    ),
+    Metric(
+        "wattspan_run_repeated_steps", "counter", "Steps made again after a resume.",
+        RUN, "", "max", _account("run_repeated_steps"),
+    ),
+    Metric(
+        "wattspan_run_cost", "counter", "Electricity cost of the run, PUE applied.",
+        ("run_id", "currency"), "", "sum", _account("run_cost"),
+    ),
+    Metric(
+        "wattspan_run_co2e_grams_per_second", "gauge", "Operational CO2e rate at the run's present power.",
+        RUN, "grams_per_second", "sum", _run(lambda now: now.co2e_g_per_s),
+    ),
+    Metric(
+        "wattspan_run_budget_co2e_grams", "gauge", "What the run may emit.",
+        RUN, "grams", "max", _run(lambda now: now.record.run.budget_co2e_g),
+    ),
+    Metric(
+        "wattspan_run_budget_used_ratio", "gauge", "Grams of the attempt on this node over the run's budget.",
+        RUN, "ratio", "sum", _run(_budget_used),
+    ),
+    Metric(
+        "wattspan_run_projected_co2e_grams", "gauge",
+        "What the run will have emitted at its mean pace; absent for runs over several nodes.",
+        RUN, "grams", "-", _run(lambda now: now.projected_co2e_g),
+    ),
+    Metric(
+        "wattspan_run_budget_projected_ratio", "gauge", "The same over the run's budget.",
+        RUN, "ratio", "-", _run(_budget_projected),
+    ),
+    Metric(
+        "wattspan_pod_energy_joules", "counter",
+        "Energy of a pod that holds a GPU, those of runs included; never add pods and runs.",
+        (*POD, "component", "attribution"), "joules", "sum", _account("pod_energy", UJ_PER_J),
+    ),
+    Metric(
+        "wattspan_pod_co2e_grams", "counter", "Operational CO2e of a pod that holds a GPU.",
+        (*POD, "basis"), "grams", "sum", _account("pod_co2e"),
+    ),
+    Metric(
+        "wattspan_pod_idle_gpu_seconds", "counter", "GPU time the pod held while no kernel ran.",
+        POD, "seconds", "sum", _account("pod_idle_gpu", NS_PER_S),
+    ),
+    Metric(
+        "wattspan_owner_energy_joules", "counter", "Energy by namespace and project; as long as the state lives.",
+        (*OWNER, "component"), "joules", "sum", _account("owner_energy", UJ_PER_J),
+    ),
+    Metric(
+        "wattspan_owner_co2e_grams", "counter", "CO2e by namespace and project.",
+        (*OWNER, "part", "basis"), "grams", "sum", _account("owner_co2e"),
+    ),
+    Metric(
+        "wattspan_owner_cost", "counter", "Electricity cost by namespace and project, PUE applied.",
+        (*OWNER, "currency"), "", "sum", _account("owner_cost"),
+    ),
+    Metric(
+        "wattspan_owner_gpu_seconds", "counter", "GPU time held by namespace and project.",
+        OWNER, "seconds", "sum", _account("owner_gpu", NS_PER_S),
+    ),
+    Metric(
+        "wattspan_owner_idle_gpu_seconds", "counter", "GPU time held without work, by namespace and project.",
+        OWNER, "seconds", "sum", _account("owner_idle_gpu", NS_PER_S),
+    ),
+    Metric(
+        "wattspan_owner_wasted_energy_joules", "counter",
+        "Energy that came to nothing: held but idle, of failed attempts, or repeated after a resume.",
+        (*OWNER, "reason"), "joules", "sum", _account("owner_wasted_energy", UJ_PER_J),
+    ),
+    Metric(
+        "wattspan_owner_wasted_cost", "counter", "Cost of the energy that came to nothing.",
+        (*OWNER, "reason", "currency"), "", "sum", _account("owner_wasted_cost"),
+    ),
+    Metric(
+        "wattspan_electricity_price_per_kwh", "gauge", "Configured price of electricity.",
+        ("currency",), "", "max", _price,
     ),
     Metric(
         "wattspan_gpu_utilization_ratio", "gauge",

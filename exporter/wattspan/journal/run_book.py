@@ -1,0 +1,307 @@
+"""What each attempt has used: the run's accounts less what they held when it began.
+
+The accounts are committed at every tick, so after a restart an attempt's totals are exact to the last commit.
+What only charts need (points, the last power) is kept in memory and stored with the run's row now and then.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from wattspan.ledger.ledger import Tick
+from wattspan.model import CounterKey, GridState
+from wattspan.runs import (
+    Attribution,
+    Holdings,
+    Point,
+    RunNow,
+    RunRecord,
+    RunTotals,
+    Stretch,
+)
+from wattspan.units import NS_PER_S
+from wattspan.workloads import run_ids
+from wattspan.workloads.registry import LiveRun
+
+MAX_POINTS: Final = 240
+"""Points of one run; beyond it every second one goes and they come half as often."""
+
+FIRST_POINT_NS: Final = 5 * NS_PER_S
+
+MAX_WINDOWS: Final = 256
+"""Windows of one run on one node; the length doubles each time half of what is left has been used."""
+
+Totals = Mapping[CounterKey, int | float]
+
+
+@dataclass(slots=True)
+class _Open:
+    """What is remembered of an attempt while it runs."""
+
+    start: dict[CounterKey, int | float]
+    gpus: dict[str, str] = field(default_factory=dict)
+    zone: str = ""
+    basis: str = ""
+    providers: dict[str, None] = field(default_factory=dict)
+    estimated: bool = False
+    pue: float = 1.0
+    points: list[Point] = field(default_factory=list)
+    point_every_ns: int = FIRST_POINT_NS
+    point_due_ns: int = 0
+    point_energy_uj: dict[str, int] = field(default_factory=dict)
+    window_ns: int = 0
+    windows: int = 0
+    window_began_wall_ns: int = 0
+    window_start: dict[CounterKey, int | float] = field(default_factory=dict)
+    phase_start: dict[tuple[str, int | None], dict[CounterKey, int | float]] = field(default_factory=dict)
+    power_uw: int | None = None
+    held: int = 0
+
+
+class RunBook:
+    """The records of live and just-ended runs.
+
+    Args:
+        node, cluster: where this is.
+        currency: of costs; empty without a price.
+        accounts: a run's accounts as they stand, by run id.
+        window_ns: length of the first windows.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        cluster: str,
+        currency: str,
+        accounts: Callable[[str], dict[CounterKey, int | float]],
+        window_ns: int,
+    ) -> None:
+        self._node = node
+        self._cluster = cluster
+        self._currency = currency
+        self._accounts = accounts
+        self._window_ns = window_ns
+        self._open: dict[tuple[str, int], _Open] = {}
+
+    def begin(self, live: LiveRun) -> None:
+        """From here on the attempt's accounts are its own. Once more changes nothing."""
+        key = (live.run.run_id, live.run.attempt)
+        if key not in self._open:
+            start = self._accounts(live.run.run_id)
+            self._open[key] = _Open(
+                start=start,
+                window_ns=self._window_ns,
+                window_began_wall_ns=live.began.wall_ns,
+                window_start=start,
+            )
+
+    def watch(self, runs: Iterable[LiveRun], tick: Tick, holdings: Holdings, grid: GridState) -> None:
+        """Take from a tick what the accounts do not hold: which GPUs, which intensity, how much power."""
+        models = {state.gpu.uuid: state.gpu.model for state in tick.gpus}
+        held: dict[tuple[str, int], set[str]] = {}
+        for uuid, holds in holdings.by_gpu.items():
+            for hold in holds:
+                held.setdefault((hold.holder.run_id, hold.holder.attempt), set()).add(uuid)
+        power_uw: dict[tuple[str, int], int] = {}
+        for charge in (*tick.charges, *tick.host_shares):
+            if charge.holder is not None and charge.holder.run_id and charge.end_ns > charge.start_ns:
+                key = (charge.holder.run_id, charge.holder.attempt)
+                watts = charge.energy_uj * NS_PER_S // (charge.end_ns - charge.start_ns)
+                power_uw[key] = power_uw.get(key, 0) + watts
+        for live in runs:
+            self.begin(live)
+            key = (live.run.run_id, live.run.attempt)
+            state = self._open[key]
+            uuids = held.get(key, set())
+            state.gpus |= {uuid: models.get(uuid, "") for uuid in sorted(uuids)}
+            state.held = len(uuids)
+            if power_uw or tick.charges:
+                state.power_uw = power_uw.get(key, 0) if uuids or key in power_uw else None
+            self._note_grid(state, grid)
+            for name, index in live.open_phases:
+                state.phase_start.setdefault((name, index), self._accounts(live.run.run_id))
+            self._point(live, state, tick, grid)
+
+    def stretches(self, live: LiveRun, now_wall_ns: int) -> list[Stretch]:
+        """Windows and phases of a run that have closed since this was last asked."""
+        state = self._open[live.run.run_id, live.run.attempt]
+        accounts = self._accounts(live.run.run_id)
+        closed: list[Stretch] = []
+        for phase in live.closed_phases:
+            start = state.phase_start.pop((phase.name, phase.index), accounts)
+            totals = _totals(accounts, start)
+            closed.append(Stretch(phase.name, phase.index, phase.began_wall_ns, phase.ended_wall_ns, totals))
+        live.closed_phases.clear()
+        end_wall_ns = live.ending.at.wall_ns if live.ending else now_wall_ns
+        if live.ending or end_wall_ns - state.window_began_wall_ns >= state.window_ns:
+            totals = _totals(accounts, state.window_start)
+            closed.append(Stretch("", state.windows, state.window_began_wall_ns, end_wall_ns, totals))
+            state.windows += 1
+            state.window_began_wall_ns, state.window_start = end_wall_ns, accounts
+            if state.windows in _DOUBLE_AT:
+                state.window_ns *= 2
+        return closed
+
+    def record(self, live: LiveRun, *, points: bool = False) -> RunRecord:
+        """What is known of an attempt."""
+        state = self._open[live.run.run_id, live.run.attempt]
+        ending = live.ending
+        return RunRecord(
+            run=live.run,
+            node=self._node,
+            cluster=self._cluster,
+            began_wall_ns=live.began.wall_ns,
+            totals=_totals(self._accounts(live.run.run_id), state.start),
+            progress=live.progress,
+            ended_wall_ns=ending.at.wall_ns if ending else None,
+            result=ending.result if ending else None,
+            error_type=ending.error_type if ending else "",
+            pods=tuple(sorted(live.pods, key=lambda pod: (pod.namespace, pod.name, pod.container))),
+            gpus=dict(state.gpus),
+            grid_zone=state.zone,
+            basis=state.basis,
+            providers=tuple(state.providers),
+            estimated=state.estimated,
+            pue=state.pue,
+            currency=self._currency,
+            points=tuple(state.points) if points else (),
+        )
+
+    def now(self, live: LiveRun, g_per_second: Callable[[int], float | None]) -> RunNow:
+        """An attempt as gauges show it."""
+        state = self._open[live.run.run_id, live.run.attempt]
+        record = self.record(live)
+        power_uw = 0 if live.ending else state.power_uw
+        ratio = progress_ratio(record)
+        return RunNow(
+            record=record,
+            trace_id=run_ids.trace_id(self._cluster, live.run.run_id, live.run.attempt),
+            power_uw=power_uw,
+            co2e_g_per_s=None if power_uw is None else g_per_second(power_uw),
+            gpus=0 if live.ending else state.held,
+            progress_ratio=ratio,
+            projected_co2e_g=projected_co2e_g(record, ratio),
+        )
+
+    def forget(self, live: LiveRun) -> None:
+        """Let go of an attempt whose record is final and stored."""
+        self._open.pop((live.run.run_id, live.run.attempt), None)
+
+    def resume_document(self, live: LiveRun) -> dict[str, Any]:
+        """What another daemon needs to go on with this attempt, as JSON."""
+        state = self._open[live.run.run_id, live.run.attempt]
+        return {
+            "start": _rows(state.start),
+            "window_start": _rows(state.window_start),
+            "window_ns": state.window_ns,
+            "windows": state.windows,
+            "window_began_wall_ns": state.window_began_wall_ns,
+            "point_every_ns": state.point_every_ns,
+        }
+
+    def resume(self, live: LiveRun, record: RunRecord, document: Mapping[str, Any]) -> None:
+        """Go on with an attempt of an earlier daemon, from its `record` and its `resume_document`."""
+        self._open[live.run.run_id, live.run.attempt] = _Open(
+            start=_from_rows(document["start"]),
+            gpus=dict(record.gpus),
+            zone=record.grid_zone,
+            basis=record.basis,
+            providers=dict.fromkeys(record.providers),
+            estimated=record.estimated,
+            pue=record.pue,
+            points=list(record.points),
+            point_every_ns=document["point_every_ns"],
+            window_ns=document["window_ns"],
+            windows=document["windows"],
+            window_began_wall_ns=document["window_began_wall_ns"],
+            window_start=_from_rows(document["window_start"]),
+        )
+
+    def _note_grid(self, state: _Open, grid: GridState) -> None:
+        state.pue = grid.pue
+        if grid.intensity is None:
+            return
+        state.zone, state.basis = grid.intensity.grid_zone, grid.intensity.basis
+        state.providers[grid.intensity.provider] = None
+        state.estimated = state.estimated or grid.intensity.estimated
+
+    def _point(self, live: LiveRun, state: _Open, tick: Tick, grid: GridState) -> None:
+        now_ns = tick.snapshot.taken_at_ns
+        if now_ns < state.point_due_ns and live.ending is None:
+            return
+        accounts = self._accounts(live.run.run_id)
+        energy_uj = {
+            labels[1]: int(value)
+            for (quantity, labels), value in accounts.items()
+            if quantity == "run_gpu_energy"
+        }
+        passed_ns = now_ns - (state.point_due_ns - state.point_every_ns) if state.point_due_ns else 0
+        power = {
+            uuid: (value - state.point_energy_uj.get(uuid, value)) * NS_PER_S // max(passed_ns, 1)
+            for uuid, value in energy_uj.items()
+            if passed_ns
+        }
+        wall_ns = now_ns + tick.snapshot.wall_offset_ns
+        intensity = grid.intensity.g_per_kwh if grid.intensity else None
+        state.points.append(Point(wall_ns, power, intensity, _totals(accounts, state.start).co2e_g))
+        state.point_energy_uj = energy_uj
+        if len(state.points) > MAX_POINTS:
+            state.points = state.points[::2]
+            state.point_every_ns *= 2
+        state.point_due_ns = now_ns + state.point_every_ns
+
+
+_DOUBLE_AT: Final = frozenset({128, 192, 224, 240, 248, 252, 254, 255})
+"""Half of the windows at the first length, half of what is left at the second, and so on."""
+
+
+def progress_ratio(record: RunRecord) -> float | None:
+    """Steps over planned steps, 1 at most; None while those are unknown."""
+    total = record.progress.total_steps
+    return min(1.0, record.progress.steps / total) if total else None
+
+
+def projected_co2e_g(record: RunRecord, ratio: float | None) -> float | None:
+    """What the run will have emitted when it ends, at its mean pace so far; None over several nodes."""
+    if not ratio or (record.run.nodes_expected or 1) > 1:
+        return None
+    return record.totals.co2e_g / ratio
+
+
+def _totals(accounts: Totals, start: Totals) -> RunTotals:
+    """What the accounts have gained since `start`."""
+    energy: dict[tuple[str, Attribution], int] = {}
+    by_gpu: dict[str, int] = {}
+    sums: dict[str, int | float] = {}
+    cost: float | None = None
+    for key, value in accounts.items():
+        quantity, labels = key
+        gained = value - start.get(key, 0)
+        if quantity == "run_energy":
+            if gained:
+                energy[labels[1], labels[2]] = int(gained)  # type: ignore[index]  # written by us alone
+        elif quantity == "run_gpu_energy":
+            if gained:
+                by_gpu[labels[1]] = int(gained)
+        elif quantity == "run_cost":
+            cost = (cost or 0.0) + gained
+        else:
+            sums[quantity] = sums.get(quantity, 0) + gained
+    return RunTotals(
+        energy_uj=energy,
+        co2e_g=float(sums.get("run_co2e", 0.0)),
+        unpriced_uj=int(sums.get("run_unpriced", 0)),
+        cost=cost,
+        gpu_ns=int(sums.get("run_gpu", 0)),
+        idle_gpu_ns=int(sums.get("run_idle_gpu", 0)),
+        utilization_ns=int(sums.get("run_utilization", 0)),
+        gpu_energy_uj=by_gpu,
+    )
+
+
+def _rows(totals: Totals) -> list[list[Any]]:
+    return [[quantity, list(labels), value] for (quantity, labels), value in totals.items()]
+
+
+def _from_rows(rows: Iterable[Iterable[Any]]) -> dict[CounterKey, int | float]:
+    return {(quantity, tuple(labels)): value for quantity, labels, value in rows}
