@@ -488,7 +488,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         POD, "seconds", "sum", _account("pod_idle_gpu", NS_PER_S),
     ),
     Metric(
-        "wattspan_owner_energy_joules", "counter", "Energy by namespace and project; as long as the state lives.",
+        "wattspan_owner_energy_joules", "counter", "Energy by namespace and project, never forgotten.",
         (*OWNER, "component"), "joules", "sum", _account("owner_energy", UJ_PER_J),
     ),
     Metric(
