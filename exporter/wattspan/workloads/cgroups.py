@@ -77,9 +77,9 @@ def _told(cgroup: Cgroup) -> int:
     return sum(map(bool, (cgroup.container_id, cgroup.pod_uid, cgroup.slurm_job)))
 
 
-def _paths(text: str) -> tuple[list[str], set[str]]:
+def _paths(text: str) -> tuple[list[str], list[str]]:
     """Paths in the hierarchies that count CPU time (cpuacct before version 2), and in all others."""
-    cpuacct, unified, other = [], [], set()
+    cpuacct, unified, other = [], [], []
     for line in text.splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
@@ -90,7 +90,7 @@ def _paths(text: str) -> tuple[list[str], set[str]]:
         elif number == "0" and not controllers:
             unified.append(path)
         else:
-            other.add(path)
+            other.append(path)
     return cpuacct + unified, other
 
 
