@@ -234,6 +234,8 @@ class RunRecord:
         estimated: some of them were estimates or yearly figures.
         pue, currency: in force.
         points: its history, thinned out evenly as it grows.
+        progress_before: what `progress` was when the attempt began, since steps count over all attempts;
+            None while nobody said, which for attempt 0 is nothing.
     """
 
     run: Run
@@ -254,6 +256,7 @@ class RunRecord:
     pue: float = 1.0
     currency: str = ""
     points: tuple[Point, ...] = ()
+    progress_before: Progress | None = None
 
 
 @dataclass(frozen=True, slots=True)
