@@ -6,9 +6,8 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 
 from tests.bench.scrape import Scraper
@@ -150,10 +149,12 @@ def _is_ready(subject: Subject, port: int, said: Path) -> bool:
     if not subject.scraped:
         return "ready" in said.read_text(errors="replace")
     scraper = Scraper(port)
-    with suppress(OSError, HTTPException, ValueError):
+    try:
         return scraper.scrape().samples > 100
-    scraper.close()
-    return False
+    except (OSError, ValueError):
+        return False
+    finally:
+        scraper.close()
 
 
 def _last_words(said: Path) -> str:
