@@ -75,6 +75,10 @@ class Holder:
     project: str = ""
 
 
+STRANGER: Final = Holder()
+"""Whoever a process belongs to that belongs to nobody known; its energy is nobody's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hold:
     """A holder's claim on one GPU, or on one MIG instance of it.
@@ -101,21 +105,21 @@ class Holdings:
     """Who held what since the tick before, as known at the end of this one.
 
     Attributes:
-        by_gpu: holds by GPU uuid; a GPU that nobody known held is absent.
-        strangers: GPUs on which a process computes that belongs to no known holder; None when nobody looked.
+        by_gpu: holds by GPU uuid, those of `STRANGER` among them; a GPU that nobody held is absent.
         cpu_ns: CPU time that each holder's processes used since the tick before.
         cores: logical CPUs of the node.
+        watched: somebody looked; else `by_gpu` says nothing, and the GPU's own process list must do.
         settled: every place that could name a holder has been heard; until then nobody is said to be absent.
     """
 
     by_gpu: Mapping[str, tuple[Hold, ...]] = field(default_factory=dict)
-    strangers: frozenset[str] | None = None
     cpu_ns: Mapping[Holder, int] = field(default_factory=dict)
     cores: int = 1
+    watched: bool = True
     settled: bool = True
 
 
-NOBODY = Holdings()
+NOBODY: Final = Holdings(watched=False)
 """What the ledger is given where no workloads are watched; it then looks at the GPU's processes itself."""
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from wattspan.model import GpuReading, Share, UnattributedReason
-from wattspan.runs import Attribution, Hold, Holder, Holdings, HoldTime
+from wattspan.runs import STRANGER, Attribution, Hold, Holder, Holdings, HoldTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +26,6 @@ class Part:
     reason: UnattributedReason | None = None
     holder: Holder | None = None
     attribution: Attribution | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What one party asks of a stretch of time in which nobody came or went.
-
-    Attributes:
-        holder: None for nobody, or for a stranger.
-        base: weight in what the GPU draws without work.
-        active: weight in the rest.
-        stranger: a process that nobody knows, when `holder` is None.
-    """
-
-    holder: Holder | None
-    base: int
-    active: float
-    stranger: bool = False
 
 
 def split(
@@ -70,7 +53,7 @@ def split(
         cuts, apportion(energy_uj, lengths), apportion(min(base_uj, energy_uj), lengths), strict=True
     ):
         present = [hold for hold in holds if _covers(hold, start, end)]
-        parts += _stretch(part_uj, min(part_base_uj, part_uj), present, reading, holdings)
+        parts += _stretch(part_uj, min(part_base_uj, part_uj), present, reading)
     return tuple(parts)
 
 
@@ -100,6 +83,7 @@ def hold_times(start_ns: int, reading: GpuReading, holdings: Holdings) -> list[H
             utilization_ns=int(held_ns * utilization) if utilization is not None else 0,
         )
         for holder, held_ns in total_by_holder.items()
+        if holder != STRANGER
     ]
 
 
@@ -107,7 +91,7 @@ def sole_holder(reading: GpuReading, holdings: Holdings) -> Holder | None:
     """Who holds the whole GPU alone now; None for nobody, several, or instances of it."""
     uuid = reading.gpu.uuid
     holders = {hold.holder for hold in holdings.by_gpu.get(uuid, ()) if hold.until_ns is None}
-    if len(holders) != 1 or slices_of(reading) or uuid in (holdings.strangers or ()):
+    if len(holders) != 1 or slices_of(reading) or STRANGER in holders:
         return None
     return next(iter(holders))
 
@@ -166,86 +150,65 @@ def _nobody(energy_uj: int, empty: bool) -> Part:
     return Part(energy_uj, "idle") if empty else Part(energy_uj, "unattributed", "foreign_process")
 
 
-def _stretch(
-    energy_uj: int, base_uj: int, present: Sequence[Hold], reading: GpuReading, holdings: Holdings
-) -> list[Part]:
+def _stretch(energy_uj: int, base_uj: int, present: Sequence[Hold], reading: GpuReading) -> list[Part]:
     """Split a stretch in which nobody came or went."""
     slices = slices_of(reading)
     if slices:
         return _by_slices(energy_uj, base_uj, slices, present, reading)
-    stranger = holdings.strangers is not None and reading.gpu.uuid in holdings.strangers
     holders = list(dict.fromkeys(hold.holder for hold in present))
     if not holders:
-        return [_nobody(energy_uj, empty=not stranger)]
-    if len(holders) == 1 and not stranger:
+        return [Part(energy_uj, "idle")]
+    if len(holders) == 1:
         return [_held(energy_uj, holders[0], "exclusive")]
-    return _shared(energy_uj, base_uj, holders, present, stranger, reading)
+    return _shared(energy_uj, base_uj, holders, present, reading)
 
 
 def _shared(
-    energy_uj: int,
-    base_uj: int,
-    holders: Sequence[Holder],
-    present: Sequence[Hold],
-    stranger: bool,
-    reading: GpuReading,
+    energy_uj: int, base_uj: int, holders: Sequence[Holder], present: Sequence[Hold], reading: GpuReading
 ) -> list[Part]:
-    sm = reading.process_sm or {}
-    pids = {
-        holder: frozenset[int]().union(*(h.processes for h in present if h.holder == holder))
+    """What the GPU draws without work equally, the rest by SM time; without that, all of it equally."""
+    busy = reading.process_sm or {}
+    sm = [
+        sum(busy.get(pid, 0.0) for hold in present if hold.holder == holder for pid in hold.processes)
         for holder in holders
-    }
-    known = frozenset[int]().union(*pids.values())
-    claims = [Claim(holder, 1, sum(sm.get(pid, 0.0) for pid in pids[holder])) for holder in holders]
-    if stranger:
-        claims.append(
-            Claim(None, 1, sum(busy for pid, busy in sm.items() if pid not in known), stranger=True)
-        )
-    by_sm = sum(claim.active for claim in claims) > 0
-    method: Attribution = "sm_time" if by_sm else "equal"
-    base_parts = apportion(base_uj, [claim.base for claim in claims])
-    active = [claim.active for claim in claims] if by_sm else [claim.base for claim in claims]
-    active_parts = apportion(energy_uj - base_uj, active)
+    ]
+    method: Attribution = "sm_time" if sum(sm) > 0 else "equal"
+    equal = [1] * len(holders)
+    base = apportion(base_uj, equal)
+    work = apportion(energy_uj - base_uj, sm if method == "sm_time" else equal)
     return [
-        _held(base + work, claim.holder, method)
-        if claim.holder is not None
-        else Part(base + work, "unattributed", "foreign_process")
-        for claim, base, work in zip(claims, base_parts, active_parts, strict=True)
+        _held(idle + active, holder, method) for holder, idle, active in zip(holders, base, work, strict=True)
     ]
 
 
 def _by_slices(
     energy_uj: int, base_uj: int, slices: int, present: Sequence[Hold], reading: GpuReading
 ) -> list[Part]:
+    """What it draws without work by slices, the rest by slices with a process; unused slices are idle."""
     held = {hold.mig_uuid: hold for hold in present}
-    claims: list[Claim] = []
+    holders: list[Holder | None] = []
+    base_weights: list[int] = []
+    work_weights: list[int] = []
     for instance in reading.mig_instances:
         hold = held.get(instance.uuid)
         works = bool(instance.processes) or bool(hold and hold.processes)
-        claims.append(
-            Claim(
-                hold.holder if hold else None,
-                instance.slices,
-                instance.slices if works else 0,
-                stranger=hold is None and works,
-            )
-        )
-    claims.append(Claim(None, slices - sum(claim.base for claim in claims), 0))
-    weights = [int(claim.active) for claim in claims]
-    work = apportion(energy_uj - base_uj, weights if any(weights) else [claim.base for claim in claims])
-    base = apportion(base_uj, [claim.base for claim in claims])
-    parts: list[Part] = []
-    for claim, part_uj in zip(claims, map(sum, zip(base, work, strict=True)), strict=True):
-        if claim.holder is not None:
-            parts.append(_held(part_uj, claim.holder, "mig_slices"))
-        elif claim.stranger:
-            parts.append(Part(part_uj, "unattributed", "foreign_process"))
-        else:
-            parts.append(Part(part_uj, "idle"))
-    return parts
+        holders.append(hold.holder if hold else STRANGER if works else None)
+        base_weights.append(instance.slices)
+        work_weights.append(instance.slices if works else 0)
+    holders.append(None)
+    base_weights.append(slices - sum(base_weights))
+    work_weights.append(0)
+    base = apportion(base_uj, base_weights)
+    work = apportion(energy_uj - base_uj, work_weights if any(work_weights) else base_weights)
+    return [
+        Part(idle + active, "idle") if holder is None else _held(idle + active, holder, "mig_slices")
+        for holder, idle, active in zip(holders, base, work, strict=True)
+    ]
 
 
 def _held(energy_uj: int, holder: Holder, attribution: Attribution) -> Part:
+    if holder == STRANGER:
+        return Part(energy_uj, "unattributed", "foreign_process")
     return Part(energy_uj, "run" if holder.run_id else "pod", None, holder, attribution)
 
 

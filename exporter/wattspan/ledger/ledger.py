@@ -17,7 +17,7 @@ from wattspan.model import (
     SourceReport,
     Tally,
 )
-from wattspan.runs import NOBODY, Holdings, HoldTime
+from wattspan.runs import NOBODY, STRANGER, Holdings, HoldTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +191,7 @@ class Ledger:
                 books.meter.check_ratio if books.reading else None,
                 holders=len(
                     {h.holder for h in holdings.by_gpu.get(books.gpu.uuid, ()) if h.until_ns is None}
+                    - {STRANGER}
                 ),
             )
             for books in self._gpus.values()

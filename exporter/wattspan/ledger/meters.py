@@ -192,9 +192,10 @@ class GpuMeter:
 
     def _was_empty(self, reading: GpuReading, holdings: Holdings) -> bool:
         """Nobody held the GPU, and no process was on it at either end."""
-        uuid = reading.gpu.uuid
-        if holdings.by_gpu.get(uuid) or uuid in (holdings.strangers or ()):
+        if holdings.by_gpu.get(reading.gpu.uuid):
             return False
+        if holdings.watched:
+            return True
         return not occupied(reading) and (self._previous is None or not occupied(self._previous))
 
     def _by_power(self, reading: GpuReading, holdings: Holdings) -> list[Charge]:

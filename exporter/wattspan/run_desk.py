@@ -1,0 +1,196 @@
+"""Where commands from the API meet the registry: each is done before a tick and answered after its commit."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from wattspan.journal.run_book import RunBook, progress_ratio, projected_co2e_g
+from wattspan.log import fields
+from wattspan.publish.commands import (
+    BeginPhase,
+    BeginRun,
+    Begun,
+    Caller,
+    Command,
+    Ended,
+    EndPhase,
+    EndRun,
+    Envelope,
+    Mailbox,
+    Noted,
+    ProblemReply,
+    Reply,
+    Reported,
+    ReportProgress,
+)
+from wattspan.runs import NO_POD, PodRef, Progress
+from wattspan.workloads import markers, run_ids
+from wattspan.workloads.registry import Claim, Ending, LiveRun, Moment, RefusedError, Registry
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The job that a caller belongs to, as the machine knows it.
+
+    Attributes:
+        run_id: empty when it belongs to none.
+        attempt: as the job counts; None when it does not.
+        pod: it runs in; empty outside Kubernetes.
+        project, group, namespace: of the job.
+    """
+
+    run_id: str = ""
+    attempt: int | None = None
+    pod: PodRef = NO_POD
+    project: str = ""
+    group: str = ""
+    namespace: str = ""
+
+
+class RunDesk:
+    """Does commands and answers them.
+
+    Args:
+        registry, book: of this node's runs.
+        mailbox: where commands come from.
+        job_of: the job of a caller, by what the machine knows and, where it knows nothing, by its markers.
+        cluster: for the trace id in the log.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        book: RunBook,
+        mailbox: Mailbox,
+        job_of: Callable[[Caller, Mapping[str, str]], Job],
+        cluster: str,
+    ) -> None:
+        self._registry = registry
+        self._book = book
+        self._mailbox = mailbox
+        self._job_of = job_of
+        self._cluster = cluster
+        self._answers: list[tuple[Envelope, Callable[[], Reply]]] = []
+
+    def work(self, now: Moment) -> None:
+        """Do every command that waits. Called by the writer before its look."""
+        for envelope in self._mailbox.take():
+            try:
+                self._answers.append((envelope, self._do(envelope.command, now)))
+            except RefusedError as error:
+                envelope.refuse(ProblemReply(HTTPStatus(error.status), error.detail))
+
+    def answer(self, journal_error: str) -> None:
+        """Answer what was done, now that it is committed; called by the writer after its commit."""
+        answers, self._answers = self._answers, []
+        for envelope, reply in answers:
+            if journal_error:
+                detail = f"it is noted, and not yet on disk: {journal_error}"
+                envelope.refuse(ProblemReply(HTTPStatus.SERVICE_UNAVAILABLE, detail))
+            else:
+                envelope.answer(reply())
+
+    def _do(self, command: Command, now: Moment) -> Callable[[], Reply]:
+        match command:
+            case BeginRun():
+                return self._begin(command, now)
+            case ReportProgress():
+                return self._progress(command)
+            case BeginPhase():
+                self._reachable(command)
+                at = _at(command.at_wall_ns, now)
+                self._registry.begin_phase(command.run_id, command.attempt, command.name, command.index, at)
+                return Noted
+            case EndPhase():
+                self._reachable(command)
+                at = _at(command.at_wall_ns, now)
+                self._registry.end_phase(command.run_id, command.attempt, command.name, command.index, at)
+                return Noted
+            case EndRun():
+                live = self._reachable(command)
+                ending = Ending(now, command.result, run_ids.plain(command.error_type))
+                self._registry.end(command.run_id, command.attempt, ending)
+                self._log("run ended", live, result=command.result)
+                return lambda: Ended(self._book.record(live))
+
+    def _begin(self, command: BeginRun, now: Moment) -> Callable[[], Reply]:
+        job = self._job_of(command.caller, command.markers)
+        if not command.caller.may_reach(job.namespace):
+            raise RefusedError(403, "this token may not write runs of that namespace")
+        several = (command.world_size or 1) > 1
+        process = command.process
+        live, created = self._registry.begin(
+            Claim(
+                run_id=command.run_id,
+                job_id=job.run_id,
+                attempt=command.attempt if command.attempt is not None else job.attempt,
+                name=command.name,
+                project=command.project or job.project,
+                group=command.group or job.group,
+                framework=command.framework,
+                namespace=job.namespace,
+                total_steps=command.total_steps,
+                budget_co2e_g=command.budget_co2e_g,
+                # A run that says nothing of others is alone; one with other ranks may or may not be.
+                nodes_expected=command.nodes_expected or (None if several else 1),
+                rank_zero=not command.rank,
+                parent_trace_id=command.parent_trace_id,
+                process=None if process is None else (process.pid, process.started_ns),
+                pod=job.pod,
+            ),
+            now,
+        )
+        self._book.begin(live)
+        if created:
+            self._log("run began", live, source=live.run.source)
+        return lambda: Begun(self._book.record(live), created)
+
+    def _progress(self, command: ReportProgress) -> Callable[[], Reply]:
+        self._reachable(command)
+        told = Progress(
+            steps=command.steps or 0,
+            samples=command.samples or 0,
+            tokens=command.tokens or 0,
+            total_steps=command.total_steps,
+            loss=command.loss,
+        )
+        live = self._registry.progress(command.run_id, command.attempt, told)
+
+        def reply() -> Reply:
+            record = self._book.record(live)
+            ratio = progress_ratio(record)
+            return Reported(ratio, projected_co2e_g(record, ratio))
+
+        return reply
+
+    def _reachable(self, command: ReportProgress | BeginPhase | EndPhase | EndRun) -> LiveRun:
+        """The run, if this caller may write to it.
+
+        Raises:
+            RefusedError: 404, for unknown runs and for those of others alike: nobody learns their names.
+        """
+        live = self._registry.find(command.run_id)
+        if not command.caller.may_reach(live.run.namespace):
+            raise RefusedError(404, f"no run {command.run_id} is known on this node")
+        return live
+
+    def _log(self, what: str, live: LiveRun, **facts: object) -> None:
+        run = live.run
+        trace_id = run_ids.trace_id(self._cluster, run.run_id, run.attempt)
+        logger.info(what, extra=fields(run_id=run.run_id, attempt=run.attempt, trace_id=trace_id, **facts))
+
+
+def job_of_markers(told: Mapping[str, str]) -> Job:
+    """The job that environment variables name."""
+    marked = markers.run_of(told)
+    return Job() if marked is None else Job(marked.run_id, marked.attempt)
+
+
+def _at(wall_ns: int | None, now: Moment) -> Moment:
+    """When a client says that something was; a clock that runs ahead of ours is not believed."""
+    if wall_ns is None or wall_ns > now.wall_ns:
+        return now
+    return Moment(now.ns - (now.wall_ns - wall_ns), wall_ns)

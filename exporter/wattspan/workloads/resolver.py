@@ -1,0 +1,380 @@
+"""Who held which GPU since the tick before; runs begin and end by what is seen here.
+
+For each GPU the holders are the containers it is allocated to, and whoever its processes belong to:
+the run that claimed them or an ancestor of them, the run their environment or Slurm names, else their pod.
+A process of none of these is a stranger.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from wattspan.model import GpuReading, Snapshot
+from wattspan.runs import NO_POD, STRANGER, Hold, Holder, Holdings, PodRef, Result
+from wattspan.units import NS_PER_S
+from wattspan.workloads import markers
+from wattspan.workloads.jobs import run_of_pod
+from wattspan.workloads.pods import PodFacts
+from wattspan.workloads.processes import Processes, ProcessFacts
+from wattspan.workloads.registry import Claim, Ending, LiveRun, Moment, RefusedError, Registry
+from wattspan.workloads.watch import PodView
+
+ABSENT_NS: Final = 15 * NS_PER_S
+"""A run that only its processes vouch for ends when none of them has been seen for so long.
+
+Between the processes of one step and those of the next a job may have none.
+"""
+
+MAX_ANCESTORS: Final = 64
+"""How far up a process's parents are followed; launchers nest a handful deep."""
+
+_POD_RESULTS: Final[Mapping[str, Result]] = {"Succeeded": "success", "Failed": "failure"}
+
+HoldKey = tuple[str, Holder, str]
+"""GPU uuid, holder, MIG uuid."""
+
+
+@dataclass(slots=True)
+class _Cpu:
+    """CPU time of one process or control group as last seen."""
+
+    holder: Holder
+    used_ns: int
+
+
+class Resolver:
+    """Called by the one writer, before the ledger, at each tick.
+
+    Args:
+        registry: whose runs it begins and ends as it sees them come and go.
+        processes: of this machine.
+        cores: logical CPUs.
+        cluster: stands in for Slurm's own name.
+    """
+
+    def __init__(self, registry: Registry, processes: Processes, cores: int, cluster: str = "") -> None:
+        self._registry = registry
+        self._processes = processes
+        self._cores = cores
+        self._cluster = cluster
+        self._readings: dict[str, GpuReading] = {}
+        self._holds: dict[HoldKey, Hold] = {}
+        self._cpu: dict[int | str, _Cpu] = {}
+        self._seen_ns: dict[str, int] = {}
+        self._looked_ns = 0
+
+    def resolve(self, snapshot: Snapshot, pods: PodView | None, now: Moment) -> Holdings:
+        """Say who held what since the last call, and let runs begin and end by what was seen.
+
+        Args:
+            snapshot: the tick's looks.
+            pods: what is known of Kubernetes; None where it is not watched.
+            now: when the tick was closed.
+        """
+        for report in snapshot.reports:
+            self._readings |= {reading.gpu.uuid: reading for reading in report.gpus}
+        self._follow_pods(pods, now)
+        pids = {pid for reading in self._readings.values() for pid in _pids_on(reading)}
+        claimed = {pid for live in self._registry.live.values() for pid in live.processes}
+        facts = self._processes.look(pids | claimed)
+        owners = {pid: self._owner(fact, pods, now) for pid, fact in facts.items() if pid in pids}
+        found: dict[HoldKey, Hold] = {}
+        for uuid, reading in self._readings.items():
+            self._allocated(uuid, reading, pods, now, found)
+            self._used(uuid, reading, facts, owners, now, found)
+        self._end_absent(facts, now)
+        by_gpu = self._since_last(found, now)
+        self._looked_ns = now.ns
+        return Holdings(
+            by_gpu=by_gpu,
+            cpu_ns=self._cpu_used(facts, owners),
+            cores=self._cores,
+            settled=pods is None or pods.allocations_at_ns is not None or bool(pods.failures),
+        )
+
+    # Kubernetes
+
+    def _follow_pods(self, pods: PodView | None, now: Moment) -> None:
+        """Begin the runs of pods that hold a GPU, and end those whose pods are over."""
+        if pods is None:
+            return
+        holding = {
+            (allocation.pod.namespace, allocation.pod.name): allocation.pod for allocation in pods.allocations
+        }
+        for (namespace, name), ref in holding.items():
+            pod = pods.pod_of(namespace, name)
+            if pod is not None and pod.phase == "Running":
+                self._run_of_pod(pod, ref, now)
+        for live in list(self._registry.live.values()):
+            if live.run.source != "kubernetes" or live.processes:
+                continue
+            known = [pods.pod_of(ref.namespace, ref.name) for ref in live.pods]
+            if pods.pods_at_ns is None or any(
+                pod is not None and pod.phase in ("Running", "Pending") for pod in known
+            ):
+                continue
+            self._registry.end(live.run.run_id, live.run.attempt, Ending(now, *_pod_result(known)))
+
+    def _run_of_pod(self, pod: PodFacts, ref: PodRef, now: Moment) -> LiveRun | None:
+        told = run_of_pod(pod)
+        if told is None:
+            return None
+        known = self._registry.live.get(told.run_id)
+        if known is not None and ref in known.pods:
+            return known
+        claim = Claim(
+            job_id=told.run_id,
+            attempt=told.attempt,
+            name=told.name,
+            project=told.project,
+            group=told.group,
+            namespace=pod.namespace,
+            source="kubernetes",
+            budget_co2e_g=told.budget_co2e_g,
+            nodes_expected=told.nodes_expected,
+            rank_zero=told.rank_zero,
+            pod=ref,
+        )
+        return self._begin(claim, now)
+
+    # Processes
+
+    def _owner(self, fact: ProcessFacts, pods: PodView | None, now: Moment) -> Holder | None:
+        """Whose a process is; None for a stranger."""
+        live = self._claimed_by(fact)
+        pod = pods.pods.get(fact.cgroup.pod_uid) if pods is not None and fact.cgroup.pod_uid else None
+        ref = _ref(pod, fact) if pod is not None else NO_POD
+        if live is not None:
+            return _holder(live, ref)
+        marked = markers.run_of(fact.markers, self._cluster)
+        if marked is not None and (pod is None or marked.marker == "WATTSPAN_RUN_ID"):
+            claim = Claim(
+                job_id=marked.run_id,
+                attempt=marked.attempt,
+                name=marked.name,
+                namespace=pod.namespace if pod else "",
+                source=marked.source,
+                rank_zero=marked.rank_zero is not False,
+                nodes_expected=marked.nodes_expected,
+                parent_trace_id=marked.parent_trace_id,
+                pod=ref,
+            )
+            live = self._registry.live.get(marked.run_id) or self._begin(claim, now)
+        elif pod is not None:
+            live = self._run_of_pod(pod, ref, now)
+        if live is not None:
+            self._seen_ns[live.run.run_id] = now.ns
+            return _holder(live, ref)
+        return Holder(pod=ref) if pod is not None else None
+
+    def _claimed_by(self, fact: ProcessFacts) -> LiveRun | None:
+        """The run that this process, or the nearest of its ancestors, was claimed for."""
+        claims = {
+            (pid, started_ns): live
+            for live in self._registry.live.values()
+            for pid, started_ns in live.processes.items()
+        }
+        if not claims:
+            return None
+        current: ProcessFacts | None = fact
+        for _ in range(MAX_ANCESTORS):
+            if current is None:
+                return None
+            live = claims.get((current.pid, current.started_ns))
+            if live is not None:
+                return live
+            if current.ppid <= 1:
+                return None
+            current = self._processes.look([current.ppid]).get(current.ppid)
+        return None
+
+    def _begin(self, claim: Claim, now: Moment) -> LiveRun | None:
+        try:
+            live, _ = self._registry.begin(claim, now)
+        except RefusedError:
+            return None  # its attempt is over; the last of its processes are still going
+        self._seen_ns[live.run.run_id] = now.ns
+        return live
+
+    def _end_absent(self, facts: Mapping[int, ProcessFacts], now: Moment) -> None:
+        """End runs whose processes have gone without a word."""
+        for live in list(self._registry.live.values()):
+            run_id = live.run.run_id
+            alive = {
+                pid: started_ns
+                for pid, started_ns in live.processes.items()
+                if (fact := facts.get(pid)) is not None and fact.started_ns == started_ns
+            }
+            if live.processes and not alive:
+                live.processes.clear()
+                if live.run.source == "api":
+                    self._registry.end(run_id, live.run.attempt, Ending(now, "lost"))
+                    continue
+            live.processes = alive
+            if live.run.source in ("slurm", "environment") and not alive:
+                seen_ns = self._seen_ns.setdefault(run_id, now.ns)
+                if now.ns - seen_ns >= ABSENT_NS:
+                    self._registry.end(run_id, live.run.attempt, Ending(now, "lost"))
+
+    # Holds
+
+    def _allocated(
+        self,
+        uuid: str,
+        reading: GpuReading,
+        pods: PodView | None,
+        now: Moment,
+        found: dict[HoldKey, Hold],
+    ) -> None:
+        """Holds of the containers that the GPU, or an instance of it, is allocated to."""
+        if pods is None:
+            return
+        instances = {instance.uuid: instance.slices for instance in reading.mig_instances}
+        for allocation in pods.allocations:
+            if allocation.device_id != uuid and allocation.device_id not in instances:
+                continue
+            mig_uuid = "" if allocation.device_id == uuid else allocation.device_id
+            holder = self._holder_of_pod(allocation.pod, pods)
+            key = (uuid, holder, mig_uuid)
+            before = found.get(key)
+            weight = instances.get(mig_uuid, 1) if mig_uuid else 1 + (before.weight if before else 0)
+            found[key] = Hold(holder, now.ns, mig_uuid=mig_uuid, weight=weight)
+
+    def _holder_of_pod(self, ref: PodRef, pods: PodView) -> Holder:
+        pod = pods.pod_of(ref.namespace, ref.name)
+        told = run_of_pod(pod) if pod is not None else None
+        live = self._registry.live.get(told.run_id) if told is not None else None
+        if live is not None:
+            return _holder(live, ref)
+        return Holder(pod=ref)
+
+    def _used(
+        self,
+        uuid: str,
+        reading: GpuReading,
+        facts: Mapping[int, ProcessFacts],
+        owners: Mapping[int, Holder | None],
+        now: Moment,
+        found: dict[HoldKey, Hold],
+    ) -> None:
+        """Holds by process."""
+        places = (
+            [("", 1, reading.processes)]
+            if not reading.mig_instances
+            else [(instance.uuid, instance.slices, instance.processes) for instance in reading.mig_instances]
+        )
+        for mig_uuid, weight, pids in places:
+            for pid in pids or ():
+                if pid not in facts:
+                    continue  # it ended between two looks
+                holder = owners.get(pid) or STRANGER
+                # A process in a pod that the GPU is allocated to is that hold, not a second one.
+                key = next(
+                    (k for k in found if k[0] == uuid and k[2] == mig_uuid and _same(k[1], holder)),
+                    (uuid, holder, mig_uuid),
+                )
+                before = found.get(key)
+                since_ns = min(now.ns, max(facts[pid].started_ns, self._looked_ns, self._began_ns(holder)))
+                found[key] = Hold(
+                    key[1],
+                    min(since_ns, before.since_ns) if before else since_ns,
+                    processes=(before.processes if before else frozenset()) | {pid},
+                    mig_uuid=mig_uuid,
+                    weight=before.weight if before else weight,
+                )
+
+    def _began_ns(self, holder: Holder) -> int:
+        """When the holder's run began; what was used before is not the run's."""
+        live = self._registry.live.get(holder.run_id)
+        return live.began.ns if live is not None else 0
+
+    def _since_last(self, found: dict[HoldKey, Hold], now: Moment) -> dict[str, tuple[Hold, ...]]:
+        """Holds that go on keep their beginning; those that have gone are told once more, with their end."""
+        current: dict[HoldKey, Hold] = {}
+        for key, hold in found.items():
+            before = self._holds.get(key)
+            since_ns = before.since_ns if before else hold.since_ns
+            current[key] = Hold(hold.holder, since_ns, None, hold.processes, hold.mig_uuid, hold.weight)
+        told = dict(current)
+        for key, hold in self._holds.items():
+            if key not in current:
+                until_ns = self._ended_ns(hold.holder, now)
+                told[key] = Hold(
+                    hold.holder, hold.since_ns, until_ns, hold.processes, hold.mig_uuid, hold.weight
+                )
+        self._holds = current
+        by_gpu: dict[str, list[Hold]] = {}
+        for (uuid, _, _), hold in told.items():
+            by_gpu.setdefault(uuid, []).append(hold)
+        return {uuid: tuple(holds) for uuid, holds in by_gpu.items()}
+
+    def _ended_ns(self, holder: Holder, now: Moment) -> int:
+        ended = self._registry.ended.get(holder.run_id)
+        if ended is not None and ended.ending is not None and ended.run.attempt == holder.attempt:
+            return ended.ending.at.ns
+        return now.ns
+
+    # Host
+
+    def _cpu_used(
+        self, facts: Mapping[int, ProcessFacts], owners: Mapping[int, Holder | None]
+    ) -> dict[Holder, int]:
+        """CPU time of each holder since the last call: of its container or job where that is counted.
+
+        Of a run without one, of the processes that claimed it and their descendants.
+        """
+        seen: dict[int | str, _Cpu] = {}
+        for pid, holder in owners.items():
+            fact = facts[pid]
+            if holder is None:
+                continue
+            group_ns = self._processes.cgroup_cpu_ns(fact.cgroup.path) if fact.cgroup.path else None
+            if group_ns is not None:
+                seen[fact.cgroup.path] = _Cpu(holder, group_ns)
+            else:
+                seen[pid] = _Cpu(holder, fact.cpu_ns)
+        for live in self._registry.live.values():
+            family = {pid for root in live.processes for pid in (root, *self._processes.descendants(root))}
+            holder = _holder(live, NO_POD)
+            for pid, fact in self._processes.look(family - set(owners)).items():
+                seen.setdefault(pid, _Cpu(holder, fact.cpu_ns))
+        used: dict[Holder, int] = {}
+        for key, cpu in seen.items():
+            before = self._cpu.get(key)
+            if before is not None and cpu.used_ns >= before.used_ns:
+                used[cpu.holder] = used.get(cpu.holder, 0) + cpu.used_ns - before.used_ns
+        self._cpu = seen
+        return {holder: used_ns for holder, used_ns in used.items() if used_ns}
+
+
+def _pids_on(reading: GpuReading) -> Iterable[int]:
+    yield from reading.processes or ()
+    for instance in reading.mig_instances:
+        yield from instance.processes or ()
+
+
+def _holder(live: LiveRun, pod: PodRef) -> Holder:
+    return Holder(live.run.run_id, live.run.attempt, pod, live.run.project)
+
+
+def _same(one: Holder, other: Holder) -> bool:
+    """The same pod, where either is one; containers of a pod are told apart only when both are known."""
+    if one == other:
+        return True
+    same_pod = (one.pod.namespace, one.pod.name) == (other.pod.namespace, other.pod.name)
+    return bool(one.pod.name) and same_pod and one.run_id == other.run_id
+
+
+def _ref(pod: PodFacts, fact: ProcessFacts) -> PodRef:
+    names = {container.container_id: container.name for container in pod.containers}
+    return PodRef(pod.namespace, pod.name, names.get(fact.cgroup.container_id, ""))
+
+
+def _pod_result(pods: Iterable[PodFacts | None]) -> tuple[Result, str]:
+    """How a run ended whose pods are over: failure when one says so, success when all do, else lost."""
+    results = [_POD_RESULTS.get(pod.phase) if pod is not None else None for pod in pods]
+    if "failure" in results:
+        return "failure", next((pod.reason for pod in pods if pod is not None and pod.reason), "")
+    if results and all(result == "success" for result in results):
+        return "success", ""
+    return "lost", ""
