@@ -34,6 +34,25 @@ def metering(
         yield fake, daemon
 
 
+class Boots:
+    """The procfs of a machine that the test reboots: another boot id, and counters that begin at 0.
+
+    CLOCK_MONOTONIC is the real machine's and goes on.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._boot_id = folder / "proc/sys/kernel/random/boot_id"
+        self._boot_id.parent.mkdir(parents=True)
+        self._boot_id.write_text("boot-1\n")
+        self.flags = ("--path.procfs", str(folder / "proc"))
+
+    def reboot(self, fake: FakeNvml) -> None:
+        """While no daemon runs."""
+        self._boot_id.write_text("boot-2\n")
+        for gpu in range(len(fake.uuids)):
+            fake.reset_counter(gpu)
+
+
 def is_down(uuid: str) -> Callable[[Scrape], bool]:
     """Whether a scrape says that a card is down."""
     return lambda scrape: scrape.value("wattspan_gpu_up", uuid=uuid) == 0

@@ -7,7 +7,8 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -245,26 +246,23 @@ def test_a_start_on_a_full_disk(tmp_path: Path) -> None:
 
 
 class Tmpfs:
-    """A small file system of the daemon's own."""
+    """A small file system of the daemon's own, and something that takes all room on it."""
 
     def __init__(self, state: Path) -> None:
         self.before = in_tmpfs(state)
-        self._ballast = state / "ballast"
-        self._fill: subprocess.Popen[bytes] | None = None
+        self._state = state
 
-    def fill(self, pid: int) -> None:
+    @contextmanager
+    def full(self, pid: int) -> Iterator[None]:
         """Take all room, and what becomes free too, as a log that has gone wild does."""
-        ballast = Path(f"/proc/{pid}/root", *self._ballast.parts[1:])
+        ballast = Path(f"/proc/{pid}/root", *self._state.parts[1:], "ballast")
         script = f"while :; do cat /dev/zero 2>/dev/null >>{ballast}; sleep 0.02; done"
-        self._fill = subprocess.Popen(["sh", "-c", script])
-        self._ballast = ballast
-
-    def make_room(self, pid: int) -> None:
-        """Stop that, and delete it."""
-        assert self._fill, pid
-        self._fill.kill()
-        self._fill.wait()
-        self._ballast.unlink()
+        with subprocess.Popen(["sh", "-c", script]) as filling:
+            try:
+                yield
+            finally:
+                filling.kill()
+        ballast.unlink()
 
 
 class Limit:
@@ -275,12 +273,11 @@ class Limit:
     def __init__(self, state: Path) -> None:
         del state
 
-    def fill(self, pid: int) -> None:
-        """From now on."""
+    @contextmanager
+    def full(self, pid: int) -> Iterator[None]:
+        """The limit holds meanwhile; the kernel answers EFBIG."""
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
-
-    def make_room(self, pid: int) -> None:
-        """No longer."""
+        yield
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
@@ -297,22 +294,21 @@ def test_a_disk_that_fills_up_while_running_loses_nothing(tmp_path: Path, kind: 
     ):
         daemon.wait_ready()
         first = daemon.after(2)
-        disk.fill(daemon.pid)
-        full = daemon.until(lambda _: daemon.get("/-/ready").status == 503, "the full disk")
-        assert "the journal cannot be written" in daemon.get("/-/ready").text
-        assert '"writable":false' in daemon.get("/api/v1/node").text
-        fake.set_power(0, 600)
-        held = daemon.until(
-            lambda scrape: scrape.value("wattspan_gpu_power_watts", uuid=fake.uuids[0]) > 500, "the gauge"
-        )
-        for name in ("wattspan_gpu_energy_joules_total", "wattspan_journal_commits_total"):
-            assert held.series(name) == full.series(name), "counters stay at the last commit"
-        assert held.value("wattspan_gpu_up", uuid=fake.uuids[0]) == 1
-        errors = [line for line in daemon.stderr.splitlines() if "level=error" in line]
-        assert len(errors) == 1, errors
-        assert "counters stay at the last commit" in errors[0]
+        with disk.full(daemon.pid):
+            full = daemon.until(lambda _: daemon.get("/-/ready").status == 503, "the full disk")
+            assert "the journal cannot be written" in daemon.get("/-/ready").text
+            assert '"writable":false' in daemon.get("/api/v1/node").text
+            fake.set_power(0, 600)
+            held = daemon.until(
+                lambda scrape: scrape.value("wattspan_gpu_power_watts", uuid=fake.uuids[0]) > 500, "the gauge"
+            )
+            for name in ("wattspan_gpu_energy_joules_total", "wattspan_journal_commits_total"):
+                assert held.series(name) == full.series(name), "counters stay at the last commit"
+            assert held.value("wattspan_gpu_up", uuid=fake.uuids[0]) == 1
+            errors = [line for line in daemon.stderr.splitlines() if "level=error" in line]
+            assert len(errors) == 1, errors
+            assert "counters stay at the last commit" in errors[0]
 
-        disk.make_room(daemon.pid)
         daemon.until(lambda _: daemon.get("/-/ready").status == 200, "room")
         last = daemon.after(2)
         for gpu in range(3):

@@ -4,7 +4,6 @@ import importlib.util
 import os
 import signal
 import socket
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -18,6 +17,7 @@ from tests.e2e.daemon import Daemon
 from tests.e2e.metering import (
     FAST,
     THREE_CARDS,
+    Boots,
     assert_exact,
     assert_shares,
     is_down,
@@ -137,25 +137,40 @@ def test_counters_that_misbehave_move_nothing_back_and_nothing_too_far(tmp_path:
 
 
 def test_library_and_driver_out_of_step_end_the_daemon_with_books_closed(tmp_path: Path) -> None:
-    """Code 18 ends it with 0; the next process counts what was used meanwhile, and says so."""
-    with metering(tmp_path) as (fake, daemon):
-        first = daemon.metrics()
+    """Code 18 ends it with 0 and a clean stop, so that even after a reboot the counters go on."""
+    boots = Boots(tmp_path)
+    with metering(tmp_path, *boots.flags) as (fake, daemon):
+        before = daemon.metrics()
         fake.require_restart()
         assert daemon.ended() == 0
         assert "ending for a new process to go on" in daemon.stderr
         fake.heal()
-        time.sleep(0.5)
+        boots.reboot(fake)
         daemon.start()
         daemon.wait_ready()
-        last = daemon.after(2)
+        after = daemon.after(2)
         assert "journal" not in daemon.stderr, "a clean stop needs no notice"
+        for uuid in fake.uuids:
+            assert joules(after, uuid) > joules(before, uuid)
+            assert_shares(after, uuid)
+
+
+def test_after_a_power_cut_counters_start_from_zero(tmp_path: Path) -> None:
+    """Without a clean stop before a reboot nobody knows what was published last: 0 is safe, older is not."""
+    boots = Boots(tmp_path)
+    with metering(tmp_path, *boots.flags) as (fake, daemon):
+        daemon.after(10)
+        daemon.kill()
+        boots.reboot(fake)
+        daemon.start()
+        daemon.wait_ready()
+        first = daemon.metrics()
+        assert "left without a clean stop" in daemon.stderr
+        after = daemon.after(3)
         for gpu, uuid in enumerate(fake.uuids):
-            down = last.value(
-                "wattspan_gpu_unattributed_energy_joules_total", uuid=uuid, reason="exporter_down"
-            )
-            assert down > 0
-            assert_exact(fake, gpu, first, last)
-            assert_shares(last, uuid)
+            assert joules(first, uuid) == 0, "held at 0 until a scrape has seen it"
+            assert 0 < joules(after, uuid) <= fake.energy_mj(gpu) / 1000, "what was used since the boot"
+            assert_shares(after, uuid)
 
 
 def test_an_old_driver_is_metered_in_silence(tmp_path: Path) -> None:
@@ -191,7 +206,8 @@ def test_xids_are_counted_from_zero(tmp_path: Path) -> None:
 @pytest.mark.parametrize("hanging", ["", "nvmlDeviceGetFieldValues", "nvmlShutdown"])
 def test_a_stop_is_clean_and_in_time(tmp_path: Path, hanging: str) -> None:
     """SIGTERM ends it with 0 within 5 s, even while the driver hangs; the next one finds a clean stop."""
-    with metering(tmp_path, "--sample.interval", "1s") as (fake, daemon):
+    boots = Boots(tmp_path)
+    with metering(tmp_path, "--sample.interval", "1s", *boots.flags) as (fake, daemon):
         if hanging:
             fake.hang(hanging)
             daemon.after(2)
@@ -202,6 +218,7 @@ def test_a_stop_is_clean_and_in_time(tmp_path: Path, hanging: str) -> None:
             code, took_s = daemon.stop()
         assert (code, took_s < STOP_S) == (0, True), took_s
         fake.release()
+        boots.reboot(fake)
         daemon.start()
         daemon.wait_ready()
         after = daemon.metrics()

@@ -27,6 +27,7 @@ METHODS: Final = (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"TRA
 
 WORDS: Final = (
     b"",
+    b"?" + b"a" * 5_000,
     b"?" + b"a" * 100_000,
     b"?strict=" + b"%00" * 20,
     b"/../../../etc/passwd",
