@@ -272,13 +272,38 @@ def test_missed_ticks_are_gaps_and_not_made_up_for(make: Callable[..., Sampler],
         clock.now_ns += TICK_NS * 5 if len(missed) == 2 else TICK_NS // 2
         if len(missed) == 5:
             stop.set()
-        stop.wait(0)
 
-    class Stop(threading.Event):
+    class Woken(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:
             clock.now_ns += round((timeout or 0) * NS_PER_S)
             return self.is_set()
 
-    stop = Stop()
+    sampler.woken = Woken()
     sampler.run(stop, deliver)
     assert missed == [0, 0, 4, 0, 0]
+
+
+def test_mail_is_read_between_ticks_and_may_ask_for_a_look(
+    make: Callable[..., Sampler], clock: Clock
+) -> None:
+    """A run that begins has a reading of that moment; mail that begins and ends nothing costs no look."""
+    sampler = make(Scripted("a", clock))
+    stop = threading.Event()
+    letters = [False, True]
+    delivered: list[Snapshot] = []
+
+    class Woken(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            if letters:
+                return True
+            clock.now_ns += round((timeout or 0) * NS_PER_S)
+            stop.set()
+            return False
+
+    def mail() -> bool:
+        return letters.pop(0) if letters and delivered else False
+
+    sampler.woken = Woken()
+    sampler.run(stop, delivered.append, mail)
+    assert [snapshot.missed_ticks for snapshot in delivered] == [0, 0]
+    assert len({snapshot.taken_at_ns for snapshot in delivered}) == 1, "both within the first interval"

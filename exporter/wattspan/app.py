@@ -143,7 +143,7 @@ class Daemon:
         self._chain.refresh(time.time_ns())
         logger.info("grid: %s", self._chain.location.how)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._stop.set())
+            signal.signal(number, lambda *_: self._end())
         signal.signal(signal.SIGUSR1, lambda *_: self._release.requested())
         self._thread.start()
 
@@ -154,8 +154,12 @@ class Daemon:
 
     def close(self) -> None:
         """Stop metering; the journal has a clean stop when this returns, if the disk allowed it."""
-        self._stop.set()
+        self._end()
         self._thread.join()
+
+    def _end(self) -> None:
+        self._stop.set()
+        self._sampler.woken.set()
 
     def _meter(self) -> None:
         try:

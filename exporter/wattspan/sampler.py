@@ -157,6 +157,10 @@ class Sampler:
         sources: with True for those whose absence is a failure.
         interval_ns: between two looks.
         monotonic_ns, wall_ns: the clocks; handed in so that a day can be replayed.
+
+    Attributes:
+        restart_needed: why only a new process can go on; empty while this one can.
+        woken: set by whoever wants `run` to look up before its next tick.
     """
 
     def __init__(
@@ -168,6 +172,7 @@ class Sampler:
     ) -> None:
         self.interval_ns = interval_ns
         self.restart_needed = ""
+        self.woken = threading.Event()
         self._monotonic_ns = monotonic_ns
         self._wall_ns = wall_ns
         self._results: queue.SimpleQueue[tuple[Worker, Outcome]] = queue.SimpleQueue()
@@ -177,17 +182,35 @@ class Sampler:
         self._wall_offset_ns: int | None = None
         self._release_until_ns: dict[str, int] = {}
 
-    def run(self, stop: threading.Event, deliver: Callable[[Snapshot], None]) -> None:
-        """Tick until `stop` is set or a source needs a new process. Blocks: this is the writer's thread."""
+    def run(
+        self,
+        stop: threading.Event,
+        deliver: Callable[[Snapshot], None],
+        mail: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Tick until `stop` is set or a source needs a new process. Blocks: this is the writer's thread.
+
+        Args:
+            stop: ends the loop; set `woken` too, so that it is seen at once.
+            deliver: takes each snapshot.
+            mail: called before each tick, and whenever `woken` is set; True wants a look at once,
+                because something has begun or ended at this moment.
+        """
         next_ns = self._monotonic_ns()
         missed = 0
         while not stop.is_set() and not self.restart_needed:
+            mail()
             deliver(self.look(missed))
             now_ns = self._monotonic_ns()
             next_ns += self.interval_ns
             missed = max(0, (now_ns - next_ns) // self.interval_ns)
             next_ns += missed * self.interval_ns
-            stop.wait(max(0, next_ns - now_ns) / NS_PER_S)
+            while (wait_ns := next_ns - self._monotonic_ns()) > 0 and not stop.is_set():
+                if not self.woken.wait(wait_ns / NS_PER_S):
+                    break
+                self.woken.clear()
+                if not stop.is_set() and mail():
+                    deliver(self.look())
 
     def look(self, missed_ticks: int = 0) -> Snapshot:
         """Look once at every source that is free, wait a little, and say what came back."""

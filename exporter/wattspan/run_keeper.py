@@ -1,0 +1,209 @@
+"""What a tick means for runs: rows for the journal, spans for the outbox, gauges for the view."""
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from wattspan.carbon.price import Price
+from wattspan.carbon.pricing import Pricing
+from wattspan.journal.books import Books, Outgoing
+from wattspan.journal.holder_accounts import accounts_of_pod
+from wattspan.journal.records import KeptRun
+from wattspan.journal.run_book import RunBook
+from wattspan.ledger.ledger import Tick
+from wattspan.model import CounterKey, GridState
+from wattspan.runs import Holder, Holdings, PodRef, RunNow, RunRecord, SpanRecord, Stretch
+from wattspan.units import NS_PER_S
+from wattspan.workloads.registry import KEEP_ENDED_NS, LiveRun, Moment, Registry
+
+logger = logging.getLogger(__name__)
+
+STORE_NS: Final = 10 * NS_PER_S
+"""How often the row of a run that goes on is written; its energy is in the accounts at every tick."""
+
+_COUNTS: Final = (
+    ("run_steps", "steps"),
+    ("run_samples", "samples"),
+    ("run_tokens", "tokens"),
+    ("run_repeated_steps", "repeated_steps"),
+)
+
+
+class RunKeeper:
+    """Called by the one writer.
+
+    Args:
+        registry: of the runs.
+        book: of what they used.
+        price: of electricity; None without one.
+        spans_of: the spans of a run or of a part of it; None where no collector is configured.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        book: RunBook,
+        price: Price | None,
+        spans_of: Callable[[RunRecord, Stretch | None], tuple[SpanRecord, ...]] | None,
+        acknowledged: Callable[[], tuple[int, ...]] = tuple,
+    ) -> None:
+        self._registry = registry
+        self._book = book
+        self._price = price
+        self._spans_of = spans_of
+        self._acknowledged = acknowledged
+        self._holdings = Holdings(watched=False)
+        self._closed: set[tuple[str, int]] = set()
+        self._stored: dict[tuple[str, int], tuple[int, object]] = {}
+        self._pods_seen_ns: dict[tuple[str, str], int] = {}
+
+    def holdings(self, holdings: Holdings) -> None:
+        """Take who holds what in the coming tick; runs that begin with it start from the accounts as now."""
+        self._holdings = holdings
+        for live in self._runs():
+            self._book.begin(live)
+
+    def entered(self, books: Books, tick: Tick, grid: GridState) -> Outgoing:
+        """The tick's energy is in the accounts: close what has ended, and say what is to be stored."""
+        now = Moment(tick.snapshot.taken_at_ns, tick.snapshot.taken_at_ns + tick.snapshot.wall_offset_ns)
+        basis = grid.intensity.basis if grid.intensity else None
+        runs = self._runs()
+        for live in runs:
+            if not books.accounts_of_run(live.run.run_id):
+                books.begin_run(live.run.run_id, basis)
+            self._count_progress(live, books)
+        self._book.watch((live for live in runs if not self._is_closed(live)), tick, self._holdings, grid)
+        self._count_repeated(books, tick)
+        kept: list[KeptRun] = []
+        spans: list[SpanRecord] = []
+        for live in runs:
+            if self._is_closed(live):
+                continue
+            record = self._book.record(live)
+            for stretch in self._book.stretches(live, now.wall_ns):
+                spans += self._spans(record, stretch)
+            if live.ending is not None:
+                record = self._book.record(live, points=True)
+                kept.append(KeptRun(record))
+                spans += self._spans(record, None)
+                self._close(live, record, books)
+            elif row := self._row_due(live, now):
+                kept.append(row)
+        return Outgoing(
+            runs=tuple(kept),
+            spans=tuple(spans),
+            delivered=self._acknowledged(),
+            gone=(*self._forget_runs(books, now), *self._forget_pods(books, now)),
+        )
+
+    def shown(self, pricing: Pricing, wall_ns: int) -> tuple[RunNow, ...]:
+        """Runs as the view shows them: those that go on, and those that ended less than five minutes ago."""
+        return tuple(
+            self._book.now(live, lambda power_uw: pricing.g_per_second(power_uw, wall_ns))
+            for live in self._runs()
+        )
+
+    def _runs(self) -> list[LiveRun]:
+        return [*self._registry.ended.values(), *self._registry.live.values()]
+
+    def _is_closed(self, live: LiveRun) -> bool:
+        return (live.run.run_id, live.run.attempt) in self._closed
+
+    def _spans(self, record: RunRecord, stretch: Stretch | None) -> tuple[SpanRecord, ...]:
+        return self._spans_of(record, stretch) if self._spans_of else ()
+
+    def _count_progress(self, live: LiveRun, books: Books) -> None:
+        """Counters follow what rank 0 told; over attempts they only grow."""
+        labels = (live.run.run_id,)
+        for quantity, name in _COUNTS:
+            told: int = getattr(live.progress, name)
+            if told or quantity == "run_steps":
+                books.add(quantity, labels, max(0, told - int(books.account(quantity, labels))))
+
+    def _count_repeated(self, books: Books, tick: Tick) -> None:
+        """Energy of steps that are made again after a resume."""
+        repeating = {live.run.run_id for live in self._registry.live.values() if live.repeating}
+        if not repeating:
+            return
+        for charge in tick.charges:
+            if charge.holder is not None and charge.holder.run_id in repeating:
+                books.waste(charge.holder, "repeated", charge.energy_uj, self._cost(charge.energy_uj))
+
+    def _close(self, live: LiveRun, record: RunRecord, books: Books) -> None:
+        self._closed.add((live.run.run_id, live.run.attempt))
+        self._stored.pop((live.run.run_id, live.run.attempt), None)
+        if record.result == "failure":
+            pod = PodRef(live.run.namespace)
+            energy_uj = sum(record.totals.energy_uj.values())
+            holder = Holder(live.run.run_id, live.run.attempt, pod, live.run.project)
+            books.waste(holder, "failed", energy_uj, record.totals.cost or 0.0)
+
+    def _row_due(self, live: LiveRun, now: Moment) -> KeptRun | None:
+        """The row of a run that goes on, when it is due or something but figures has changed."""
+        key = (live.run.run_id, live.run.attempt)
+        state = (live.run, frozenset(live.processes.items()), frozenset(live.pods))
+        stored_ns, stored = self._stored.get(key, (-STORE_NS, None))
+        if state == stored and now.ns - stored_ns < STORE_NS:
+            return None
+        self._stored[key] = (now.ns, state)
+        return KeptRun(self._book.record(live, points=True), resume_of(live, self._book))
+
+    def _forget_runs(self, books: Books, now: Moment) -> list[CounterKey]:
+        gone: list[CounterKey] = []
+        for live in self._registry.forget(now.ns):
+            self._closed.discard((live.run.run_id, live.run.attempt))
+            self._book.forget(live)
+            if live.run.run_id not in self._registry.live:
+                gone += books.accounts_of_run(live.run.run_id)
+        return gone
+
+    def _forget_pods(self, books: Books, now: Moment) -> list[CounterKey]:
+        """Accounts of pods that have held no GPU for as long as an ended run is shown."""
+        for holds in self._holdings.by_gpu.values():
+            for hold in holds:
+                if hold.holder.pod.name:
+                    self._pods_seen_ns[hold.holder.pod.namespace, hold.holder.pod.name] = now.ns
+        gone: list[CounterKey] = []
+        for (namespace, name), seen_ns in list(self._pods_seen_ns.items()):
+            if now.ns - seen_ns >= KEEP_ENDED_NS:
+                del self._pods_seen_ns[namespace, name]
+                gone += accounts_of_pod(books.totals, namespace, name)
+        return gone
+
+    def _cost(self, energy_uj: int) -> float:
+        return self._price.cost(energy_uj, 1.0) if self._price else 0.0
+
+
+def resume_of(live: LiveRun, book: RunBook) -> dict[str, Any]:
+    """What another daemon needs to go on with a run, as plain JSON."""
+    return {
+        "book": book.resume_document(live),
+        "began_ns": live.began.ns,
+        "processes": [list(item) for item in live.processes.items()],
+        "step_high": live.step_high,
+        "last_step": live.last_step,
+        "repeating": live.repeating,
+        "tracks": live.tracks,
+        "open_phases": [[name, index, at.ns, at.wall_ns] for (name, index), at in live.open_phases.items()],
+    }
+
+
+def resumed(kept: KeptRun, book: RunBook, *, same_boot: bool) -> LiveRun:
+    """A run of an earlier daemon, to be gone on with; after a reboot none of its processes lives."""
+    record, resume = kept.record, kept.resume
+    live = LiveRun(
+        run=record.run,
+        began=Moment(resume["began_ns"] if same_boot else 0, record.began_wall_ns),
+        processes={int(pid): int(started) for pid, started in resume["processes"]} if same_boot else {},
+        pods=set(record.pods),
+        progress=record.progress,
+        step_high=resume["step_high"],
+        last_step=resume["last_step"],
+        repeating=resume["repeating"],
+        tracks=resume["tracks"],
+        open_phases={
+            (name, index): Moment(ns, wall_ns) for name, index, ns, wall_ns in resume["open_phases"]
+        },
+    )
+    book.resume(live, record, resume["book"])
+    return live
