@@ -94,7 +94,7 @@ def node_document(view: LedgerView, node: NodeInfo) -> Document:
         "version": node.version,
         "interval_seconds": node.interval_ns / NS_PER_S,
         "sequence": view.sequence,
-        "taken_at": _rfc3339(view.taken_at_ns + view.wall_offset_ns) if published else None,
+        "taken_at": rfc3339(view.taken_at_ns + view.wall_offset_ns) if published else None,
         "power_watts": _watts(view.node_power_uw),
         "energy_joules": _joules_of(view, "node_energy", ()),
         "gpus": [_gpu(view, state) for state in view.gpus],
@@ -106,7 +106,7 @@ def node_document(view: LedgerView, node: NodeInfo) -> Document:
         "journal": {
             "writable": not view.journal_error,
             "error": view.journal_error,
-            "last_commit_at": _rfc3339(view.last_commit_wall_ns),
+            "last_commit_at": rfc3339(view.last_commit_wall_ns),
         },
     }
 
@@ -181,7 +181,7 @@ def _source(view: LedgerView, health: SourceHealth) -> Document:
         "up": health.up,
         "reason": health.reason,
         "detail": health.detail,
-        "last_read_at": None if last_read_ns is None else _rfc3339(last_read_ns + view.wall_offset_ns),
+        "last_read_at": None if last_read_ns is None else rfc3339(last_read_ns + view.wall_offset_ns),
     }
 
 
@@ -190,14 +190,14 @@ def _intensity(intensity: Intensity | None) -> Document | None:
         return None
     return {
         "grams_per_kwh": _finite(intensity.g_per_kwh),
-        "valid_from": _rfc3339(intensity.valid_from_wall_ns),
-        "valid_until": _rfc3339(intensity.valid_until_wall_ns),
+        "valid_from": rfc3339(intensity.valid_from_wall_ns),
+        "valid_until": rfc3339(intensity.valid_until_wall_ns),
         "grid_zone": intensity.grid_zone,
         "provider": intensity.provider,
         "signal": intensity.signal,
         "basis": intensity.basis,
         "estimated": intensity.estimated,
-        "fetched_at": _rfc3339(intensity.fetched_wall_ns),
+        "fetched_at": rfc3339(intensity.fetched_wall_ns),
         "origin": intensity.origin,
     }
 
@@ -244,7 +244,7 @@ def _age_seconds(since_ns: int | None, now_ns: int) -> float | None:
     return None if since_ns is None else max(now_ns - since_ns, 0) / NS_PER_S
 
 
-def _rfc3339(wall_ns: int | None) -> str | None:
+def rfc3339(wall_ns: int | None) -> str | None:
     """UTC with milliseconds, cut and not rounded, so that no moment is named before it has come."""
     if wall_ns is None:
         return None

@@ -47,8 +47,8 @@ class Caller:
 
     Attributes:
         kind: ``process`` on the local socket, ``pod`` by its address, ``token`` by what it bears.
+        name: for the log: pid, pod or name of the token.
         pid, uid, started_ns: of the peer process on the local socket; None for the others.
-            A peer of another pid namespace has no pid here: its kind is then ``pod``.
         pod_uid: of the pod that the caller is; empty when that is not known.
         namespaces: whose runs it may write to; None where that is not limited by namespace.
             A process is not: it is bound to itself and its children instead.
@@ -56,6 +56,7 @@ class Caller:
     """
 
     kind: CallerKind
+    name: str = ""
     pid: int | None = None
     uid: int | None = None
     started_ns: int | None = None

@@ -1,25 +1,41 @@
-"""The HTTP interface as a plain ASGI application: paths in, pages out.
+"""The HTTP interface: paths in, pages out. `Site` knows no server; `application` is the same as plain ASGI.
 
 It reads one finished view per request, never waits for a device or the disk, and renders on the event loop:
 a body is bounded by the series budget, and on one thread twenty scrapes of a view share one rendering.
 Only a password that has not been seen before is checked elsewhere.
 """
 
+import asyncio
 import gzip
 import html
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs
 
 from wattspan.model import LedgerView
-from wattspan.publish import ViewDoor, api, openapi
+from wattspan.publish import ViewDoor, api, openapi, runs_api
+from wattspan.publish.pages import (
+    BODY_S,
+    MAX_BODY_BYTES,
+    MAX_QUERY_BYTES,
+    Answer,
+    Page,
+    ProblemError,
+    Request,
+    Response,
+    TcpPeer,
+    at_once,
+    headers_of,
+    json_response,
+    problem_response,
+    too_large,
+    too_slow,
+)
 from wattspan.publish.passwords import BusyError, Passwords
+from wattspan.publish.runs_api import RunsApi
 
 log = logging.getLogger("wattspan.web")
 
@@ -27,10 +43,6 @@ Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-MAX_QUERY_BYTES: Final = 4096
-MAX_BODY_BYTES: Final = 65536
-"""What a client announces beyond this is refused; nothing reads a body yet."""
 
 CHUNK_BYTES: Final = 65536
 """Bodies leave in pieces of this size, each once the client has taken the former: a slow reader holds two
@@ -73,67 +85,26 @@ class Guard(Protocol):
         """What to set on every response."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What pages look at.
-
-    Attributes:
-        method: ``GET`` or ``HEAD`` once it has reached a page.
-        path: decoded.
-        query: as it was sent, bounded.
-        headers: by name in lower case; repeated ones joined by commas.
-    """
-
-    method: str
-    path: str
-    query: bytes
-    headers: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """What goes back. `headers` come on top of content type, length and date."""
-
-    status: HTTPStatus
-    content_type: str
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Page:
-    answer: Callable[[Request], Response]
-    open: bool = False  # reached without a password
-
-
-class ProblemError(Exception):
-    """A request that cannot be answered, as RFC 9457 describes problems."""
-
-    def __init__(self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.headers = headers or {}
-
-
 def application(
     door: ViewDoor,
-    render: Render,
+    render: Render | None,
     node: api.NodeInfo,
     *,
+    runs: RunsApi | None = None,
     guard: Guard | None = None,
     now_ns: Callable[[], int] = time.monotonic_ns,
 ) -> Asgi:
-    """The ASGI application. All its requests must come from one event loop.
+    """The site as an ASGI application; the arguments are those of `Site`."""
+    site = Site(door, render, node, runs=runs, guard=guard, now_ns=now_ns)
 
-    Args:
-        door: where the view comes from, and who is told of scrapes.
-        render: makes the body of ``/metrics``.
-        node: facts about this daemon.
-        guard: passwords and headers of the web configuration; None when there is none.
-        now_ns: CLOCK_MONOTONIC.
-    """
-    return _Application(door, render, node, guard, now_ns)
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":  # nothing else is spoken here
+            raise NotImplementedError(scope["type"])
+        response = await site.answer(_request(scope, receive))
+        headers = guard.headers() if guard else {}
+        await _send(response, headers, send)
+
+    return answer
 
 
 class _Renderings:
@@ -162,67 +133,76 @@ class _Renderings:
         return self._gzipped[accept]
 
 
-class _Application:
+class Site:
+    """Every page. All its requests must come from one event loop; a second loop has a second site.
+
+    Args:
+        door: where the view comes from, and who is told of scrapes.
+        render: makes the body of ``/metrics``; None when there is no such page.
+        node: facts about this daemon.
+        runs: the pages of runs; None when there are none.
+        guard: passwords of the web configuration; None when nobody is asked.
+        now_ns: CLOCK_MONOTONIC.
+    """
+
     def __init__(
         self,
         door: ViewDoor,
-        render: Render,
+        render: Render | None,
         node: api.NodeInfo,
-        guard: Guard | None,
-        now_ns: Callable[[], int],
+        *,
+        runs: RunsApi | None = None,
+        guard: Guard | None = None,
+        now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._door = door
-        self._renderings = _Renderings(render)
         self._node = node
+        self._runs = runs
         self._guard = guard
         self._now_ns = now_ns
-        description = _json(openapi.document(node.version))
-        self._pages: dict[str, _Page] = {
-            "/": _Page(self._landing),
-            "/metrics": _Page(self._metrics),
-            "/-/healthy": _Page(_alive, open=True),
-            "/health/live": _Page(_alive, open=True),
-            "/-/ready": _Page(self._ready, open=True),
-            "/health/ready": _Page(self._ready, open=True),
-            "/openapi.json": _Page(lambda _: description),
-            "/api/v1/node": _Page(lambda _: _json(api.node_document(door.view, node))),
-            "/api/v1/grid": _Page(lambda _: _json(api.grid_document(door.view.grid))),
-            "/api/v1/grid/forecast": _Page(lambda _: _json(api.forecast_document(door.view.grid))),
+        description = json_response(openapi.document(node.version))
+        self._pages: dict[str, Page] = {
+            "/": _get(self._landing),
+            **({"/metrics": _get(_Metrics(door, render))} if render else {}),
+            "/-/healthy": _get(_alive, open=True),
+            "/health/live": _get(_alive, open=True),
+            "/-/ready": _get(self._ready, open=True),
+            "/health/ready": _get(self._ready, open=True),
+            "/openapi.json": _get(lambda _: description),
+            "/api/v1/node": _get(lambda _: json_response(api.node_document(door.view, node))),
+            "/api/v1/grid": _get(lambda _: json_response(api.grid_document(door.view.grid))),
+            "/api/v1/grid/forecast": _get(lambda _: json_response(api.forecast_document(door.view.grid))),
+            **({runs_api.PATH: runs.page} if runs else {}),
         }
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; anything but HTTP is not spoken here."""
-        del receive  # no page reads a body
-        if scope["type"] != "http":
-            raise NotImplementedError(scope["type"])
-        response = await self._answer(_request(scope))
-        headers = self._guard.headers() if self._guard else {}
-        await _send(response, headers, send)
-
-    async def _answer(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response:
+        """Answer one request. Never raises for what a client does, nor for a bug of ours."""
         try:
-            page = await self._admit(request)
-            return page.answer(request)
+            page_answer = await self._admit(request)
+            return await page_answer(request)
         except ProblemError as problem:
-            return _problem(problem)
+            return problem_response(problem)
         except Exception as error:
             # Whoever asked learns nothing of the inside; the operator gets one line.
             log.error("%s %r failed: %s: %s", request.method, request.path, type(error).__name__, error)
             log.debug("where it failed", exc_info=error)
-            return _problem(
+            return problem_response(
                 ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "this is a bug; the log has a line")
             )
 
-    async def _admit(self, request: Request) -> _Page:
-        """The page that a request has reached.
+    async def _admit(self, request: Request) -> Answer:
+        """What answers a request.
 
         Raises:
-            ProblemError: there is none, or it may not be read.
+            ProblemError: nothing does, or it may not be asked.
         """
         page = self._pages.get(request.path)
-        if page is not None and request.method not in {"GET", "HEAD"}:
+        if page is None and self._runs is not None:
+            page = self._runs.page_of(request.raw_path)
+        if page is not None and request.method not in page.methods:
+            allowed = ", ".join(page.methods)
             raise ProblemError(
-                HTTPStatus.METHOD_NOT_ALLOWED, "this path answers GET and HEAD", {"allow": "GET, HEAD"}
+                HTTPStatus.METHOD_NOT_ALLOWED, f"this path answers {allowed}", {"allow": allowed}
             )
         if len(request.query) > MAX_QUERY_BYTES:
             raise ProblemError(
@@ -230,16 +210,14 @@ class _Application:
             )
         announced = request.headers.get("content-length", "0")
         if len(announced) > len(str(MAX_BODY_BYTES)) or int(announced) > MAX_BODY_BYTES:
-            raise ProblemError(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"a body has {MAX_BODY_BYTES} bytes at most",
-                {"connection": "close"},
-            )
+            raise too_large()
+        if page is not None and page.post is not None and request.method == "POST":
+            return page.post  # asks for an identity of its own: a password opens no write
         if page is None or not page.open:
             await self._check_password(request)
-        if page is None:
+        if page is None or page.get is None:
             raise ProblemError(HTTPStatus.NOT_FOUND, "there is no such path; / lists what there is")
-        return page
+        return page.get
 
     async def _check_password(self, request: Request) -> None:
         passwords = self._guard.passwords() if self._guard else None
@@ -258,22 +236,11 @@ class _Application:
                 {"www-authenticate": 'Basic realm="wattspan", charset="UTF-8"'},
             )
 
-    def _metrics(self, request: Request) -> Response:
-        view = self._door.view
-        accept = request.headers.get("accept", "")
-        rendered = self._renderings.of(view, accept)
-        body, headers = rendered.body, {"vary": "Accept, Accept-Encoding"}
-        if _takes_gzip(request.headers.get("accept-encoding", "")):
-            body = self._renderings.gzipped(view, accept)
-            headers["content-encoding"] = "gzip"
-        if request.method == "GET":
-            self._door.scraped(view.sequence, rendered.series_dropped)
-        return Response(HTTPStatus.OK, rendered.content_type, body, headers)
-
     def _ready(self, request: Request) -> Response:
         strict = _strict(request.query)
         answer = api.readiness(self._door.view, self._node, self._now_ns(), strict=strict)
-        return _json(answer.document, HTTPStatus.OK if answer.ready else HTTPStatus.SERVICE_UNAVAILABLE)
+        status = HTTPStatus.OK if answer.ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return json_response(answer.document, status)
 
     def _landing(self, _: Request) -> Response:
         links = "".join(f'<li><a href="{path}">{path}</a></li>' for path in self._pages if path != "/")
@@ -296,28 +263,80 @@ class _Application:
         )
 
 
+class _Metrics:
+    """The page of metrics.
+
+    Args:
+        door: where the view comes from, and who is told of scrapes.
+        render: makes the body.
+    """
+
+    def __init__(self, door: ViewDoor, render: Render) -> None:
+        self._door = door
+        self._renderings = _Renderings(render)
+
+    def __call__(self, request: Request) -> Response:
+        view = self._door.view
+        accept = request.headers.get("accept", "")
+        rendered = self._renderings.of(view, accept)
+        body, headers = rendered.body, {"vary": "Accept, Accept-Encoding"}
+        if _takes_gzip(request.headers.get("accept-encoding", "")):
+            body = self._renderings.gzipped(view, accept)
+            headers["content-encoding"] = "gzip"
+        if request.method == "GET":
+            self._door.scraped(view.sequence, rendered.series_dropped)
+        return Response(HTTPStatus.OK, rendered.content_type, body, headers)
+
+
+def _get(answer: Callable[[Request], Response], *, open: bool = False) -> Page:  # noqa: A002 - as `Page` has it
+    return Page(get=at_once(answer), open=open)
+
+
 def _alive(_: Request) -> Response:
     return Response(HTTPStatus.OK, "text/plain; charset=utf-8", b"Wattspan is alive.\n")
 
 
-def _request(scope: Scope) -> Request:
+def _request(scope: Scope, receive: Receive) -> Request:
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return Request(scope["method"], scope["path"], scope["query_string"], headers)
+    client = scope.get("client")
+    return Request(
+        method=scope["method"],
+        path=scope["path"],
+        raw_path=scope["raw_path"],
+        query=scope["query_string"],
+        headers=headers,
+        peer=TcpPeer(client[0]) if client else None,
+        body=lambda: _body(receive),
+    )
+
+
+async def _body(receive: Receive) -> bytes:
+    """The whole body.
+
+    Raises:
+        ProblemError: it is too large, too slow, or its sender has gone.
+    """
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_S):
+            while True:
+                event = await receive()
+                if event["type"] == "http.disconnect":
+                    raise ProblemError(HTTPStatus.BAD_REQUEST, "the body is not complete")
+                body += event.get("body", b"")
+                if len(body) > MAX_BODY_BYTES:
+                    raise too_large()
+                if not event.get("more_body"):
+                    return bytes(body)
+    except TimeoutError:
+        raise too_slow() from None
 
 
 async def _send(response: Response, over: Mapping[str, str], send: Send) -> None:
-    headers = {
-        "content-type": response.content_type,
-        "content-length": str(len(response.body)),
-        "date": formatdate(usegmt=True),
-        "cache-control": "no-store",
-        "x-content-type-options": "nosniff",
-        **response.headers,
-        **{name.lower(): value for name, value in over.items()},
-    }
+    headers = {**headers_of(response), **{name.lower(): value for name, value in over.items()}}
     await send(
         {
             "type": "http.response.start",
@@ -329,22 +348,6 @@ async def _send(response: Response, over: Mapping[str, str], send: Send) -> None
     for start in range(0, max(size, 1), CHUNK_BYTES):
         end = start + CHUNK_BYTES
         await send({"type": "http.response.body", "body": response.body[start:end], "more_body": end < size})
-
-
-def _json(document: api.Document, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    body = json.dumps(document, allow_nan=False, separators=(",", ":")).encode("ascii")
-    return Response(status, "application/json", body)
-
-
-def _problem(problem: ProblemError) -> Response:
-    document = {
-        "type": "about:blank",
-        "title": problem.status.phrase,
-        "status": problem.status.value,
-        "detail": problem.detail,
-    }
-    body = json.dumps(document).encode("ascii")
-    return Response(problem.status, "application/problem+json", body, problem.headers)
 
 
 def _strict(query: bytes) -> bool:

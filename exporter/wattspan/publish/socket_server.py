@@ -1,0 +1,346 @@
+"""The local socket: the same pages as over TCP, for processes of this machine, with nothing but Python.
+
+Anybody may connect (mode 0666); who connects is what the kernel says of the peer, and that decides.
+A client may be silent or slow; it costs a socket and a few kilobytes for a while, and no thread.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import stat
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+
+from wattspan.errors import SetupError, UnreachableError
+from wattspan.publish import http1
+from wattspan.publish.pages import (
+    BODY_S,
+    MAX_BODY_BYTES,
+    LocalPeer,
+    ProblemError,
+    Request,
+    Response,
+    problem_response,
+    too_large,
+    too_slow,
+)
+from wattspan.publish.peers import PeerProcesses
+
+log = logging.getLogger("wattspan.socket")
+
+KEY: Final = "socket"
+MODE: Final = 0o666
+
+MAX_HEAD_BYTES: Final = 16_384
+"""Of a request's line and headers."""
+
+MAX_PATH_BYTES: Final = 107
+"""What ``sun_path`` takes besides its final zero byte (unix(7))."""
+
+BACKLOG: Final = 128
+PROBE_S: Final = 1.0
+FAREWELL_S: Final = 1.0
+"""How long answers that are under way may take once the server has been told to stop."""
+
+LINGER_S: Final = 1.0
+LINGER_BYTES: Final = 1 << 20
+"""How much of a body that was refused is still taken, so that its sender gets to read the refusal."""
+
+
+@dataclass(frozen=True, slots=True)
+class SocketLimits:
+    """The patience with clients.
+
+    Attributes:
+        connections: at once; those that have waited longest for their next request make room.
+        request_s: from the end of one request until the next one's head is complete.
+        answer_s: until the client has taken an answer.
+    """
+
+    connections: int = 256
+    request_s: float = 75.0
+    answer_s: float = 30.0
+
+
+class SocketServer:
+    """Serves on the local socket, from a thread of its own, until it is stopped.
+
+    Args:
+        path: of the socket.
+        answer: makes the answers; runs on this server's event loop alone.
+        processes: says who connects.
+        limits: the patience with clients.
+
+    Raises:
+        SetupError: the path cannot be one of a socket.
+        UnreachableError: the path cannot be had.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        answer: Callable[[Request], Awaitable[Response]],
+        processes: PeerProcesses,
+        limits: SocketLimits | None = None,
+    ) -> None:
+        self.path: Final = path
+        self._answer = answer
+        self._processes = processes
+        self._limits = limits or SocketLimits()
+        self._listener = bind(path)
+        self._inode = path.stat().st_ino
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = asyncio.Event()
+        self._clients: set[asyncio.Task[None]] = set()
+        self._waiting: dict[asyncio.Task[None], None] = {}  # for a request, the longest first
+        self._started: Future[None] = Future()
+        # A daemon thread: a server that does not end must not keep the process from ending.
+        self._thread = threading.Thread(target=self._run, name="socket", daemon=True)
+
+    def start(self) -> None:
+        """Begin to serve; returns once connections are taken."""
+        self._thread.start()
+        self._started.result()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Remove the socket, let answers under way end for a second, and end the thread.
+
+        Args:
+            timeout_s: how long to wait for that; what is left after it ends with the process.
+        """
+        with suppress(OSError):
+            # Another daemon may have put its own there.
+            if self.path.stat().st_ino == self._inode:
+                self.path.unlink()
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            log.warning("the local socket did not end within %g s", timeout_s)
+        self._listener.close()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            if self._started.done():
+                log.critical("the local socket has died: %s: %s", type(error).__name__, error)
+            else:
+                self._started.set_exception(error)
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(_note)
+        server = await asyncio.start_unix_server(self._welcome, sock=self._listener, limit=MAX_HEAD_BYTES)
+        self._started.set_result(None)
+        await self._stopping.wait()
+        server.close()
+        for client in list(self._waiting):
+            client.cancel()
+        if self._clients:
+            await asyncio.wait(self._clients, timeout=FAREWELL_S)
+
+    async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        client = asyncio.current_task()
+        assert client is not None  # noqa: S101 - asyncio runs this as a task
+        self._make_room()
+        self._clients.add(client)
+        try:
+            # With no buffer above the kernel's, `drain` returns when the client has been given everything.
+            writer.transport.set_write_buffer_limits(high=0)
+            peer = self._processes.accepted(writer.get_extra_info("socket"))
+            while await self._serve_one(_Connection(reader, writer, peer, self._limits), client):
+                pass
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            pass  # gone, or too slow
+        finally:
+            self._clients.discard(client)
+            self._waiting.pop(client, None)
+            writer.transport.abort()
+
+    async def _serve_one(self, connection: "_Connection", client: asyncio.Task[None]) -> bool:
+        """Answer one request. Returns whether another may follow."""
+        self._waiting[client] = None
+        try:
+            request = await connection.request()
+        except ProblemError as problem:
+            await connection.send(problem_response(problem))
+            return False
+        finally:
+            self._waiting.pop(client, None)
+        if request is None:
+            return False
+        return await connection.send(await self._answer(request)) and not self._stopping.is_set()
+
+    def _make_room(self) -> None:
+        if len(self._clients) >= self._limits.connections and self._waiting:
+            longest = next(iter(self._waiting))
+            del self._waiting[longest]
+            longest.cancel()
+
+
+class _Connection:
+    """One client's turn: a request and its answer.
+
+    Args:
+        reader, writer: its two directions.
+        peer: who it is.
+        limits: how long is too long.
+    """
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        peer: LocalPeer,
+        limits: SocketLimits,
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._peer = peer
+        self._limits = limits
+        self._head: http1.Head | None = None
+        self._unread_bytes = 0
+
+    async def request(self) -> Request | None:
+        """The next request; None when the client has said goodbye.
+
+        Raises:
+            ProblemError: what came is no request.
+            OSError, TimeoutError, asyncio.IncompleteReadError: the client has gone or is too slow.
+        """
+        try:
+            async with asyncio.timeout(self._limits.request_s):
+                text = await self._reader.readuntil(http1.HEAD_END)
+        except asyncio.LimitOverrunError:
+            raise ProblemError(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                f"a request's line and headers have {MAX_HEAD_BYTES} bytes at most",
+            ) from None
+        except asyncio.IncompleteReadError as end:
+            if not end.partial:
+                return None
+            raise
+        self._head = head = http1.read_head(text)
+        self._unread_bytes = head.body_bytes
+        return Request(
+            method=head.method,
+            path=head.path,
+            raw_path=head.raw_path,
+            query=head.query,
+            headers=head.headers,
+            peer=self._peer,
+            body=self._body,
+        )
+
+    async def send(self, response: Response) -> bool:
+        """Write an answer. Returns whether the connection is good for another request."""
+        head = self._head
+        keeps = (
+            head is not None
+            and head.keeps
+            and not self._unread_bytes
+            and response.headers.get("connection") != "close"
+        )
+        head_only = head is not None and head.method == "HEAD"
+        self._writer.write(http1.written(response, head_only=head_only, closes=not keeps))
+        async with asyncio.timeout(self._limits.answer_s):
+            await self._writer.drain()
+        if not keeps:
+            await self._linger()
+        return keeps
+
+    async def _body(self) -> bytes:
+        """The whole body.
+
+        Raises:
+            ProblemError: it is too large or too slow.
+        """
+        if self._unread_bytes > MAX_BODY_BYTES:
+            raise too_large()
+        if self._head is not None and self._head.waits:
+            self._writer.write(http1.CONTINUE)
+        try:
+            async with asyncio.timeout(BODY_S):
+                body = await self._reader.readexactly(self._unread_bytes)
+        except TimeoutError:
+            raise too_slow() from None
+        except asyncio.IncompleteReadError:
+            raise ProblemError(
+                HTTPStatus.BAD_REQUEST, "the body is not complete", {"connection": "close"}
+            ) from None
+        self._unread_bytes = 0
+        return body
+
+    async def _linger(self) -> None:
+        """Take what the client still sends: one that cannot send often does not read either."""
+        with suppress(OSError, TimeoutError):
+            self._writer.write_eof()
+            async with asyncio.timeout(LINGER_S):
+                left = LINGER_BYTES
+                while left > 0 and (piece := await self._reader.read(65_536)):
+                    left -= len(piece)
+
+
+def bind(path: Path) -> socket.socket:
+    """A listening local socket that anybody may connect to.
+
+    A socket file that nobody listens on is what a killed daemon has left, and is replaced.
+
+    Raises:
+        SetupError: the path cannot be one of a socket.
+        UnreachableError: the path cannot be had; the text says why and how to mend it.
+    """
+    if len(os.fsencode(path)) > MAX_PATH_BYTES:
+        raise SetupError(f"{KEY}: {str(path)!r} is not allowed; allowed: {MAX_PATH_BYTES} bytes at most")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _clear(path)
+        listener.bind(str(path))
+        path.chmod(MODE)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        why = error.strerror or str(error)
+        raise UnreachableError(
+            f"{KEY}: cannot listen on {path}: {why}; choose another path with --{KEY}"
+        ) from error
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _clear(path: Path) -> None:
+    """Remove a socket that nobody listens on."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(errno.EEXIST, "there is a file that is no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(PROBE_S)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except (BlockingIOError, TimeoutError):
+            pass  # its queue is full, so somebody listens
+    raise OSError(errno.EADDRINUSE, "another daemon listens there")
+
+
+def _note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """asyncio's complaints are about connections that ended badly; they are nobody's business but ours."""
+    log.debug("%s: %r", context.get("message"), context.get("exception"))
