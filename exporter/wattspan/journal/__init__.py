@@ -9,12 +9,12 @@ it goes on, or it starts again from exactly 0.
 ``restart`` has the rules of what goes on after a stop,
 ``schema`` the tables, ``database`` SQLite's ways and errors, ``folder`` the state directory and its lock,
 ``mark`` finds commits that the disk has lost, ``outbox`` keeps spans until a collector has them,
-``portable`` is export and import.
-Nothing here adds up, prices or publishes, and nothing is ever deleted: what cannot be read is set aside.
+``history`` keeps the runs, with ``json_records`` for their fields, ``portable`` is export and import.
+Nothing here prices or publishes, and a journal that cannot be read is never deleted: it is set aside.
 """
 
 from wattspan.journal.folder import holder
-from wattspan.journal.records import Account, Baseline, JournalError, Restored
+from wattspan.journal.records import Account, Baseline, JournalError, KeptRun, Restored
 from wattspan.journal.store import Journal
 
-__all__ = ["Account", "Baseline", "Journal", "JournalError", "Restored", "holder"]
+__all__ = ["Account", "Baseline", "Journal", "JournalError", "KeptRun", "Restored", "holder"]

@@ -7,7 +7,7 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 
-from wattspan.journal import database, folder, outbox, schema
+from wattspan.journal import database, folder, history, outbox, schema
 from wattspan.journal.mark import Mark
 from wattspan.journal.records import Restored
 from wattspan.journal.restart import resume
@@ -67,6 +67,7 @@ def create(path: Path, contents: Contents) -> None:
             schema.begin(db, contents.standing)
             schema.write(db, contents.accounts, contents.baselines)
             outbox.write(db, contents.spans)
+            history.write(db, contents.runs)
             db.execute("COMMIT")
         draft.rename(path)
     except BaseException:
@@ -92,7 +93,7 @@ def _gone_on_with(
         database.durable(db, True)
         db.execute("BEGIN IMMEDIATE")
         contents = schema.read(db)
-        restored = resume(contents, boot_id, mark)
+        restored = replace(resume(contents, boot_id, mark), runs=history.active(db))
         schema.write(db, restored.accounts, ())
         if not restored.baselines:
             db.execute("DELETE FROM baseline")

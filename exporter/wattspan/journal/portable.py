@@ -1,8 +1,8 @@
 """A journal as text, to be carried to another machine or kept: ``wattspan journal export`` and ``import``.
 
 One JSON object per line: a header, the accounts, the baselines, the spans that no collector has acknowledged,
-and an end that holds their numbers and the SHA-256 of every line before it, so that a text cut short or
-changed is noticed.
+the runs, and an end that holds their numbers and the SHA-256 of every line before it, so that a text that was
+cut short or changed is noticed.
 
 The text of a cleanly stopped journal goes on with every counter where it was read.
 That of a running or crashed daemon may be older than what was published: after import its totals go on,
@@ -20,18 +20,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Never, TextIO
 
 from wattspan.errors import SetupError, UnreachableError
-from wattspan.journal import database, folder, outbox, schema
+from wattspan.journal import database, folder, history, outbox, schema
 from wattspan.journal.folder import FolderLock
 from wattspan.journal.opening import create
 from wattspan.journal.schema import Contents, Standing, UnusableError
 
 if TYPE_CHECKING:
-    from wattspan.journal.records import Account, Baseline
+    from wattspan.journal.records import Account, Baseline, KeptRun
     from wattspan.runs import SpanRecord
 
 SCHEMA: Final = "wattspan-journal"
-VERSION: Final = 2
-"""Of the text; the tables have a version of their own. Version 1 had no spans, and is still read."""
+VERSION: Final = 3
+"""Of the text; the tables have a version of their own. Version 1 had no spans and no runs, 2 no runs."""
 
 
 def export_journal(state_dir: Path, out: TextIO, wall_ns: Callable[[], int] = time.time_ns) -> None:
@@ -52,6 +52,7 @@ def export_journal(state_dir: Path, out: TextIO, wall_ns: Callable[[], int] = ti
             accounts=len(contents.accounts),
             baselines=len(contents.baselines),
             spans=len(contents.spans),
+            runs=len(contents.runs),
             sha256=digest.hexdigest(),
         )
     )
@@ -90,7 +91,11 @@ def _read(state_dir: Path) -> Contents:
             db.execute("BEGIN")
             schema.check(db)
             (version,) = db.execute("PRAGMA user_version").fetchone()
-            return replace(schema.read(db), spans=outbox.read(db) if version > 1 else ())
+            return replace(
+                schema.read(db),
+                spans=outbox.read(db) if version > 1 else (),
+                runs=tuple(history.read(db)) if version >= history.TABLE_SINCE else (),
+            )
     except (sqlite3.Error, OSError, UnusableError, ValueError, KeyError) as error:
         raise UnreachableError(
             f"the journal in {state_dir} cannot be read: {database.in_words(error)}"
@@ -113,6 +118,8 @@ def _lines(contents: Contents, now_wall_ns: int) -> Iterator[str]:
         yield _line(kind="baseline", **members, boot_id=boot_id)
     for span in contents.spans:
         yield _line(kind="span", **outbox.members_of(span))
+    for run in contents.runs:
+        yield _line(kind="run", **history.members_of_kept(run))
 
 
 def _line(**members: object) -> str:
@@ -142,6 +149,7 @@ def _parse(src: Iterable[str]) -> Contents:
         tuple(text.accounts.values()),
         tuple(text.baselines.values()),
         tuple(text.spans.values()),
+        tuple(text.runs.values()),
     )
 
 
@@ -153,6 +161,7 @@ class _Text:
         self.accounts: dict[tuple[str, tuple[str, ...]], Account] = {}
         self.baselines: dict[str, tuple[str, Baseline]] = {}
         self.spans: dict[tuple[str, str], SpanRecord] = {}
+        self.runs: dict[tuple[str, int, str], KeptRun] = {}
         self.ended = False
         self._digest = hashlib.sha256()
 
@@ -174,15 +183,19 @@ class _Text:
                 self._baseline(members)
             case "span":
                 self._span(members)
+            case "run":
+                self._run(members)
             case "end":
                 self._end(members)
             case _:
-                raise ValueError(f"kind is {kind!r:.80}, allowed is header, account, baseline, span or end")
+                raise ValueError(
+                    f"kind is {kind!r:.80}, allowed is header, account, baseline, span, run or end"
+                )
         self._digest.update(line.encode())
 
     def _header(self, members: dict[str, Any]) -> None:
-        if members["schema"] != SCHEMA or members["version"] not in (1, VERSION):
-            raise ValueError(f"it is not {SCHEMA} version 1 or {VERSION}")
+        if members["schema"] != SCHEMA or members["version"] not in range(1, VERSION + 1):
+            raise ValueError(f"it is not {SCHEMA} version 1 to {VERSION}")
         self.standing = schema.standing_of(members)
 
     def _account(self, members: dict[str, Any]) -> None:
@@ -205,14 +218,24 @@ class _Text:
             raise ValueError(f"span {span.span_id} is there twice")
         self.spans[key] = span
 
+    def _run(self, members: dict[str, Any]) -> None:
+        kept = history.kept_of(members)
+        key = kept.record.run.run_id, kept.record.run.attempt, kept.record.node
+        if key in self.runs:
+            raise ValueError(f"attempt {key[1]} of run {key[0]} is there twice")
+        self.runs[key] = kept
+
     def _end(self, members: dict[str, Any]) -> None:
-        told = members["accounts"], members["baselines"], members.get("spans", 0)
-        found = len(self.accounts), len(self.baselines), len(self.spans)
-        if told != found:
-            raise ValueError(
-                "there should be {} accounts, {} baselines and {} spans, ".format(*told)
-                + "there are {}, {} and {}".format(*found)
-            )
+        found = {
+            "accounts": len(self.accounts),
+            "baselines": len(self.baselines),
+            "spans": len(self.spans),
+            "runs": len(self.runs),
+        }
+        for name, count in found.items():
+            told = members.get(name, 0)
+            if told != count:
+                raise ValueError(f"there should be {told} {name}, there are {count}")
         if members["sha256"] != self._digest.hexdigest():
             raise ValueError("sha256 does not match: the text was changed")
         self.ended = True

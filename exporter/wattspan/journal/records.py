@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from wattspan.errors import WattspanError
+from wattspan.runs import RunRecord
 
 Fact = str | int | float | bool | None
 """What a baseline may remember beside the counter; anything else has no place in JSON."""
@@ -63,12 +65,26 @@ class Baseline:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptRun:
+    """A run as the journal keeps it.
+
+    Attributes:
+        record: what is known of it.
+        resume: what another daemon needs besides to go on with it, as plain JSON; kept only while it runs.
+    """
+
+    record: RunRecord
+    resume: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Restored:
     """What the journal held when it was opened, made ready to go on from.
 
     Attributes:
         accounts: in the order in which they were first committed.
         baselines: of every device ever read, unless it is unknown what was published since they were.
+        runs: that had not ended, in the order in which they began.
         same_boot: the last daemon ran in this boot.
         clean_stop: the last daemon closed the journal cleanly.
         fresh: there was no journal, or it was set aside; everything starts from nothing.
@@ -77,6 +93,7 @@ class Restored:
 
     accounts: tuple[Account, ...] = ()
     baselines: tuple[Baseline, ...] = ()
+    runs: tuple[KeptRun, ...] = ()
     same_boot: bool = False
     clean_stop: bool = False
     fresh: bool = False

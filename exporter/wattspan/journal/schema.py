@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Final
 
-from wattspan.journal.records import Account, Baseline, Fact
+from wattspan.journal.records import Account, Baseline, Fact, KeptRun
+from wattspan.model import CounterKey
 from wattspan.runs import SpanRecord
 
 INTEGER_MAX: Final = 2**63 - 1
@@ -58,13 +59,15 @@ class Contents:
         standing: how it stands.
         accounts: in the order in which they were first committed.
         baselines: each with the boot id that it was read in; `Baseline.same_boot` says nothing here.
-        spans: that wait in the outbox, the oldest first; only an export reads and an import writes them so.
+        spans: that wait in the outbox, the oldest first.
+        runs: of the history. Spans and runs are here only for an export or an import.
     """
 
     standing: Standing
     accounts: tuple[Account, ...]
     baselines: tuple[tuple[str, Baseline], ...]
     spans: tuple[SpanRecord, ...] = ()
+    runs: tuple[KeptRun, ...] = ()
 
 
 def _version_1(db: sqlite3.Connection) -> None:
@@ -127,7 +130,30 @@ def _version_2(db: sqlite3.Connection) -> None:
     db.execute("CREATE INDEX outbox_dearest ON outbox (detail, id DESC, bytes)")
 
 
-MIGRATIONS: Final[Sequence[Callable[[sqlite3.Connection], None]]] = (_version_1, _version_2)
+def _version_3(db: sqlite3.Connection) -> None:
+    # The long texts stand last, so that SQLite need not read them to find, order and count rows.
+    db.execute(
+        """
+        CREATE TABLE run (
+            id INTEGER PRIMARY KEY,
+            run_id TEXT NOT NULL,
+            attempt INTEGER NOT NULL,
+            node TEXT NOT NULL,
+            began_wall_ns INTEGER NOT NULL,
+            ended_wall_ns INTEGER,
+            bytes INTEGER NOT NULL,
+            record TEXT NOT NULL,
+            resume TEXT NOT NULL,
+            points TEXT NOT NULL,
+            UNIQUE (run_id, attempt, node)
+        )
+        """
+    )
+    db.execute("CREATE INDEX run_began ON run (began_wall_ns)")
+    db.execute("CREATE INDEX run_ended ON run (ended_wall_ns, bytes)")
+
+
+MIGRATIONS: Final[Sequence[Callable[[sqlite3.Connection], None]]] = (_version_1, _version_2, _version_3)
 """Step n brings version n to n + 1. Only ever add at the end."""
 
 
@@ -193,6 +219,18 @@ def write(
     )
 
 
+def forget(db: sqlite3.Connection, gone: Iterable[CounterKey]) -> None:
+    """Take accounts out; one that is not there is none to worry about. The caller holds the transaction.
+
+    Raises:
+        sqlite3.Error: a disk that does not take it.
+    """
+    db.executemany(
+        "DELETE FROM account WHERE quantity = ? AND labels = ?",
+        [(quantity, _labels_text(labels)) for quantity, labels in gone],
+    )
+
+
 def begin(db: sqlite3.Connection, standing: Standing) -> None:
     """Give a journal its one row of ``meta``. The caller holds the transaction."""
     db.execute(
@@ -203,7 +241,7 @@ def begin(db: sqlite3.Connection, standing: Standing) -> None:
 
 
 def read(db: sqlite3.Connection) -> Contents:
-    """All that is in there but the outbox. The caller holds the transaction, so it is one moment.
+    """All that is in there but outbox and runs. The caller holds the transaction, so it is one moment.
 
     Raises:
         UnusableError: a row makes no sense.

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Final, Self
 
 from wattspan.errors import UnreachableError
-from wattspan.journal import database, folder, outbox, schema
+from wattspan.journal import database, folder, history, outbox, schema
 from wattspan.journal.folder import FolderLock
+from wattspan.journal.history import DEFAULT_RETENTION, Retention
 from wattspan.journal.mark import Mark, MarkFile
 from wattspan.journal.opening import take_up
-from wattspan.journal.records import Account, Baseline, JournalError, Restored
+from wattspan.journal.records import Account, Baseline, JournalError, KeptRun, Restored
 from wattspan.journal.schema import Standing
+from wattspan.model import CounterKey
 from wattspan.runs import SpanRecord
 
 _REFUSALS: Final = (sqlite3.Error, OSError, OverflowError, ValueError)
@@ -38,6 +40,7 @@ class Journal:
         standing: Standing,
         restored: Restored,
         wall_ns: Callable[[], int],
+        retention: Retention,
     ) -> None:
         self.restored = restored
         self._lock = lock
@@ -47,11 +50,18 @@ class Journal:
         self._boot_id = standing.boot_id
         self._commits = standing.commits
         self._wall_ns = wall_ns
+        self._retention = retention
         self._path = folder.database(lock.folder)
         self._file = _identity(self._path)
 
     @classmethod
-    def open(cls, state_dir: Path, boot_id: str, wall_ns: Callable[[], int] = time.time_ns) -> Self:
+    def open(
+        cls,
+        state_dir: Path,
+        boot_id: str,
+        wall_ns: Callable[[], int] = time.time_ns,
+        retention: Retention = DEFAULT_RETENTION,
+    ) -> Self:
         """Lock the folder, and take up its journal or begin one. Blocks on the disk.
 
         When it returns, the disk says that no clean stop was made, so that a crash will be noticed.
@@ -59,7 +69,8 @@ class Journal:
         Args:
             state_dir: made with mode 0700 if it is missing.
             boot_id: /proc/sys/kernel/random/boot_id; empty when unknown, which equals no boot.
-            wall_ns: CLOCK_REALTIME in nanoseconds, for names of files and times in texts.
+            wall_ns: CLOCK_REALTIME in nanoseconds, for names of files, times in texts and the age of runs.
+            retention: how long runs are kept that have ended.
 
         Raises:
             UnreachableError: the folder is held by another daemon or cannot be used; a damaged or newer
@@ -86,6 +97,7 @@ class Journal:
             standing=standing,
             restored=restored,
             wall_ns=wall_ns,
+            retention=retention,
         )
 
     def commit(
@@ -95,6 +107,8 @@ class Journal:
         *,
         spans: Iterable[SpanRecord] = (),
         delivered: Iterable[int] = (),
+        runs: Iterable[KeptRun] = (),
+        gone: Iterable[CounterKey] = (),
     ) -> int:
         """Keep the rows that changed, all or none.
 
@@ -105,6 +119,8 @@ class Journal:
             accounts, baselines: those that changed.
             spans: that have ended, for the outbox.
             delivered: ids of spans in the outbox that the collector has acknowledged.
+            runs: that began, changed or ended, each over what was kept of the same attempt.
+            gone: accounts that are over for good, such as those of a run that ended; not among `accounts`.
 
         Returns:
             How many spans had to leave the outbox undelivered, because there was no room.
@@ -114,11 +130,16 @@ class Journal:
         """
         kept, read = tuple(accounts), tuple((self._boot_id, baseline) for baseline in baselines)
         ended, acknowledged = tuple(spans), tuple(delivered)
+        known, over = tuple(runs), tuple(gone)
         try:
             with self._transaction() as db:
                 schema.write(db, kept, read)
                 outbox.remove(db, acknowledged)
                 dropped = outbox.write(db, ended)
+                schema.forget(db, over)
+                if any(run.record.ended_wall_ns is not None for run in known):
+                    history.make_room(db, self._retention, self._wall_ns())
+                history.write(db, known)
                 # Not equality: a commit that failed in its last step may have been made all the same.
                 made = db.execute(
                     "UPDATE meta SET commits = ?1 + 1 WHERE commits >= ?1", (self._commits,)

@@ -1,0 +1,281 @@
+"""The runs of this node: what they were and what they used, for as long as the history keeps them.
+
+A row per attempt and node. It is written within the writer's commit, over the one before: first while the run
+goes on, so that a restarted daemon goes on with it, and once more, final, when it has ended.
+Commands and the API read beside the writer, with a connection of their own.
+"""
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from wattspan.errors import UnreachableError
+from wattspan.journal import database, folder
+from wattspan.journal.json_records import members_of, record_of
+from wattspan.journal.records import KeptRun
+from wattspan.runs import Point, RunRecord, RunState
+from wattspan.units import NS_PER_S
+
+TABLE_SINCE: Final = 3
+"""The version of the tables that has runs; a journal that no newer daemon has opened yet has none."""
+
+_NONSENSE: Final = (ValueError, KeyError, RecursionError)
+"""What a row may fail with that was changed from outside. It is passed over: one row costs no other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long ended runs are kept. Those that go on are never let go of.
+
+    Attributes:
+        age_ns: from their end to that of a later run; the clock alone lets go of nothing, as it may be wrong.
+        bytes_max: of JSON, over all of them; the oldest go first.
+    """
+
+    age_ns: int = 365 * 86_400 * NS_PER_S
+    bytes_max: int = 64 << 20
+
+
+DEFAULT_RETENTION: Final = Retention()
+
+
+def write(db: sqlite3.Connection, runs: Iterable[KeptRun]) -> None:
+    """Put runs in, each over the row of the same attempt. The caller holds the transaction.
+
+    Raises:
+        sqlite3.Error, OverflowError: a disk that does not take them, or a time beyond 64 bits.
+        TypeError, ValueError: something to resume with that is no JSON.
+    """
+    db.executemany(
+        "INSERT INTO run (run_id, attempt, node, began_wall_ns, ended_wall_ns, bytes, record, resume, points)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (run_id, attempt, node) DO UPDATE SET"
+        " began_wall_ns = excluded.began_wall_ns, ended_wall_ns = excluded.ended_wall_ns,"
+        " bytes = excluded.bytes, record = excluded.record,"
+        " resume = excluded.resume, points = excluded.points",
+        [_row(run) for run in runs],
+    )
+
+
+def make_room(db: sqlite3.Connection, retention: Retention, now_wall_ns: int) -> None:
+    """Let go of ended runs that are too old, and of the oldest of what is too much.
+
+    To be called before another ends and is written: with a clock that is wrong that one would make all the
+    others look old. The caller holds the transaction.
+
+    Args:
+        retention: of ended runs; those that go on are left alone.
+        now_wall_ns: CLOCK_REALTIME.
+
+    Raises:
+        sqlite3.Error: a disk that does not take it.
+    """
+    db.execute(
+        "DELETE FROM run WHERE ended_wall_ns < ?2"
+        " + (SELECT max(ended_wall_ns) FROM run WHERE ended_wall_ns <= ?1)",
+        (now_wall_ns, -retention.age_ns),
+    )
+    db.execute(
+        "DELETE FROM run WHERE id IN (SELECT id FROM ("
+        "SELECT id, sum(bytes) OVER (ORDER BY ended_wall_ns DESC, id DESC) AS bytes_to_here"
+        " FROM run WHERE ended_wall_ns IS NOT NULL) WHERE bytes_to_here > ?)",
+        (retention.bytes_max,),
+    )
+
+
+def active(db: sqlite3.Connection) -> tuple[KeptRun, ...]:
+    """The runs that had not ended, in the order in which they began; one that makes no sense is left out.
+
+    Raises:
+        sqlite3.Error: damage that stops SQLite.
+    """
+    query = "SELECT record, resume, points FROM run WHERE ended_wall_ns IS NULL ORDER BY began_wall_ns, id"
+    found = []
+    for row in db.execute(query):
+        with contextlib.suppress(*_NONSENSE):
+            found.append(_kept(*row))
+    return tuple(found)
+
+
+def read(db: sqlite3.Connection) -> Iterator[KeptRun]:
+    """All that the history holds, in the order in which it came.
+
+    Raises:
+        ValueError, KeyError: a row is no run.
+        sqlite3.Error: damage that stops SQLite.
+    """
+    for row in db.execute("SELECT record, resume, points FROM run ORDER BY id"):
+        yield _kept(*row)
+
+
+class History:
+    """The runs of a node, for commands and the API. It reads beside the writer and never writes.
+
+    Any thread may call; every call sees the last commit.
+
+    Args:
+        state_dir: of a journal, open or not.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
+
+    def runs(
+        self,
+        *,
+        project: str | None = None,
+        group: str | None = None,
+        state: RunState | None = None,
+        since_wall_ns: int | None = None,
+    ) -> Iterator[RunRecord]:
+        """Runs, the newest begin first, without points. They are read as they are asked for.
+
+        Args:
+            project, group: theirs.
+            state: whether they have ended.
+            since_wall_ns: they were running then or later.
+
+        Raises:
+            UnreachableError: there is no journal, or it cannot be read.
+        """
+        query = (
+            "SELECT record FROM run WHERE (?1 IS NULL OR (ended_wall_ns IS NULL) = ?1)"
+            " AND (?2 IS NULL OR ended_wall_ns IS NULL OR ended_wall_ns >= ?2)"
+            " ORDER BY began_wall_ns DESC, id DESC"
+        )
+        running = None if state is None else state == "running"
+        for (text,) in self._query(query, running, since_wall_ns):
+            try:
+                record = record_of(RunRecord, json.loads(text))
+            except _NONSENSE:
+                continue
+            if project in (None, record.run.project) and group in (None, record.run.group):
+                yield record
+
+    def attempts(self, run_id: str) -> tuple[RunRecord, ...]:
+        """Every attempt of a run that this node knows, the first one first, with points.
+
+        Raises:
+            UnreachableError: there is no journal, or it cannot be read.
+        """
+        query = "SELECT record, resume, points FROM run WHERE run_id = ? ORDER BY attempt, id"
+        found = []
+        for row in self._query(query, run_id):
+            with contextlib.suppress(*_NONSENSE):
+                found.append(_kept(*row).record)
+        return tuple(found)
+
+    def last_attempts(self) -> Mapping[str, int]:
+        """The last attempt that has ended of every run, by run id.
+
+        Raises:
+            UnreachableError: there is no journal, or it cannot be read.
+        """
+        query = "SELECT run_id, max(attempt) FROM run WHERE ended_wall_ns IS NOT NULL GROUP BY run_id"
+        return dict(self._query(query))
+
+    def _query(self, query: str, *parameters: object) -> Iterator[tuple[Any, ...]]:
+        path = folder.database(self._state_dir)
+        try:
+            if not path.exists():
+                raise UnreachableError(
+                    f"there is no journal in {self._state_dir}; name its folder with --state.dir"
+                )
+            # Opened anew each time: a journal that was replaced is never read by mistake.
+            with contextlib.closing(database.connect(path, "ro")) as db:
+                (version,) = db.execute("PRAGMA user_version").fetchone()
+                if version >= TABLE_SINCE:
+                    yield from db.execute(query, parameters)
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+            raise UnreachableError(
+                f"the runs in {self._state_dir} cannot be read: {database.in_words(error)}"
+            ) from error
+
+
+def members_of_kept(kept: KeptRun) -> dict[str, Any]:
+    """A run as JSON has it: what is known of it, what to resume with, and its points by column."""
+    members = members_of(replace(kept.record, points=()))
+    del members["points"]
+    ended = kept.record.ended_wall_ns is not None
+    return {
+        "record": members,
+        "resume": None if ended else dict(kept.resume),
+        "points": _columns(kept.record.points),
+    }
+
+
+def kept_of(members: Mapping[str, Any]) -> KeptRun:
+    """A run of members that may be anything.
+
+    Raises:
+        ValueError: one of them is not what it must be.
+        KeyError: one is missing.
+    """
+    record = replace(record_of(RunRecord, members["record"]), points=_points(members["points"]))
+    for number in (record.run.attempt, record.began_wall_ns, record.ended_wall_ns or 0):
+        if not 0 <= number < 2**63:
+            raise ValueError(f"attempt or time is {number}, which no row holds")
+    if not (record.run.run_id + record.node).isprintable():
+        raise ValueError(f"run {record.run.run_id!r} on node {record.node!r} has letters that no name has")
+    resume = members["resume"]
+    if not isinstance(resume, dict | None):
+        raise ValueError(f"resume is {resume!r:.80}, allowed is a JSON object or null")
+    return KeptRun(record, resume or {})
+
+
+def _row(kept: KeptRun) -> tuple[str | int | None, ...]:
+    run, record = kept.record.run, kept.record
+    text, resume, points = map(_text, members_of_kept(kept).values())
+    return (
+        run.run_id,
+        run.attempt,
+        record.node,
+        record.began_wall_ns,
+        record.ended_wall_ns,
+        len(text) + len(points),
+        text,
+        resume,
+        points,
+    )
+
+
+def _text(part: object) -> str:
+    return json.dumps(part, separators=(",", ":"), allow_nan=False)
+
+
+def _kept(record: str, resume: str, points: str) -> KeptRun:
+    return kept_of({"record": json.loads(record), "resume": json.loads(resume), "points": json.loads(points)})
+
+
+def _columns(points: tuple[Point, ...]) -> dict[str, Any]:
+    """Points by column, which is a third of their size: the names of GPUs are long. No power is null."""
+    uuids = dict.fromkeys(uuid for point in points for uuid in point.power_uw)
+    return {
+        "at_wall_ns": [point.at_wall_ns for point in points],
+        "power_uw": {uuid: [point.power_uw.get(uuid) for point in points] for uuid in uuids},
+        "intensity_g_per_kwh": [members_of(point.intensity_g_per_kwh) for point in points],
+        "co2e_g": [members_of(point.co2e_g) for point in points],
+    }
+
+
+def _points(columns: Any) -> tuple[Point, ...]:
+    try:
+        power = columns["power_uw"].items()
+        rows = [
+            {
+                "at_wall_ns": at_wall_ns,
+                "power_uw": {uuid: values[row] for uuid, values in power if values[row] is not None},
+                "intensity_g_per_kwh": intensity,
+                "co2e_g": co2e_g,
+            }
+            for row, (at_wall_ns, intensity, co2e_g) in enumerate(
+                zip(columns["at_wall_ns"], columns["intensity_g_per_kwh"], columns["co2e_g"], strict=True)
+            )
+        ]
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"points are no columns: {error}") from error
+    return tuple(record_of(Point, row) for row in rows)
