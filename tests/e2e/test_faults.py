@@ -159,7 +159,7 @@ def test_after_a_power_cut_counters_start_from_zero(tmp_path: Path) -> None:
     """Without a clean stop before a reboot nobody knows what was published last: 0 is safe, older is not."""
     boots = Boots(tmp_path)
     with metering(tmp_path, *boots.flags) as (fake, daemon):
-        daemon.after(10)
+        daemon.after(3)
         daemon.kill()
         boots.reboot(fake)
         daemon.start()
@@ -210,7 +210,7 @@ def test_a_stop_is_clean_and_in_time(tmp_path: Path, hanging: str) -> None:
     with metering(tmp_path, "--sample.interval", "1s", *boots.flags) as (fake, daemon):
         if hanging:
             fake.hang(hanging)
-            daemon.after(2)
+            daemon.after(1)
         with ExitStack() as clients:
             for _ in range(50):
                 clients.enter_context(socket.create_connection(("127.0.0.1", daemon.port)))
@@ -235,29 +235,22 @@ def test_a_stop_while_nvml_hangs_at_the_start(tmp_path: Path) -> None:
     ):
         fake.hang("nvmlInitWithFlags")
         daemon.wait_ready()
-        scrape = daemon.until(lambda scrape: scrape.series("wattspan_source_up"), "a verdict on the source")
-        assert scrape.value("wattspan_source_up", source="nvidia") == 0
+        assert not daemon.after(2).series("wattspan_gpu_up")
         code, took_s = daemon.stop()
         assert (code, took_s < STOP_S) == (0, True), took_s
 
 
-@pytest.mark.parametrize("watchdog", [False, True])
-def test_systemd_hears_of_start_life_and_end(tmp_path: Path, watchdog: bool) -> None:
+def test_systemd_hears_of_start_life_and_end(tmp_path: Path) -> None:
     """Ready once a first snapshot is published, alive twice per watchdog period, and stopping at the end."""
     need("cysystemd", importlib.util.find_spec("cysystemd") is not None)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(30)
-        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
-        if watchdog:
-            environment["WATCHDOG_USEC"] = "400000"
+        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
         with metering(tmp_path, env=environment) as (_, daemon):
-            assert b"READY=1" in manager.recv(4096)
-            if watchdog:
-                assert [manager.recv(4096).strip() for _ in range(3)] == [b"WATCHDOG=1"] * 3
+            heard = [manager.recv(4096).strip() for _ in range(4)]
+            assert heard == [b"READY=1", *[b"WATCHDOG=1"] * 3]
             os.kill(daemon.pid, signal.SIGTERM)
-            heard = [manager.recv(4096)]
-            while b"STOPPING=1" not in heard[-1]:
-                heard.append(manager.recv(4096))
+            while (word := manager.recv(4096).strip()) != b"STOPPING=1":
+                assert word == b"WATCHDOG=1"
             assert daemon.ended() == 0
-            assert all(watchdog and b"WATCHDOG=1" in word for word in heard[:-1])

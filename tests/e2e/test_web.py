@@ -134,6 +134,19 @@ def test_the_node_document_agrees_with_the_metrics(tmp_path: Path) -> None:
         assert round(node["energy_joules"] * UJ_PER_J) == round(counted * UJ_PER_J)
 
 
+def test_the_demo_moves_and_is_no_real_card(tmp_path: Path) -> None:
+    """Without any GPU living metrics are served, which say of themselves that they are simulated."""
+    with Daemon(None, tmp_path / "state", *FAST, command=("demo", "--gpus", "3")) as daemon:
+        daemon.wait_ready()
+        scrape = daemon.after(4)
+        assert len(scrape.series("wattspan_gpu_info")) == 3
+        assert len(scrape.series("wattspan_gpu_info", vendor="demo")) == 3
+        assert scrape.total("wattspan_gpu_energy_joules_total") > 0
+        assert scrape.value("wattspan_node_power_watts") > 0
+        assert daemon.stop()[0] == 0
+        assert "level=warning" not in daemon.stderr
+
+
 def test_promtool_finds_nothing_in_a_real_scrape(tmp_path: Path) -> None:
     """The scrape of a running daemon, process metrics included, passes Prometheus's own lint."""
     promtool = shutil.which("promtool")
