@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from wattspan.journal.marks import pasts
 from wattspan.carbon.chain import Chain, chain_of
 from wattspan.devices import Source
 from wattspan.journal import Journal
 from wattspan.journal.board import Board
 from wattspan.journal.books import Books
+from wattspan.journal.marks import pasts
 from wattspan.ledger.ledger import Ledger
 from wattspan.publish.exposition import Exposition
 from wattspan.sampler import Sampler
