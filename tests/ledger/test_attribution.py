@@ -129,7 +129,7 @@ def mig(*instances: tuple[str, int, bool]) -> GpuReading:
 
 
 def test_mig_instances_share_by_slices_and_the_rest_is_idle() -> None:
-    """Of 7 slices, 3 work for A and 1 idles for B; 3 are nobody's: idle power by slices, work to who works."""
+    """Of 7 slices 3 work for A, 1 idles for B, 3 are nobody's: idle power by slices, work to who works."""
     reading = mig(("MIG-1", 3, True), ("MIG-2", 1, False))
     holds = hold(RUN_A, mig_uuid="MIG-1"), hold(RUN_B, mig_uuid="MIG-2")
     assert shares(140, reading, *holds, base_j=70) == {
