@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from wattspan.errors import ReadError
+from wattspan.devices.sysfs import read_error
 from wattspan.units import NS_PER_S
 from wattspan.workloads import cgroups, markers, procfs
 from wattspan.workloads.cgroup_cpu import CgroupCpu
@@ -132,7 +132,7 @@ class Processes:
                 if self._hides(error):
                     self._hidden_ns[pid] = now_ns
             except OSError as error:
-                raise ReadError("io", f"{self._root / str(pid)}: {error.strerror}") from error
+                raise read_error(error, self._root / str(pid)) from error
             else:
                 if seen is not None:
                     facts[pid] = seen
@@ -187,8 +187,9 @@ class Processes:
         unvisited = [pid]
         while unvisited and len(found) < MAX_DESCENDANTS:
             fresh = set(children(unvisited.pop())) - found - {pid}
-            found |= fresh
-            unvisited.extend(fresh)
+            followed = list(fresh)[: MAX_DESCENDANTS - len(found)]
+            found.update(followed)
+            unvisited.extend(followed)
         return frozenset(found)
 
     def _look_at(self, pid: int, now_ns: int) -> ProcessFacts | None:

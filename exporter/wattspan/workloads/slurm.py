@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from wattspan.errors import ReadError, Reason
+from wattspan.devices.sysfs import read_error
 from wattspan.workloads import run_ids
 
 MAX_JOBS: Final = 64
@@ -44,7 +44,7 @@ class SlurmMapping:
         try:
             names = sorted(filter(_GPU.fullmatch, os.listdir(self._folder)))
         except OSError as error:
-            raise _read_error(error, self._folder) from error
+            raise read_error(error, self._folder) from error
         jobs = {name: self._jobs(self._folder / name) for name in names}
         return {name: found for name, found in jobs.items() if found}
 
@@ -55,16 +55,6 @@ class SlurmMapping:
         except (FileNotFoundError, IsADirectoryError):
             return ()
         except OSError as error:
-            raise _read_error(error, path) from error
+            raise read_error(error, path) from error
         words = (run_ids.clean(line) for line in text.splitlines())
         return tuple(dict.fromkeys(word for word in words if word.lower() not in _NO_JOB))[:MAX_JOBS]
-
-
-def _read_error(error: OSError, path: Path) -> ReadError:
-    reasons: dict[type[OSError], Reason] = {
-        FileNotFoundError: "lost",
-        NotADirectoryError: "malformed",
-        PermissionError: "permission",
-        TimeoutError: "timeout",
-    }
-    return ReadError(reasons.get(type(error), "io"), f"{path}: {error.strerror}")
