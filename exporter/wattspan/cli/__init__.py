@@ -2,11 +2,12 @@
 
 One module per command; importing this package imports none of the rooms, each command does when it runs.
 Exit codes: 0 fine, 1 the answer is no or something failed, 2 wrong usage or configuration,
-3 cannot reach or lock what was needed, 130 interrupted.
+3 cannot reach or lock what was needed, 130 interrupted; ``run`` has its own, for the command's are passed on.
 What the operator reads on stderr is one line per problem, never a traceback, except at log level debug.
 """
 
 import io
+import itertools
 import logging
 import os
 import sys
@@ -20,6 +21,9 @@ from wattspan.errors import SetupError, UnreachableError, WattspanError
 
 FAILED, WRONG_USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 
+RUN_FAILED = 125
+"""When ``wattspan run`` itself fails, as env(1) and timeout(1) have it: every other code is the command's."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
@@ -29,8 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _show_any_text()
     debug = False
+    words = sys.argv[1:] if argv is None else argv
     try:
-        args = parse(sys.argv[1:] if argv is None else argv)
+        args = parse(words)
         loaded = load(args.settings, os.environ)
         debug = loaded.config.log_level == "debug"
         log.setup(loaded.config.log_level, loaded.config.log_format)
@@ -50,12 +55,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader had enough, as with `| head`.
         return _without_stdout(FAILED)
     except WattspanError as error:
-        return _refused(str(error), _code_of(error))
+        return _refused(str(error), RUN_FAILED if _is_run(words) else _code_of(error))
     except Exception as error:
         if debug:
             traceback.print_exc()
         hint = "" if debug else "; run again with --log.level debug to see where"
-        return _without_stdout(_refused(f"unexpected {type(error).__name__}: {error}{hint}", FAILED))
+        code = RUN_FAILED if _is_run(words) else FAILED
+        return _without_stdout(_refused(f"unexpected {type(error).__name__}: {error}{hint}", code))
+
+
+def _is_run(words: Sequence[str]) -> bool:
+    """Whether ``run`` is the command, also where the command line cannot be parsed."""
+    return any(word == "run" for word in itertools.takewhile(lambda word: word != "--", words))
 
 
 def _code_of(error: WattspanError) -> int:

@@ -1,0 +1,98 @@
+"""The short report of a run, as text for a terminal. Pure."""
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Final
+
+from wattspan.client.summary import Missing, Number, Summary
+from wattspan.units import J_PER_KWH
+
+_G_PER_KG: Final = 1000
+_S_PER_MIN: Final = 60
+_S_PER_H: Final = 3600
+_SMALL_KWH: Final = 0.001
+
+
+def lines(summary: Summary) -> list[str]:
+    """One line per figure; a figure that is missing gives its reason."""
+    if isinstance(summary.run_id, Missing):
+        return [f"no report: {summary.run_id.reason}"]
+    return [
+        f"run       {summary.run_id}{_result(summary)}",
+        f"duration  {duration(summary.duration_seconds)}",
+        f"energy    {energy(summary.energy_joules)}{_components(summary)}",
+        f"CO2e      {mass(summary.co2e_grams)}",
+        f"cost      {_cost(summary)}",
+        f"GPUs      {_gpus(summary)}",
+        f"shares    {_shares(summary)}",
+    ]
+
+
+def energy(joules: Number) -> str:
+    """``1.23 kWh``; below a watt-hour in joules, which is still a figure that can be pictured."""
+    if isinstance(joules, Missing):
+        return str(joules)
+    kwh = joules / J_PER_KWH
+    return f"{figure(joules)} J" if 0 < kwh < _SMALL_KWH else f"{figure(kwh)} kWh"
+
+
+def mass(grams: Number) -> str:
+    """``345 g``, ``12.3 kg``."""
+    if isinstance(grams, Missing):
+        return str(grams)
+    return f"{figure(grams)} g" if grams < _G_PER_KG else f"{figure(grams / _G_PER_KG)} kg"
+
+
+def duration(seconds: Number) -> str:
+    """``12.3 s``, ``4 min 05 s``, ``27 h 03 min``."""
+    if isinstance(seconds, Missing):
+        return str(seconds)
+    if seconds < _S_PER_MIN:
+        return f"{figure(seconds)} s"
+    minutes, rest_s = divmod(round(seconds), _S_PER_MIN)
+    if minutes < _S_PER_MIN:
+        return f"{minutes} min {rest_s:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def figure(value: float) -> str:
+    """Three digits that count, never with an exponent: 0.00123, 12.3, 12345."""
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return format(Decimal(f"{value:.3g}"), "f")
+
+
+def _result(summary: Summary) -> str:
+    return f" ({summary.result})" if summary.result else ""
+
+
+def _components(summary: Summary) -> str:
+    if isinstance(summary.energy_by_component, Missing):
+        return ""
+    return _in_brackets(f"{name} {energy(joules)}" for name, joules in summary.energy_by_component.items())
+
+
+def _cost(summary: Summary) -> str:
+    if isinstance(summary.cost, Missing):
+        return str(summary.cost)
+    return f"{figure(summary.cost)} {summary.currency or ''}".rstrip()
+
+
+def _gpus(summary: Summary) -> str:
+    held = [
+        f"{text} {duration(seconds)}"
+        for text, seconds in (("held", summary.gpu_seconds), ("of it idle", summary.idle_gpu_seconds))
+        if not isinstance(seconds, Missing)
+    ]
+    return f"{summary.gpu_count}{_in_brackets(held)}"
+
+
+def _shares(summary: Summary) -> str:
+    if isinstance(summary.attribution, Missing):
+        return str(summary.attribution)
+    return ", ".join(summary.attribution) or "none"
+
+
+def _in_brackets(parts: Iterable[str]) -> str:
+    text = ", ".join(parts)
+    return f" ({text})" if text else ""
