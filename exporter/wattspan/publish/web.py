@@ -160,7 +160,9 @@ class Site:
         self._runs = runs
         self._guard = guard
         self._now_ns = now_ns
-        description = json_response(openapi.document(node.version))
+        description = json_response(
+            openapi.document(node.version, metrics=render is not None, runs=runs is not None)
+        )
         self._pages: dict[str, Page] = {
             "/": _get(self._landing),
             **({"/metrics": _get(_Metrics(door, render))} if render else {}),

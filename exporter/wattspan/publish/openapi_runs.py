@@ -1,0 +1,266 @@
+"""The part of the OpenAPI description that is about runs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, get_args
+
+from wattspan.publish.run_bodies import END_RESULTS, MAX_BUDGET_G, MAX_COUNT, PHASE_EVENTS, RUN_ID_FORM
+from wattspan.publish.runs_api import MAX_LIMIT, PATH, STATES
+from wattspan.publish.schema import (
+    ANY,
+    COUNT,
+    COUNT_OR_NULL,
+    FLAG,
+    NOT_NEGATIVE,
+    NUMBER_OR_NULL,
+    TEXT,
+    TIME_OR_NULL,
+    Schema,
+    array,
+    content,
+    get,
+    mapping,
+    one_of,
+    problem,
+    record,
+    ref,
+)
+from wattspan.runs import RESULTS, Attribution, RunSource
+
+SECURITY_SCHEMES: Final[Mapping[str, Any]] = {
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "Of the token file. Pods of the node and processes on the local socket need none.",
+    }
+}
+
+
+def paths() -> dict[str, Schema]:
+    """What the pages of runs answer."""
+    return {
+        PATH: {**_list(), **_write("Begin a run, or join the one that the caller's job has", _BEGIN, _BEGUN)},
+        f"{PATH}/{{run_id}}": _show(),
+        f"{PATH}/{{run_id}}/progress": _write_to(
+            "Say how far a run is: totals since its start, over all nodes",
+            _PROGRESS,
+            _answer("Noted.", "Reported"),
+        ),
+        f"{PATH}/{{run_id}}/phases": _write_to(
+            "Begin or end a phase of a run", _PHASE, {"200": _json("Noted.", record({}))}
+        ),
+        f"{PATH}/{{run_id}}/end": _write_to("End a run", _END, _answer("What it has used here.", "Run")),
+    }
+
+
+def _list() -> Schema:
+    return get(
+        "Runs of this node, the newest first",
+        {
+            "200": _json("One page of them.", ref("Runs")),
+            "400": problem("A parameter is unknown or holds something that is not allowed."),
+        },
+        parameters=[
+            _parameter("state", one_of(list(STATES)), "Only runs in this state."),
+            _parameter("project", TEXT, "Only runs of this project."),
+            _parameter("group", TEXT, "Only runs of this group."),
+            _parameter("since", _TIME, "Only runs that ran at or after this moment."),
+            _parameter(
+                "limit",
+                {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT},
+                "Runs on a page; 100 if not given.",
+            ),
+            _parameter("cursor", _CURSOR, "`next_cursor` of the page before."),
+        ],
+    )
+
+
+def _show() -> Schema:
+    shown = get(
+        "A run on this node",
+        {
+            "200": _json("What is known of it.", ref("Run")),
+            "400": problem("This is no run id, or a parameter holds something that is not allowed."),
+            "404": problem("This node knows of no such run."),
+        },
+        parameters=[_parameter("attempt", _COUNT_IN, "Which attempt; the newest if not given.")],
+    )
+    return {**shown, "parameters": [_RUN_ID_IN_PATH]}
+
+
+def _write(summary: str, body: Schema, responses: Mapping[str, Schema]) -> Schema:
+    return {
+        "post": {
+            "summary": summary,
+            "security": [{}, {"token": []}],
+            "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+            "responses": {
+                **responses,
+                "400": problem("The body is not JSON, or a field holds something that is not allowed."),
+                "401": problem(
+                    "The caller is no pod of this node, no local process, and bears no valid token."
+                ),
+                "403": problem(
+                    "The caller may not do this to this run, or claims a process that is not its own."
+                ),
+                "404": problem("This node knows of no such run."),
+                "409": problem("The run or its attempt is over."),
+                "413": problem("The body is too large."),
+                "415": problem("The body is not application/json."),
+                "503": problem("The daemon cannot commit it now; try again after Retry-After seconds."),
+                **ANY,
+            },
+        }
+    }
+
+
+def _write_to(summary: str, body: Schema, responses: Mapping[str, Schema]) -> Schema:
+    return {**_write(summary, body, responses), "parameters": [_RUN_ID_IN_PATH]}
+
+
+def _json(description: str, schema: Schema) -> Schema:
+    return content(description, "application/json", schema)
+
+
+def _answer(description: str, name: str) -> dict[str, Schema]:
+    return {"200": _json(description, ref(name))}
+
+
+def _parameter(name: str, schema: Schema, description: str) -> Schema:
+    return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
+
+
+def _body(properties: Mapping[str, Schema], needed: Sequence[str] = ()) -> Schema:
+    """An object; null is as good as absent, and fields that are not known are passed over."""
+    optional = {
+        name: schema if name in needed else {"anyOf": [schema, {"type": "null"}]}
+        for name, schema in properties.items()
+    }
+    return {"type": "object", "properties": optional, "required": list(needed)}
+
+
+_TIME: Final[Schema] = {"type": "string", "format": "date-time"}
+_COUNT_IN: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": MAX_COUNT}
+_CURSOR: Final[Schema] = {"type": "string"}
+_RUN_ID: Final[Schema] = {"type": "string", "pattern": f"^{RUN_ID_FORM}$"}
+_RUN_ID_IN_PATH: Final[Schema] = {"name": "run_id", "in": "path", "required": True, "schema": _RUN_ID}
+
+_BEGUN: Final = {
+    "200": _json("It had begun before.", ref("Begun")),
+    "201": _json("It begins.", ref("Begun")),
+}
+
+_BEGIN: Final = _body(
+    {
+        "run_id": _RUN_ID,
+        "name": TEXT,
+        "project": TEXT,
+        "group": TEXT,
+        "framework": TEXT,
+        "attempt": _COUNT_IN,
+        "total_steps": _COUNT_IN,
+        "budget_co2e_grams": {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_BUDGET_G},
+        "rank": _COUNT_IN,
+        "local_rank": _COUNT_IN,
+        "world_size": _COUNT_IN,
+        "nodes_expected": _COUNT_IN,
+        "traceparent": {**TEXT, "description": "As W3C Trace Context has it; it becomes a link."},
+        "markers": {
+            **mapping(TEXT),
+            "description": "Environment variables that name the job; others are passed over.",
+        },
+        "pid": {
+            **_COUNT_IN,
+            "description": "Whose run it is, as the caller counts: itself or a child of it.",
+        },
+    }
+)
+_PROGRESS: Final = _body(
+    {
+        "attempt": _COUNT_IN,
+        "steps": _COUNT_IN,
+        "samples": _COUNT_IN,
+        "tokens": _COUNT_IN,
+        "total_steps": _COUNT_IN,
+        "loss": {"type": "number"},
+    },
+    ["attempt"],
+)
+_PHASE: Final = _body(
+    {
+        "attempt": _COUNT_IN,
+        "name": {**TEXT, "description": "Such as epoch, evaluate or checkpoint."},
+        "index": _COUNT_IN,
+        "event": one_of(list(PHASE_EVENTS)),
+        "at": {**_TIME, "description": "When; now if not given."},
+    },
+    ["attempt", "name", "event"],
+)
+_END: Final = _body(
+    {"attempt": _COUNT_IN, "result": one_of(END_RESULTS), "error_type": TEXT}, ["attempt", "result"]
+)
+
+_IDENTITY: Final[Mapping[str, Schema]] = {
+    "run_id": _RUN_ID,
+    "attempt": COUNT,
+    "run_name": TEXT,
+    "trace_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+    "run_span_id": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
+    "node_span_id": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
+    "began_at": _TIME,
+}
+_JOULES_OR_NULL: Final[Schema] = {"type": ["number", "null"], "minimum": 0}
+_STATE: Final = one_of(list(STATES))
+
+SCHEMAS: Final[dict[str, Schema]] = {
+    "Begun": record({**_IDENTITY, "state": _STATE}),
+    "Reported": record({"progress_ratio": NUMBER_OR_NULL, "projected_co2e_grams": NUMBER_OR_NULL}),
+    "Runs": record({"runs": array(ref("Run")), "next_cursor": {"type": ["string", "null"]}}),
+    "Run": record(
+        {
+            **_IDENTITY,
+            "state": _STATE,
+            "result": {"enum": [*RESULTS, None]},
+            "error_type": TEXT,
+            "project": TEXT,
+            "group": TEXT,
+            "framework": TEXT,
+            "source": one_of(get_args(RunSource)),
+            "namespace": TEXT,
+            "node": TEXT,
+            "cluster": TEXT,
+            "ended_at": TIME_OR_NULL,
+            "duration_seconds": NOT_NEGATIVE,
+            "energy_joules": _JOULES_OR_NULL,
+            "energy_by_component": record(
+                {"gpu": _JOULES_OR_NULL, "cpu": _JOULES_OR_NULL, "dram": _JOULES_OR_NULL}
+            ),
+            "co2e_grams": {**NUMBER_OR_NULL, "description": "Operational, PUE applied."},
+            "unpriced_energy_joules": {**NOT_NEGATIVE, "description": "Whose grams are not in `co2e_grams`."},
+            "cost": NUMBER_OR_NULL,
+            "currency": TEXT,
+            "gpu_seconds": NOT_NEGATIVE,
+            "idle_gpu_seconds": NOT_NEGATIVE,
+            "gpu_count": COUNT,
+            "gpu_utilization_ratio": NUMBER_OR_NULL,
+            "progress": record(
+                {
+                    "steps": COUNT,
+                    "samples": COUNT,
+                    "tokens": COUNT,
+                    "total_steps": COUNT_OR_NULL,
+                    "repeated_steps": COUNT,
+                    "loss": NUMBER_OR_NULL,
+                    "ratio": NUMBER_OR_NULL,
+                }
+            ),
+            "attribution": array(one_of(get_args(Attribution))),
+            "grid_zone": TEXT,
+            "basis": TEXT,
+            "providers": array(TEXT),
+            "intensity_estimated": FLAG,
+            "pue_ratio": {"type": "number", "minimum": 1},
+            "budget_co2e_grams": NUMBER_OR_NULL,
+            "missing": {**mapping(TEXT), "description": "Why a field is null, by its name."},
+        }
+    ),
+}
