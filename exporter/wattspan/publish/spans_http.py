@@ -49,7 +49,7 @@ class HttpDoor:
         self._resource = spans_sdk.resource(resource)
         self._witness = spans_sdk.Witness()
         session = _session()
-        adapter = _WitnessedAdapter(session.get_adapter("https://"), self._witness)
+        adapter = _WitnessedAdapter(session, self._witness)
         session.mount("http://", adapter)
         session.mount("https://", adapter)
         self._exporter = OTLPSpanExporter(session=session)
@@ -66,14 +66,18 @@ class HttpDoor:
 
 
 class _WitnessedAdapter(BaseAdapter):
-    """Stands between session and network."""
+    """Stands between session and network, in front of the adapter that the session has."""
 
-    def __init__(self, adapter: BaseAdapter, witness: spans_sdk.Witness) -> None:
+    def __init__(self, session: requests.Session, witness: spans_sdk.Witness) -> None:
         super().__init__()
-        self._adapter = adapter
+        self._session = session
+        self._adapter = session.get_adapter("https://")
         self._witness = witness
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        if isinstance(self._session.verify, str):
+            # OTEL_EXPORTER_OTLP_CERTIFICATE; requests would let REQUESTS_CA_BUNDLE go first.
+            kwargs["verify"] = self._session.verify
         try:
             response = self._adapter.send(request, *args, **kwargs)
             self._witness.saw(_answer(response))

@@ -7,6 +7,7 @@ and OTEL_CONFIG_FILE.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -18,6 +19,11 @@ PROTOCOLS: Final = ("http/protobuf", "grpc")
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_FILES: Final = tuple(
+    f"OTEL_EXPORTER_OTLP_{signal}{kind}"
+    for kind in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY")
+    for signal in ("", "TRACES_")
+)
 _DEFAULT_ENDPOINTS: Final = {"http/protobuf": "http://localhost:4318", "grpc": "http://localhost:4317"}
 
 
@@ -83,7 +89,14 @@ def door(environ: Mapping[str, str], resource: Mapping[str, str]) -> Door:
         SetupError: a setting that cannot work, or a package that is missing.
     """
     chosen = protocol(environ)
-    place = _place(_first(environ, _ENDPOINTS) or _DEFAULT_ENDPOINTS[chosen])
+    endpoint = _first(environ, _ENDPOINTS) or _DEFAULT_ENDPOINTS[chosen]
+    if chosen == "grpc" and "@" in endpoint:
+        raise SetupError(
+            "the endpoint in OTEL_EXPORTER_OTLP_*ENDPOINT holds a user, which gRPC does not know: "
+            "give credentials in OTEL_EXPORTER_OTLP_HEADERS"
+        )
+    _check_files(environ)
+    place = _place(endpoint)
     try:
         if chosen == "grpc":
             from wattspan.publish.spans_grpc import GrpcDoor
@@ -104,6 +117,19 @@ def door(environ: Mapping[str, str], resource: Mapping[str, str]) -> Door:
 def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> str:
     """The first that is set; an empty value counts as unset (specification, sdk-environment-variables)."""
     return next((environ[name].strip() for name in names if environ.get(name, "").strip()), "")
+
+
+def _check_files(environ: Mapping[str, str]) -> None:
+    """The exporters notice a missing file at each request, or go on without it."""
+    for name in _FILES:
+        if not environ.get(name):
+            continue
+        try:
+            Path(environ[name]).open("rb").close()
+        except OSError as error:
+            raise SetupError(
+                f"{name} is {environ[name]!r}, which cannot be read: {error.strerror}"
+            ) from error
 
 
 def _place(endpoint: str) -> str:
