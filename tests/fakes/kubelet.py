@@ -152,6 +152,19 @@ def pod_resources(folder: Path) -> Iterator[PodResources]:
         served.stop()
 
 
+class TlsServer(ThreadingHTTPServer):
+    """Shakes hands in the thread of the connection, so that a client who does not trust it ends only that."""
+
+    tls: ssl.SSLContext
+
+    def get_request(self) -> tuple[Any, Any]:
+        connection, peer = super().get_request()
+        return self.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), peer
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """The client sees it; nobody reads our stderr."""
+
+
 class Https:
     """The HTTPS listener of a kubelet or an API server.
 
@@ -175,9 +188,8 @@ class Https:
         self.token_file.write_text(self.token + "\n")
         self._authority = Authority()
         self.ca_file.write_bytes(self._authority.pem)
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._server.socket = self._tls(folder).wrap_socket(self._server.socket, server_side=True)
+        self._server = TlsServer(("127.0.0.1", 0), self._handler())
+        self._server.tls = self._tls(folder)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
 
     @property

@@ -64,10 +64,10 @@ class Server:
         )
         try:
             connection.request("GET", path, headers=headers)
-            answer = connection.getresponse()
-            if answer.status != http.HTTPStatus.OK:
-                raise _refused(where, answer.status, answer.read(512))
-            return _body(where, answer, deadline)
+            with connection.getresponse() as answer:
+                if answer.status != http.HTTPStatus.OK:
+                    raise _refused(where, answer.status, answer.read(512))
+                return _body(where, answer, deadline)
         except TimeoutError as error:
             raise ReadError("timeout", f"{where}: no answer in {self.timeout_s:g} s") from error
         except ssl.SSLCertVerificationError as error:

@@ -111,6 +111,8 @@ class Kubelet:
         Raises:
             NotHereError: grpcio is not installed.
         """
+        # gRPC's core writes to stderr past the daemon's log, unless told not to before it is loaded.
+        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
         try:
             import grpc  # noqa: PLC0415 - 14 MiB, which only nodes of Kubernetes pay for
         except ImportError as error:
@@ -171,7 +173,7 @@ class Kubelet:
 
     def _translated(self, error: "grpc.RpcError") -> ReadError:
         code = error.code().name
-        if code == "UNAVAILABLE" and not os.access(self._socket, os.W_OK):
+        if code == "UNAVAILABLE" and not os.access(self._socket, os.W_OK, effective_ids=True):
             return ReadError("permission", f"{self._socket}: only root may connect; the daemon needs uid 0")
         return ReadError(REASONS.get(code, "unknown"), f"{self._socket}: {code}: {error.details()}")
 

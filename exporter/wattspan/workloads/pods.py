@@ -16,7 +16,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
 from urllib.parse import quote
 
@@ -34,8 +33,6 @@ ENVIRONMENT: Final = ("WATTSPAN_RUN_ID", "WATTSPAN_RUN_ATTEMPT", "RANK", "PET_NN
 
 MAX_ANNOTATION: Final = 1024
 """Characters. What is longer (last-applied-configuration, network status) is nothing that is read here."""
-
-_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +92,10 @@ class PodFacts:
     reason: str = ""
     ips: tuple[str, ...] = ()
     host_network: bool = False
-    labels: Mapping[str, str] = field(default=_NOTHING)
-    annotations: Mapping[str, str] = field(default=_NOTHING)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
     owners: tuple[Owner, ...] = ()
-    environment: Mapping[str, str] = field(default=_NOTHING)
+    environment: Mapping[str, str] = field(default_factory=dict)
     containers: tuple[ContainerFacts, ...] = ()
     started_wall_ns: int | None = None
     deleting: bool = False
@@ -173,8 +170,8 @@ def _pod(item: dict[str, Any]) -> PodFacts:
         reason=status.get("reason") or "",
         ips=tuple(address for address in addresses if address),
         host_network=bool(spec.get("hostNetwork")),
-        labels=meta.get("labels") or _NOTHING,
-        annotations=_short(meta.get("annotations") or _NOTHING),
+        labels=meta.get("labels") or {},
+        annotations=_short(meta.get("annotations") or {}),
         owners=tuple(_owner(owner) for owner in meta.get("ownerReferences") or ()),
         environment=_environment(spec.get("containers") or ()),
         containers=tuple(_containers(status)),
@@ -200,19 +197,20 @@ def _environment(containers: Iterable[dict[str, Any]]) -> Mapping[str, str]:
             name, value = variable.get("name"), variable.get("value")
             if name in ENVIRONMENT and value:
                 found.setdefault(name, value)
-    return found or _NOTHING
+    return found
 
 
 def _containers(status: dict[str, Any]) -> Iterator[ContainerFacts]:
     for kind in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
         for container in status.get(kind) or ():
             state, last = container.get("state") or {}, container.get("lastState") or {}
-            if current := container.get("containerID"):
+            current = container.get("containerID")
+            dead = (last.get("terminated") or {}).get("containerID")
+            # containerID stays that of the dead until a successor has started; state only says "waiting".
+            if current and current != dead:
                 yield _container(container["name"], current, state)
-            # After a restart containerID is the new one's, and lastState has the exit code of the one before.
-            terminated = last.get("terminated") or {}
-            if (previous := terminated.get("containerID")) and previous != current:
-                yield _container(container["name"], previous, last)
+            if dead:
+                yield _container(container["name"], dead, last)
 
 
 def _container(name: str, container_id: str, state: dict[str, Any]) -> ContainerFacts:

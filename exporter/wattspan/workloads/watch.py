@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Final, Protocol, TypeVar
 
 from wattspan.errors import ReadError
@@ -93,8 +92,8 @@ class PodView:
     taken_at_ns: int = 0
     allocations: tuple[Allocation, ...] = ()
     allocations_at_ns: int | None = None
-    pods: Mapping[str, PodFacts] = field(default_factory=lambda: MappingProxyType({}))
-    uids: Mapping[tuple[str, str], str] = field(default_factory=lambda: MappingProxyType({}))
+    pods: Mapping[str, PodFacts] = field(default_factory=dict)
+    uids: Mapping[tuple[str, str], str] = field(default_factory=dict)
     pods_at_ns: int | None = None
     failures: tuple[Failure, ...] = ()
 
