@@ -192,6 +192,8 @@ def test_a_hybrid_machine_names_containers_in_version_1_only() -> None:
     assert parse(v1(path) + "0::/system.slice/containerd.service\n") == Cgroup(CONTAINER, UID, path=path)
     scope = f"/system.slice/docker-{CONTAINER}.scope"
     assert parse(f"5:devices:/\n1:name=systemd:{scope}\n0::{scope}\n") == Cgroup(CONTAINER, path=scope)
+    text = f"0::{scope}\n4:cpu,cpuacct:/docker/{CONTAINER}\n"
+    assert parse(text) == Cgroup(CONTAINER, path=f"/docker/{CONTAINER}")
 
 
 def test_slurm_in_a_pod_is_both() -> None:

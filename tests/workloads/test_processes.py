@@ -265,7 +265,17 @@ def test_trees_that_cannot_be(tmp_path: Path, children_files: bool) -> None:
     world.procfs.process(10, ppid=11)
     world.procfs.process(11, ppid=10)
     assert world.processes.descendants(10) == {11}
+    assert world.processes.descendants(1) == frozenset()
     assert set(world.processes.ancestors(10)) == {10, 11}
+
+
+def test_a_ring_further_down(world: World) -> None:
+    """Also one that a tree leads into."""
+    for pid in (10, 11, 12):
+        world.procfs.process(pid)
+    for pid, children in [(10, "11"), (11, "12"), (12, "11")]:
+        (world.procfs.root / f"{pid}/task/{pid}/children").write_text(children)
+    assert world.processes.descendants(10) == {11, 12}
 
 
 def test_a_fork_bomb_is_not_followed_to_its_end(world: World) -> None:
