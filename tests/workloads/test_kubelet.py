@@ -143,6 +143,24 @@ def test_one_connection_serves_many_looks_and_a_new_kubelet_gets_a_new_one(
     assert served.calls == 3
 
 
+def test_the_kubelet_behind_the_path_is_asked_and_not_its_predecessor(served: fake.PodResources) -> None:
+    """One that hangs on while the next has taken the path is not waited for."""
+    client = Kubelet(served.folder, timeout_s=5.0)
+    assert client.allocations() == ()
+    served.answer = fake.response(fake.holding("old-0", "nvidia.com/gpu", GPU))
+    with fake.pod_resources(served.folder) as successor:
+        successor.answer = fake.response(fake.holding("sft-0", "nvidia.com/gpu", GPU))
+        assert [allocation.pod for allocation in client.allocations()] == [MAIN]
+    client.close()
+
+
+def test_fields_of_a_later_kubelet_are_stepped_over() -> None:
+    """Unknown fields of every wire type change nothing."""
+    known = fake.response(fake.holding("sft-0", "nvidia.com/gpu", GPU))
+    later = b"\x78\x96\x01" + b"\x79" + b"\xff" * 8 + b"\x7d" + b"\xff" * 4 + b"\x7a\x02hi"
+    assert podresources.pods(later + known + later) == podresources.pods(known)
+
+
 def test_a_missing_socket_is_said_with_a_hint(tmp_path: Path) -> None:
     """No kubelet, or a folder that is not mounted."""
     error = failure(Kubelet(tmp_path))

@@ -151,8 +151,6 @@ class Kubelet:
         try:
             return call(podresources.EMPTY, timeout=self._timeout_s)
         except self._grpc.RpcError as error:
-            # gRPC backs off for up to two minutes after a refused connection; a new one tries at once.
-            self.close()
             raise self._translated(error) from error
 
     def _connected(self) -> "grpc.Channel":
@@ -162,7 +160,8 @@ class Kubelet:
             raise ReadError("permission", f"{self._socket}: {error.strerror}") from error
         except OSError as error:
             raise ReadError("io", f"{self._socket}: {error.strerror}; is the folder mounted?") from error
-        # Inode numbers are used again, so the time decides, too.
+        # A new socket gets a new connection: the old one may hang on a kubelet that is not gone yet,
+        # and after a refusal gRPC waits for up to two minutes. Inode numbers are used again, hence the time.
         made = (stat.st_ino, stat.st_ctime_ns)
         if made != self._made:
             self.close()
