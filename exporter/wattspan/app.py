@@ -26,6 +26,7 @@ from wattspan.devices.intel import IntelSource
 from wattspan.devices.ipmi import IpmiSource
 from wattspan.devices.nvidia import NvidiaSource
 from wattspan.devices.rapl import RaplSource
+from wattspan.errors import SetupError, UnreachableError
 from wattspan.journal.board import Board
 from wattspan.journal.books import Books
 from wattspan.journal.marks import pasts
@@ -34,12 +35,20 @@ from wattspan.journal.store import Journal
 from wattspan.ledger.ledger import Ledger
 from wattspan.model import Snapshot
 from wattspan.publish.api import NodeInfo
-from wattspan.publish.web import Asgi, application
+from wattspan.publish.runs_api import RunsApi
+from wattspan.publish.socket_server import SocketServer
+from wattspan.publish.web import Site, application
 from wattspan.publish.webconfig import WebConfigFile
 from wattspan.release import Release
+from wattspan.run_service import RunService, price_of
+from wattspan.runs import NOBODY
 from wattspan.sampler import Sampler
+from wattspan.units import NS_PER_S
 
 logger = logging.getLogger(__name__)
+
+EPHEMERAL_NS: Final = 30 * NS_PER_S
+"""A daemon that a run has brought with it ends so long after the last run."""
 
 STOP_S: Final = 1.0
 """How long the web server and the sources each have for an orderly end; SIGTERM to exit stays under 5 s."""
@@ -66,54 +75,101 @@ def sources(config: Config) -> list[Source]:
     return [make() for name, make in table.items() if modes[name] != "off"]
 
 
-def serve(config: Config) -> int:
+def serve(config: Config, *, ephemeral: bool = False) -> int:
     """Meter this node until told to stop. Returns the exit code.
+
+    Args:
+        config: checked.
+        ephemeral: serve the local socket alone, and end when no run has been there for a while.
 
     Raises:
         SetupError: configuration that cannot work.
         UnreachableError: the state folder or an address cannot be had.
     """
     modes = config.source_modes
-    return _run(config, [(source, modes[source.name] == "on") for source in sources(config)])
+    wanted = [(source, modes[source.name] == "on") for source in sources(config)]
+    return _run(config, wanted, runs=ephemeral or config.runs == "on", ephemeral=ephemeral)
 
 
 def demo(config: Config, *, gpus: int, faults: bool) -> int:
     """Serve simulated GPUs, with a state folder of their own. Returns the exit code."""
     aside = replace(config, state_dir=config.state_dir / "demo")
-    return _run(aside, [(DemoSource(config.node_name, gpus=gpus, faults=faults), True)])
+    return _run(aside, [(DemoSource(config.node_name, gpus=gpus, faults=faults), True)], runs=False)
 
 
-def _run(config: Config, wanted: Sequence[tuple[Source, bool]]) -> int:
-    # Imported here: metering and the other commands work without the daemon's extra.
-    from wattspan.publish import listen
-    from wattspan.publish.server import Server
-
+def _run(
+    config: Config, wanted: Sequence[tuple[Source, bool]], *, runs: bool = True, ephemeral: bool = False
+) -> int:
     log.setup(config.log_level, config.log_format)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is somebody to take it
     chain = chain_of(config.grid_zone, config.grid_region, config.grid_intensity, config.grid_pue, os.environ)
+    price = price_of(config)
     board = Board()
+    node = NodeInfo(config.node_name, config.cluster_name, __version__, config.sample_interval_ns)
     with ExitStack() as undo:
-        web_config = WebConfigFile(config.web_config_file) if config.web_config_file else None
-        web = _web(config, board, web_config)
-        gate = web_config.gate if web_config else None
-        server = Server(listen.bind(config.web_listen_address), web, gate=gate)
-        undo.callback(server.stop, STOP_S)
+        web = None if ephemeral else _Web(config, undo)
         journal = Journal.open(config.state_dir, _boot_id(config.path_procfs))
         for notice in journal.restored.notices:
             logger.warning("journal: %s", notice)
-        daemon = Daemon(config, wanted, chain, board, journal)
+        sampler = Sampler(wanted, config.sample_interval_ns)
+        service = RunService(config, journal, board, sampler.woken.set) if runs else None
+        if service is not None:
+            undo.callback(service.stop, STOP_S)
+            # A site of its own: each has an event loop, and whoever reaches the socket needs no password.
+            local = _local(config, Site(board, None, node, runs=service.api), service, needed=ephemeral)
+            if local is not None:
+                undo.callback(local.stop, STOP_S)
+                local.start()
+        books = Books(journal, board, price, service.keeper if service else None)
+        daemon = Daemon(config, sampler, chain, journal, books, service, ephemeral=ephemeral)
         undo.callback(daemon.close)
         daemon.start()
-        server.start()
-        logger.info("wattspan %s serves on %s", __version__, ", ".join(server.addresses))
+        if web is not None:
+            web.start(board, node, service.api if service else None)
         return daemon.wait()
 
 
-def _web(config: Config, board: Board, web_config: WebConfigFile | None) -> Asgi:
-    from wattspan.publish.exposition import Exposition
+class _Web:
+    """The listener. Its ports are taken before the journal is touched, and serve once there is a view."""
 
-    node = NodeInfo(config.node_name, config.cluster_name, __version__, config.sample_interval_ns)
-    exposition = Exposition(config.metrics_series_budget)
-    return application(board, exposition.render, node, guard=web_config)
+    def __init__(self, config: Config, undo: ExitStack) -> None:
+        # Imported here: metering, the local socket and the other commands work without the daemon's extra.
+        from wattspan.publish import listen
+        from wattspan.publish.exposition import Exposition
+        from wattspan.publish.server import Server
+
+        self._server = Server
+        self._undo = undo
+        self._web_config = WebConfigFile(config.web_config_file) if config.web_config_file else None
+        self._exposition = Exposition(config.metrics_series_budget)
+        self._sockets = listen.bind(config.web_listen_address)
+        for listener in self._sockets:
+            undo.callback(listener.close)
+
+    def start(self, board: Board, node: NodeInfo, api: RunsApi | None) -> None:
+        """Begin to serve."""
+        web = application(board, self._exposition.render, node, runs=api, guard=self._web_config)
+        server = self._server(self._sockets, web, gate=self._web_config.gate if self._web_config else None)
+        self._undo.callback(server.stop, STOP_S)
+        server.start()
+        logger.info("wattspan %s serves on %s", __version__, ", ".join(server.addresses))
+
+
+def _local(config: Config, site: Site, service: RunService, *, needed: bool) -> SocketServer | None:
+    """The local socket, where it can be had: without it runs are told over TCP.
+
+    Raises:
+        SetupError, UnreachableError: it is `needed`, as the only door, and cannot be had.
+    """
+    try:
+        if config.socket is None:
+            raise SetupError("socket: not set, and there is no XDG_RUNTIME_DIR for one; set --socket")
+        return SocketServer(config.socket, site.answer, service.peers)
+    except (SetupError, UnreachableError) as error:
+        if needed:
+            raise
+        logger.warning("no local socket: %s", error)
+        return None
 
 
 class Daemon:
@@ -122,15 +178,21 @@ class Daemon:
     def __init__(
         self,
         config: Config,
-        wanted: Sequence[tuple[Source, bool]],
+        sampler: Sampler,
         chain: Chain,
-        board: Board,
         journal: Journal,
+        books: Books,
+        runs: RunService | None,
+        *,
+        ephemeral: bool = False,
     ) -> None:
         self._chain = chain
-        self._sampler = Sampler(wanted, config.sample_interval_ns)
+        self._ephemeral = ephemeral
+        self._busy_ns = time.monotonic_ns()
+        self._sampler = sampler
         self._ledger = Ledger(config.sample_interval_ns, pasts(journal.restored.baselines))
-        self._books = Books(journal, board)
+        self._books = books
+        self._runs = runs
         self._release = Release(config.state_dir, self._sampler)
         self._systemd = systemd.Notifier.from_environment(os.environ)
         self._stop = threading.Event()
@@ -145,6 +207,8 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._end())
         signal.signal(signal.SIGUSR1, lambda *_: self._release.requested())
+        if self._runs is not None:
+            self._runs.serve(self._books)
         self._thread.start()
 
     def wait(self) -> int:
@@ -163,7 +227,7 @@ class Daemon:
 
     def _meter(self) -> None:
         try:
-            self._sampler.run(self._stop, self._take)
+            self._sampler.run(self._stop, self._take, self._runs.mail if self._runs else lambda: False)
             self._systemd.stopping()
             if self._sampler.restart_needed:
                 logger.warning("ending for a new process to go on: %s", self._sampler.restart_needed)
@@ -182,11 +246,22 @@ class Daemon:
             self._done.set()
 
     def _take(self, snapshot: Snapshot) -> None:
-        tick = self._ledger.apply(snapshot)
+        holdings = self._runs.holdings(snapshot) if self._runs else NOBODY
+        tick = self._ledger.apply(snapshot, holdings)
         wall_ns = snapshot.taken_at_ns + snapshot.wall_offset_ns
         self._books.take(tick, self._chain.pricing, self._chain.state(wall_ns))
+        if self._runs is not None:
+            self._runs.committed(self._books.journal_error)
         self._release.settle()
         self._systemd.alive()
+        if self._ephemeral and self._runs is not None:
+            self._end_when_idle(self._runs, snapshot.taken_at_ns)
+
+    def _end_when_idle(self, runs: RunService, now_ns: int) -> None:
+        if runs.busy:
+            self._busy_ns = now_ns
+        elif now_ns - self._busy_ns >= EPHEMERAL_NS:
+            self._stop.set()
 
 
 def _boot_id(procfs: Path) -> str:

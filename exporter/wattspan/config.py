@@ -222,6 +222,14 @@ def default_state_dir() -> Path:
         raise SetupError("state.dir: not set, and this user has no home folder; set --state.dir") from error
 
 
+def default_socket() -> Path | None:
+    """``/run/wattspan/wattspan.sock`` for root, else in the user's runtime folder; None without one."""
+    if os.geteuid() == 0:
+        return Path("/run/wattspan/wattspan.sock")
+    folder = os.environ.get("XDG_RUNTIME_DIR", "")
+    return Path(folder) / "wattspan.sock" if os.path.isabs(folder) else None
+
+
 def default_node_name() -> str:
     """The host name, as the kernel has it."""
     return socket.gethostname() or "localhost"
@@ -329,6 +337,51 @@ class Config:
         "Power usage effectiveness that grams are multiplied by, once.",
         default_text="not configured, which counts as 1.0",
     )
+    cost_price_per_kwh: float | None = setting(
+        "cost.price-per-kwh",
+        number(0, 1000, "units of cost.currency per kWh"),
+        "Price of electricity at the facility's meter. Without it nothing has a cost.",
+    )
+    cost_currency: str = setting(
+        "cost.currency", TEXT, "Currency of cost.price-per-kwh, such as `EUR`; a label, never converted.", ""
+    )
+    runs: str = setting(
+        "runs",
+        choice("on", "off"),
+        "Charge energy to training runs and pods. With `off` only devices are metered.",
+        "on",
+    )
+    socket: Path | None = setting(
+        "socket",
+        PATH,
+        "Local socket that training processes report to; the peer process is checked.",
+        default_factory=default_socket,
+        default_text="/run/wattspan/wattspan.sock as root, else $XDG_RUNTIME_DIR/wattspan.sock",
+    )
+    api_token_file: Path | None = setting(
+        "api.token-file", PATH, "Tokens that may write runs over TCP; see the README for its lines."
+    )
+    kubelet_dir: Path = setting(
+        "kubelet.dir",
+        PATH,
+        "Folder of the kubelet's pod resources socket; watched where it exists.",
+        Path("/var/lib/kubelet/pod-resources"),
+    )
+    kubernetes_pods: str = setting(
+        "kubernetes.pods",
+        choice("off", "kubelet", "api"),
+        "Where pod metadata (labels, owners, phases) comes from; both need a service account token.",
+        "off",
+    )
+    slurm_mapping_dir: Path | None = setting(
+        "slurm.mapping-dir", PATH, "Folder that dcgm-exporter knows as --hpc-job-mapping-dir."
+    )
+    spans_window_ns: int = setting(
+        "spans.window",
+        duration("1m", "1d"),
+        "Length of a run's window spans; doubled so that a node has at most 256 of a run.",
+        900 * NS_PER_S,
+    )
     metrics_series_budget: int = setting(
         "metrics.series-budget",
         whole(100, 1_000_000),
@@ -360,5 +413,11 @@ HINTS: Final[Mapping[str, str]] = {
         "The node's label `topology.kubernetes.io/region`, put there by the downward API."
         " A hint that is used where no grid setting says more; a region that is not known is passed over."
     ),
+    "WATTSPAN_URL": "Of clients: the daemon's URL, such as `http://10.0.0.7:9746`; goes before every socket.",
+    "WATTSPAN_TOKEN_FILE": "Of clients: the file with the token to show at `WATTSPAN_URL`.",
+    "WATTSPAN_RUN_ID": "Of clients: the run that the job is; `wattspan run` sets it for its command.",
+    "WATTSPAN_RUN_ATTEMPT": "Of clients: which attempt of that run, from 0.",
+    "WATTSPAN_DISABLED": "Of clients: with `1`, `track()` and callbacks do nothing at all.",
+    "WATTSPAN_EPHEMERAL": "Of clients: with `off`, no daemon is started where there is none.",
 }
 """Variables with our prefix that are no settings: they cannot be wrong, and have no flag."""

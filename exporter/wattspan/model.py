@@ -410,6 +410,7 @@ class LedgerView:
         health: of every source.
         grid: carbon figures in force.
         runs: that run, or ended less than five minutes ago.
+        spans_pending: spans that wait for the collector; None where none is configured.
         price_per_kwh, currency: of electricity; None and empty where nobody has set one.
         journal_error: why the journal cannot commit now; empty when it can.
         last_commit_wall_ns: when it last did; None before the first commit.
@@ -426,6 +427,7 @@ class LedgerView:
     health: tuple[SourceHealth, ...] = ()
     grid: GridState | None = None
     runs: tuple[RunNow, ...] = ()
+    spans_pending: int | None = None
     price_per_kwh: float | None = None
     currency: str = ""
     journal_error: str = ""

@@ -1,12 +1,10 @@
 """Where commands from the API meet the registry: each is done before a tick and answered after its commit."""
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
 from wattspan.journal.run_book import RunBook, progress_ratio, projected_co2e_g
-from wattspan.log import fields
 from wattspan.publish.commands import (
     BeginPhase,
     BeginRun,
@@ -27,8 +25,6 @@ from wattspan.publish.commands import (
 from wattspan.runs import NO_POD, PodRef, Progress
 from wattspan.workloads import markers, run_ids
 from wattspan.workloads.registry import Claim, Ending, LiveRun, Moment, RefusedError, Registry
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +53,6 @@ class RunDesk:
         registry, book: of this node's runs.
         mailbox: where commands come from.
         job_of: the job of a caller, by what the machine knows and, where it knows nothing, by its markers.
-        cluster: for the trace id in the log.
     """
 
     def __init__(
@@ -66,22 +61,27 @@ class RunDesk:
         book: RunBook,
         mailbox: Mailbox,
         job_of: Callable[[Caller, Mapping[str, str]], Job],
-        cluster: str,
     ) -> None:
         self._registry = registry
         self._book = book
         self._mailbox = mailbox
         self._job_of = job_of
-        self._cluster = cluster
         self._answers: list[tuple[Envelope, Callable[[], Reply]]] = []
 
-    def work(self, now: Moment) -> None:
-        """Do every command that waits. Called by the writer before its look."""
+    def work(self, now: Moment) -> bool:
+        """Do every command that waits. Called by the writer before its look.
+
+        Returns:
+            Whether something began or ended, so that a look at this moment is wanted.
+        """
+        boundary = False
         for envelope in self._mailbox.take():
+            boundary = boundary or not isinstance(envelope.command, ReportProgress)
             try:
                 self._answers.append((envelope, self._do(envelope.command, now)))
             except RefusedError as error:
                 envelope.refuse(ProblemReply(HTTPStatus(error.status), error.detail))
+        return boundary
 
     def answer(self, journal_error: str) -> None:
         """Answer what was done, now that it is committed; called by the writer after its commit."""
@@ -113,7 +113,6 @@ class RunDesk:
                 live = self._reachable(command)
                 ending = Ending(now, command.result, run_ids.plain(command.error_type))
                 self._registry.end(command.run_id, command.attempt, ending)
-                self._log("run ended", live, result=command.result)
                 return lambda: Ended(self._book.record(live))
 
     def _begin(self, command: BeginRun, now: Moment) -> Callable[[], Reply]:
@@ -144,8 +143,6 @@ class RunDesk:
             now,
         )
         self._book.begin(live)
-        if created:
-            self._log("run began", live, source=live.run.source)
         return lambda: Begun(self._book.record(live), created)
 
     def _progress(self, command: ReportProgress) -> Callable[[], Reply]:
@@ -176,11 +173,6 @@ class RunDesk:
         if not command.caller.may_reach(live.run.namespace):
             raise RefusedError(404, f"no run {command.run_id} is known on this node")
         return live
-
-    def _log(self, what: str, live: LiveRun, **facts: object) -> None:
-        run = live.run
-        trace_id = run_ids.trace_id(self._cluster, run.run_id, run.attempt)
-        logger.info(what, extra=fields(run_id=run.run_id, attempt=run.attempt, trace_id=trace_id, **facts))
 
 
 def job_of_markers(told: Mapping[str, str]) -> Job:

@@ -12,6 +12,7 @@ from wattspan.journal.records import KeptRun
 from wattspan.journal.run_book import RunBook
 from wattspan.ledger.ledger import Tick
 from wattspan.model import CounterKey, GridState
+from wattspan.publish.spans import SpanCounts
 from wattspan.runs import Holder, Holdings, PodRef, RunNow, RunRecord, SpanRecord, Stretch
 from wattspan.units import NS_PER_S
 from wattspan.workloads.registry import KEEP_ENDED_NS, LiveRun, Moment, Registry
@@ -37,6 +38,8 @@ class RunKeeper:
         book: of what they used.
         price: of electricity; None without one.
         spans_of: the spans of a run or of a part of it; None where no collector is configured.
+        acknowledged: outbox ids that the collector has taken since this was last asked.
+        counts: how the export fares since this process began; None where nothing is exported.
     """
 
     def __init__(
@@ -46,12 +49,15 @@ class RunKeeper:
         price: Price | None,
         spans_of: Callable[[RunRecord, Stretch | None], tuple[SpanRecord, ...]] | None,
         acknowledged: Callable[[], tuple[int, ...]] = tuple,
+        counts: Callable[[], SpanCounts] | None = None,
     ) -> None:
         self._registry = registry
         self._book = book
         self._price = price
         self._spans_of = spans_of
         self._acknowledged = acknowledged
+        self._counts = counts
+        self._counted = SpanCounts()
         self._holdings = Holdings(watched=False)
         self._closed: set[tuple[str, int]] = set()
         self._stored: dict[tuple[str, int], tuple[int, object]] = {}
@@ -74,6 +80,7 @@ class RunKeeper:
             self._count_progress(live, books)
         self._book.watch((live for live in runs if not self._is_closed(live)), tick, self._holdings, grid)
         self._count_repeated(books, tick)
+        self._count_spans(books)
         kept: list[KeptRun] = []
         spans: list[SpanRecord] = []
         for live in runs:
@@ -128,6 +135,21 @@ class RunKeeper:
         for charge in tick.charges:
             if charge.holder is not None and charge.holder.run_id in repeating:
                 books.waste(charge.holder, "repeated", charge.energy_uj, self._cost(charge.energy_uj))
+
+    def _count_spans(self, books: Books) -> None:
+        """Counters of the export go on over restarts; the exporter's own begin at 0."""
+        if self._counts is None:
+            return
+        before, now = self._counted, self._counts()
+        self._counted = now
+        books.add("spans_exported", (), now.exported - before.exported)
+        books.add("spans_rejected", (), now.rejected - before.rejected)
+        books.add("span_export_failures", (), now.failures - before.failures)
+
+    @property
+    def spans_pending(self) -> int | None:
+        """Spans that wait for the collector; None where nothing is exported."""
+        return self._counted.pending if self._counts else None
 
     def _close(self, live: LiveRun, record: RunRecord, books: Books) -> None:
         self._closed.add((live.run.run_id, live.run.attempt))

@@ -7,11 +7,16 @@ from wattspan.cli.settings import Loaded
 
 NAME: Final = "serve"
 HELP: Final = "Meter this node and publish its metrics."
-USAGE: Final = "serve [flags]"
+USAGE: Final = "serve [--ephemeral] [flags]"
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """It has the settings only."""
+    """Whether it is there for one run only."""
+    parser.add_argument(
+        "--ephemeral",
+        action="store_true",
+        help="Serve the local socket alone, without a port, and end 30 s after the last run.",
+    )
 
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - every command is called alike

@@ -7,7 +7,7 @@ power and health go on being shown.
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 from wattspan.carbon.price import Price
 from wattspan.carbon.pricing import Pricing
@@ -15,7 +15,7 @@ from wattspan.errors import REASONS
 from wattspan.journal.board import Board, ScrapeNotes
 from wattspan.journal.holder_accounts import HolderAccounts
 from wattspan.journal.marks import facts_of
-from wattspan.journal.records import Account, Baseline, JournalError
+from wattspan.journal.records import Account, Baseline, JournalError, KeptRun
 from wattspan.journal.store import Journal
 from wattspan.ledger.ledger import Tick
 from wattspan.ledger.meters import Mark
@@ -29,6 +29,7 @@ from wattspan.model import (
     LedgerView,
     SourceReport,
 )
+from wattspan.runs import Holder, RunNow, SpanRecord
 from wattspan.units import NS_PER_S
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,53 @@ class _Entry:
         return self.total - self.base if self.released else type(self.total)(0)
 
 
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """What goes into a tick's commit beside accounts and marks.
+
+    Attributes:
+        runs: that began, changed or ended.
+        spans: that ended, for the outbox.
+        delivered: outbox ids that the collector has acknowledged.
+        gone: accounts that are over for good.
+    """
+
+    runs: tuple[KeptRun, ...] = ()
+    spans: tuple[SpanRecord, ...] = ()
+    delivered: tuple[int, ...] = ()
+    gone: tuple[CounterKey, ...] = ()
+
+
+class Keeper(Protocol):
+    """Whoever knows the runs."""
+
+    def entered(self, books: "Books", tick: Tick, grid: GridState) -> Outgoing:
+        """The tick's energy is in the accounts; what else is to be committed with it?"""
+
+    def shown(self, pricing: Pricing, wall_ns: int) -> tuple[RunNow, ...]:
+        """Runs as the view shows them."""
+
+    @property
+    def spans_pending(self) -> int | None:
+        """Spans that wait for the collector; None where none is configured."""
+
+
+class NoRuns:
+    """Nobody watches runs."""
+
+    spans_pending = None
+
+    def entered(self, books: "Books", tick: Tick, grid: GridState) -> Outgoing:
+        """Nothing."""
+        del books, tick, grid
+        return Outgoing()
+
+    def shown(self, pricing: Pricing, wall_ns: int) -> tuple[RunNow, ...]:
+        """None."""
+        del pricing, wall_ns
+        return ()
+
+
 class Books:
     """The node's accounts. The sampling thread owns them and the journal.
 
@@ -71,17 +119,25 @@ class Books:
         journal: open; what it restored is taken over.
         board: where views are pinned.
         price: of electricity; None where nobody has set one.
+        keeper: of the runs.
     """
 
-    def __init__(self, journal: Journal, board: Board, price: Price | None = None) -> None:
+    def __init__(
+        self, journal: Journal, board: Board, price: Price | None = None, keeper: Keeper | None = None
+    ) -> None:
         self._journal = journal
         self._board = board
+        self._keeper = keeper or NoRuns()
+        self._outgoing = Outgoing()
+        self._of_run: dict[str, dict[CounterKey, None]] = {}
         self._entries: dict[CounterKey, _Entry] = {
             (account.quantity, account.labels): _Entry(account.total, account.base, account.released)
             for account in journal.restored.accounts
         }
         owners = {(labels[0], labels[1]) for quantity, labels in self._entries if quantity == "owner_gpu"}
-        self._holders = HolderAccounts(self._add, owners, price.currency if price else "")
+        for key in self._entries:
+            self._index(key)
+        self._holders = HolderAccounts(self.add, owners, price.currency if price else "")
         self._price = price
         self._changed: dict[CounterKey, None] = {}  # an ordered set: series keep their order in a scrape
         self._held: dict[CounterKey, None] = {
@@ -96,8 +152,8 @@ class Books:
         self._synced_at_ns = 0
         self._counted_commit = False
         for quantity in ("journal_commits", "clock_steps", "unpriced_energy"):
-            self._add(quantity, (), 0)
-        self._add("series_dropped", ("budget",), 0)
+            self.add(quantity, (), 0)
+        self.add("series_dropped", ("budget",), 0)
         self._show(self._entries)
 
     def take(self, tick: Tick, pricing: Pricing, grid: GridState) -> None:
@@ -106,8 +162,45 @@ class Books:
         self._release(notes, tick.snapshot.taken_at_ns)
         self._enter(tick, pricing, grid, notes)
         self._marks.update(tick.marks)
+        self._outgoing = _joined(self._outgoing, self._keeper.entered(self, tick, grid))
+        self._drop(self._outgoing.gone)
         self._commit(tick)
         self._board.pin(self._view(tick, pricing, grid))
+
+    def add(self, quantity: str, labels: tuple[str, ...], amount: int | float, /) -> None:
+        """Add to an account, which exists from then on."""
+        key = (quantity, labels)
+        entry = self._entries.get(key)
+        if entry is None:
+            self._entries[key] = _Entry(amount, type(amount)(0))
+            self._changed[key] = None
+            self._held[key] = None
+            self._index(key)
+        elif amount:
+            entry.total += amount
+            self._changed[key] = None
+
+    def account(self, quantity: str, labels: tuple[str, ...]) -> int | float:
+        """What an account holds since the journal began; 0 where there is none."""
+        entry = self._entries.get((quantity, labels))
+        return entry.total if entry else 0
+
+    def accounts_of_run(self, run_id: str) -> dict[CounterKey, int | float]:
+        """A run's accounts as they stand, over all its attempts."""
+        return {key: self._entries[key].total for key in self._of_run.get(run_id, ())}
+
+    def waste(self, holder: Holder, reason: str, energy_uj: int, cost: float) -> None:
+        """Enter energy that came to nothing."""
+        self._holders.waste(holder, reason, energy_uj, cost)
+
+    def begin_run(self, run_id: str, basis: Basis | None) -> None:
+        """Let the counters that every run has exist at 0."""
+        self._holders.begin_run(run_id, basis)
+
+    @property
+    def journal_error(self) -> str:
+        """Why the last commit failed; empty when it did not."""
+        return self._journal_error
 
     @property
     def totals(self) -> dict[CounterKey, int | float]:
@@ -128,7 +221,7 @@ class Books:
         basis = grid.intensity.basis if grid.intensity else None
         self._begin_series(tick, basis)
         for tally in tick.tallies:
-            self._add(tally.quantity, tally.labels, tally.amount)
+            self.add(tally.quantity, tally.labels, tally.amount)
         for charge in tick.charges:
             self._enter_energy(charge)
         idle = {(time.holder, time.uuid) for time in tick.hold_times if time.idle_ns}
@@ -148,7 +241,7 @@ class Books:
             self._holders.enter_time(time)
         for report in tick.snapshot.reports:
             self._enter_duration(report)
-        self._add("series_dropped", ("budget",), notes.series_dropped)
+        self.add("series_dropped", ("budget",), notes.series_dropped)
 
     def _begin_series(self, tick: Tick, basis: Basis | None) -> None:
         """Let the counters that will surely come exist at 0, so that a first scrape sees their beginning."""
@@ -156,60 +249,68 @@ class Books:
             if health.source not in self._begun:
                 self._begun.add(health.source)
                 for reason in REASONS:
-                    self._add("source_read_failures", (health.source, reason), 0)
+                    self.add("source_read_failures", (health.source, reason), 0)
         measured = [host for host in tick.hosts if not host.estimated]
         if basis is None or len(tick.gpus) + len(measured) == self._priced_devices:
             return
         self._priced_devices = len(tick.gpus) + len(measured)
-        self._add("node_energy", (), 0)
-        self._add("node_co2e", (basis,), 0.0)
+        self.add("node_energy", (), 0)
+        self.add("node_co2e", (basis,), 0.0)
         for gpu in tick.gpus:
-            self._add("gpu_co2e", (gpu.gpu.uuid, basis), 0.0)
+            self.add("gpu_co2e", (gpu.gpu.uuid, basis), 0.0)
         for host in measured:
-            self._add("host_co2e", (host.component, host.device, basis), 0.0)
+            self.add("host_co2e", (host.component, host.device, basis), 0.0)
 
     def _enter_energy(self, charge: Charge) -> None:
         if charge.component == "gpu":
-            self._add("gpu_energy", (charge.device, charge.method), charge.energy_uj)
+            self.add("gpu_energy", (charge.device, charge.method), charge.energy_uj)
             if charge.share is not None:
-                self._add("gpu_attributed_energy", (charge.device, charge.share), charge.energy_uj)
+                self.add("gpu_attributed_energy", (charge.device, charge.share), charge.energy_uj)
             if charge.reason is not None:
-                self._add("gpu_unattributed_energy", (charge.device, charge.reason), charge.energy_uj)
+                self.add("gpu_unattributed_energy", (charge.device, charge.reason), charge.energy_uj)
         else:
             quantity = "host_estimated_energy" if charge.estimated else "host_energy"
-            self._add(quantity, (charge.component, charge.device), charge.energy_uj)
+            self.add(quantity, (charge.component, charge.device), charge.energy_uj)
         if charge.in_node:
-            self._add("node_energy", (), charge.energy_uj)
+            self.add("node_energy", (), charge.energy_uj)
 
     def _enter_price(self, charge: Charge, grams: float, unpriced_uj: int, basis: Basis | None) -> None:
         if charge.in_node:
-            self._add("unpriced_energy", (), unpriced_uj)
+            self.add("unpriced_energy", (), unpriced_uj)
         if basis is None:
             return
         if charge.component == "gpu":
-            self._add("gpu_co2e", (charge.device, basis), grams)
+            self.add("gpu_co2e", (charge.device, basis), grams)
         else:
-            self._add("host_co2e", (charge.component, charge.device, basis), grams)
+            self.add("host_co2e", (charge.component, charge.device, basis), grams)
         if charge.in_node:
-            self._add("node_co2e", (basis,), grams)
+            self.add("node_co2e", (basis,), grams)
 
     def _enter_duration(self, report: SourceReport) -> None:
         took_ns = report.finished_ns - report.started_ns
         took_s = took_ns / NS_PER_S
         bound = next((str(bound) for bound in SAMPLE_DURATION_BOUNDS_S if took_s <= bound), "+Inf")
-        self._add("sample_duration", (report.source, bound), 1)
-        self._add("sample_duration_sum", (report.source,), took_ns)
+        self.add("sample_duration", (report.source, bound), 1)
+        self.add("sample_duration_sum", (report.source,), took_ns)
 
-    def _add(self, quantity: str, labels: tuple[str, ...], amount: int | float) -> None:
-        key = (quantity, labels)
-        entry = self._entries.get(key)
-        if entry is None:
-            self._entries[key] = _Entry(amount, type(amount)(0))
-            self._changed[key] = None
-            self._held[key] = None
-        elif amount:
-            entry.total += amount
-            self._changed[key] = None
+    def _index(self, key: CounterKey) -> None:
+        quantity, labels = key
+        if quantity.startswith("run_"):
+            self._of_run.setdefault(labels[0], {})[key] = None
+
+    def _drop(self, gone: Iterable[CounterKey]) -> None:
+        """Let go of accounts that are over; the commit that deletes them takes them out of the view."""
+        for key in gone:
+            if self._entries.pop(key, None) is None:
+                continue
+            self._changed.pop(key, None)
+            self._held.pop(key, None)
+            quantity, labels = key
+            if quantity.startswith("run_"):
+                of_run = self._of_run.get(labels[0], {})
+                of_run.pop(key, None)
+                if not of_run:
+                    self._of_run.pop(labels[0], None)
 
     def _release(self, notes: ScrapeNotes, now_ns: int) -> None:
         """Let go of the series that a scrape has seen at 0, or that nobody came to see."""
@@ -225,7 +326,7 @@ class Books:
     def _commit(self, tick: Tick) -> None:
         snapshot = tick.snapshot
         if not self._counted_commit:
-            self._add("journal_commits", (), 1)
+            self.add("journal_commits", (), 1)
             self._counted_commit = True
         try:
             self._write()
@@ -243,6 +344,8 @@ class Books:
         self._counted_commit = False
         self._last_commit_wall_ns = snapshot.taken_at_ns + snapshot.wall_offset_ns
         self._show(self._changed)
+        self._hide(self._outgoing.gone)
+        self._outgoing = Outgoing()
         for key in self._held:
             entry = self._entries[key]
             if entry.shown_in is None:
@@ -259,7 +362,16 @@ class Books:
             Baseline(device, mark.energy_uj, mark.read_at_ns, facts_of(mark))
             for device, mark in self._marks.items()
         ]
-        self._journal.commit(accounts, baselines)
+        dropped = self._journal.commit(
+            accounts,
+            baselines,
+            spans=self._outgoing.spans,
+            delivered=self._outgoing.delivered,
+            runs=self._outgoing.runs,
+            gone=self._outgoing.gone,
+        )
+        if dropped:
+            self.add("spans_dropped", (), dropped)
 
     def _show(self, keys: Iterable[CounterKey]) -> None:
         """Take these accounts into what is published; views already pinned keep the maps they have."""
@@ -269,6 +381,13 @@ class Books:
             if values is None:
                 values = fresh[quantity] = dict(self._published.get(quantity, {}))
             values[labels] = self._entries[quantity, labels].published
+        self._published = {**self._published, **fresh}
+
+    def _hide(self, gone: Iterable[CounterKey]) -> None:
+        fresh: dict[str, dict[tuple[str, ...], int | float]] = {}
+        for quantity, labels in gone:
+            values = fresh.setdefault(quantity, dict(self._published.get(quantity, {})))
+            values.pop(labels, None)
         self._published = {**self._published, **fresh}
 
     def _view(self, tick: Tick, pricing: Pricing, grid: GridState) -> LedgerView:
@@ -285,6 +404,10 @@ class Books:
             node_power_uw=tick.node_power_uw,
             health=snapshot.health,
             grid=grid,
+            runs=self._keeper.shown(pricing, now_wall_ns),
+            spans_pending=self._keeper.spans_pending,
+            price_per_kwh=self._price.per_kwh if self._price else None,
+            currency=self._price.currency if self._price else "",
             journal_error=self._journal_error,
             last_commit_wall_ns=self._last_commit_wall_ns,
         )
@@ -294,3 +417,14 @@ def _with_co2e_rate(state: GpuState, pricing: Pricing, wall_ns: int) -> GpuState
     if state.reading is None or state.reading.power_uw is None:
         return state
     return replace(state, co2e_g_per_s=pricing.g_per_second(state.reading.power_uw, wall_ns))
+
+
+def _joined(waiting: Outgoing, fresh: Outgoing) -> Outgoing:
+    """What a failed commit left waiting, and what has come since; of a run its newest row."""
+    runs = {(kept.record.run.run_id, kept.record.run.attempt): kept for kept in (*waiting.runs, *fresh.runs)}
+    return Outgoing(
+        tuple(runs.values()),
+        waiting.spans + fresh.spans,
+        waiting.delivered + fresh.delivered,
+        waiting.gone + fresh.gone,
+    )

@@ -248,6 +248,11 @@ def _price(view: LedgerView) -> Iterator[Row]:
         yield (view.currency,), view.price_per_kwh
 
 
+def _spans_pending(view: LedgerView) -> Iterator[Row]:
+    if view.spans_pending is not None:
+        yield (), view.spans_pending
+
+
 def _build_info(_: LedgerView) -> Iterator[Row]:
     yield (__version__, platform.python_version()), 1
 
@@ -583,6 +588,26 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric(
         "wattspan_journal_last_commit_timestamp_seconds", "gauge", "When the journal last took a tick.",
         (), "seconds", "min", _last_commit,
+    ),
+    Metric(
+        "wattspan_spans_exported", "counter", "Spans that the collector has acknowledged.",
+        (), "", "sum", _account("spans_exported"),
+    ),
+    Metric(
+        "wattspan_spans_pending", "gauge", "Spans that wait in the outbox for the collector.",
+        (), "", "sum", _spans_pending,
+    ),
+    Metric(
+        "wattspan_spans_rejected", "counter", "Times that the collector did not want a span.",
+        (), "", "sum", _account("spans_rejected"),
+    ),
+    Metric(
+        "wattspan_span_export_failures", "counter", "Requests to the collector without an acknowledgement.",
+        (), "", "sum", _account("span_export_failures"),
+    ),
+    Metric(
+        "wattspan_spans_dropped", "counter", "Spans that left the outbox undelivered, for want of room.",
+        (), "", "sum", _account("spans_dropped"),
     ),
     Metric(
         "wattspan_clock_steps", "counter", "Times the wall clock jumped; no energy moves with it.",

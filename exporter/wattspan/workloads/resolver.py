@@ -9,14 +9,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from wattspan.errors import ReadError
 from wattspan.model import GpuReading, Snapshot
 from wattspan.runs import NO_POD, STRANGER, Hold, Holder, Holdings, PodRef, Result
 from wattspan.units import NS_PER_S
-from wattspan.workloads import markers
+from wattspan.workloads import markers, run_ids
 from wattspan.workloads.jobs import run_of_pod
 from wattspan.workloads.pods import PodFacts
 from wattspan.workloads.processes import Processes, ProcessFacts
 from wattspan.workloads.registry import Claim, Ending, LiveRun, Moment, RefusedError, Registry
+from wattspan.workloads.slurm import SlurmMapping
 from wattspan.workloads.watch import PodView
 
 ABSENT_NS: Final = 15 * NS_PER_S
@@ -25,8 +27,8 @@ ABSENT_NS: Final = 15 * NS_PER_S
 Between the processes of one step and those of the next a job may have none.
 """
 
-MAX_ANCESTORS: Final = 64
-"""How far up a process's parents are followed; launchers nest a handful deep."""
+FAMILY_NS: Final = 5 * NS_PER_S
+"""How often a run's process tree is looked at anew, for its CPU time."""
 
 _POD_RESULTS: Final[Mapping[str, Result]] = {"Succeeded": "success", "Failed": "failure"}
 
@@ -50,9 +52,18 @@ class Resolver:
         processes: of this machine.
         cores: logical CPUs.
         cluster: stands in for Slurm's own name.
+        slurm: the prolog's mapping folder; None without one.
     """
 
-    def __init__(self, registry: Registry, processes: Processes, cores: int, cluster: str = "") -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        processes: Processes,
+        cores: int,
+        cluster: str = "",
+        slurm: SlurmMapping | None = None,
+    ) -> None:
+        self._slurm = slurm
         self._registry = registry
         self._processes = processes
         self._cores = cores
@@ -61,6 +72,8 @@ class Resolver:
         self._holds: dict[HoldKey, Hold] = {}
         self._cpu: dict[int | str, _Cpu] = {}
         self._seen_ns: dict[str, int] = {}
+        self._known_pids: frozenset[int] = frozenset()
+        self._families: dict[int, tuple[int, frozenset[int]]] = {}
         self._looked_ns = 0
 
     def resolve(self, snapshot: Snapshot, pods: PodView | None, now: Moment) -> Holdings:
@@ -75,15 +88,17 @@ class Resolver:
             self._readings |= {reading.gpu.uuid: reading for reading in report.gpus}
         self._follow_pods(pods, now)
         pids = {pid for reading in self._readings.values() for pid in _pids_on(reading)}
-        claimed = {pid for live in self._registry.live.values() for pid in live.processes}
-        facts = self._processes.look(pids | claimed)
-        owners = {pid: self._owner(fact, pods, now) for pid, fact in facts.items() if pid in pids}
+        facts = self._processes.look(pids)
+        owners = {pid: self._owner(fact, pods, now) for pid, fact in facts.items()}
+        jobs = self._jobs()
         found: dict[HoldKey, Hold] = {}
         for uuid, reading in self._readings.items():
             self._allocated(uuid, reading, pods, now, found)
+            self._mapped(uuid, reading, jobs, now, found)
             self._used(uuid, reading, facts, owners, now, found)
-        self._end_absent(facts, now)
+        self._end_absent(now)
         by_gpu = self._since_last(found, now)
+        self._known_pids = (self._known_pids & pids) | frozenset(facts)
         self._looked_ns = now.ns
         return Holdings(
             by_gpu=by_gpu,
@@ -170,22 +185,16 @@ class Resolver:
     def _claimed_by(self, fact: ProcessFacts) -> LiveRun | None:
         """The run that this process, or the nearest of its ancestors, was claimed for."""
         claims = {
-            (pid, started_ns): live
+            pid: (started_ns, live)
             for live in self._registry.live.values()
             for pid, started_ns in live.processes.items()
         }
         if not claims:
             return None
-        current: ProcessFacts | None = fact
-        for _ in range(MAX_ANCESTORS):
-            if current is None:
-                return None
-            live = claims.get((current.pid, current.started_ns))
-            if live is not None:
-                return live
-            if current.ppid <= 1:
-                return None
-            current = self._processes.look([current.ppid]).get(current.ppid)
+        for pid in (fact.pid, *self._processes.ancestors(fact.pid)):
+            if pid in claims:
+                started_ns, live = claims[pid]
+                return live if self._processes.alive(pid, started_ns) else None
         return None
 
     def _begin(self, claim: Claim, now: Moment) -> LiveRun | None:
@@ -196,25 +205,22 @@ class Resolver:
         self._seen_ns[live.run.run_id] = now.ns
         return live
 
-    def _end_absent(self, facts: Mapping[int, ProcessFacts], now: Moment) -> None:
+    def _end_absent(self, now: Moment) -> None:
         """End runs whose processes have gone without a word."""
         for live in list(self._registry.live.values()):
             run_id = live.run.run_id
             alive = {
                 pid: started_ns
                 for pid, started_ns in live.processes.items()
-                if (fact := facts.get(pid)) is not None and fact.started_ns == started_ns
+                if self._processes.alive(pid, started_ns)
             }
-            if live.processes and not alive:
-                live.processes.clear()
-                if live.run.source == "api":
-                    self._registry.end(run_id, live.run.attempt, Ending(now, "lost"))
-                    continue
+            died = bool(live.processes) and not alive
             live.processes = alive
-            if live.run.source in ("slurm", "environment") and not alive:
-                seen_ns = self._seen_ns.setdefault(run_id, now.ns)
-                if now.ns - seen_ns >= ABSENT_NS:
-                    self._registry.end(run_id, live.run.attempt, Ending(now, "lost"))
+            if died and live.run.source == "api":
+                self._registry.end(run_id, live.run.attempt, Ending(now, "lost"))
+            quiet = live.run.source in ("slurm", "environment") and not alive
+            if quiet and now.ns - self._seen_ns.setdefault(run_id, now.ns) >= ABSENT_NS:
+                self._registry.end(run_id, live.run.attempt, Ending(now, "lost"))
 
     # Holds
 
@@ -248,6 +254,31 @@ class Resolver:
             return _holder(live, ref)
         return Holder(pod=ref)
 
+    def _jobs(self) -> Mapping[str, tuple[str, ...]]:
+        if self._slurm is None:
+            return {}
+        try:
+            return self._slurm.look()
+        except ReadError:
+            return {}
+
+    def _mapped(
+        self,
+        uuid: str,
+        reading: GpuReading,
+        jobs: Mapping[str, tuple[str, ...]],
+        now: Moment,
+        found: dict[HoldKey, Hold],
+    ) -> None:
+        """Holds of the Slurm jobs that a prolog has written down for the GPU."""
+        for job in jobs.get(str(reading.gpu.index), ()):
+            run_id = run_ids.slurm_id(self._cluster, job)
+            live = self._registry.live.get(run_id) or self._begin(Claim(job_id=run_id, source="slurm"), now)
+            if live is not None:
+                self._seen_ns[run_id] = now.ns
+                holder = _holder(live, NO_POD)
+                found[uuid, holder, ""] = Hold(holder, max(live.began.ns, self._looked_ns))
+
     def _used(
         self,
         uuid: str,
@@ -265,16 +296,17 @@ class Resolver:
         )
         for mig_uuid, weight, pids in places:
             for pid in pids or ():
-                if pid not in facts:
+                if pid not in facts and pid in self._known_pids:
                     continue  # it ended between two looks
                 holder = owners.get(pid) or STRANGER
+                started_ns = facts[pid].started_ns if pid in facts else 0
                 # A process in a pod that the GPU is allocated to is that hold, not a second one.
                 key = next(
                     (k for k in found if k[0] == uuid and k[2] == mig_uuid and _same(k[1], holder)),
                     (uuid, holder, mig_uuid),
                 )
                 before = found.get(key)
-                since_ns = min(now.ns, max(facts[pid].started_ns, self._looked_ns, self._began_ns(holder)))
+                since_ns = min(now.ns, max(started_ns, self._looked_ns, self._began_ns(holder)))
                 found[key] = Hold(
                     key[1],
                     min(since_ns, before.since_ns) if before else since_ns,
@@ -298,7 +330,7 @@ class Resolver:
         told = dict(current)
         for key, hold in self._holds.items():
             if key not in current:
-                until_ns = self._ended_ns(hold.holder, now)
+                until_ns = self._ended_ns(hold, key[0], current, now)
                 told[key] = Hold(
                     hold.holder, hold.since_ns, until_ns, hold.processes, hold.mig_uuid, hold.weight
                 )
@@ -308,11 +340,17 @@ class Resolver:
             by_gpu.setdefault(uuid, []).append(hold)
         return {uuid: tuple(holds) for uuid, holds in by_gpu.items()}
 
-    def _ended_ns(self, holder: Holder, now: Moment) -> int:
-        ended = self._registry.ended.get(holder.run_id)
-        if ended is not None and ended.ending is not None and ended.run.attempt == holder.attempt:
+    def _ended_ns(self, hold: Hold, uuid: str, current: Mapping[HoldKey, Hold], now: Moment) -> int:
+        """When a hold that has gone let go: with its run, when another took its processes, or just now."""
+        ended = self._registry.ended.get(hold.holder.run_id)
+        if ended is not None and ended.ending is not None and ended.run.attempt == hold.holder.attempt:
             return ended.ending.at.ns
-        return now.ns
+        heirs = [
+            heir.since_ns
+            for (heir_uuid, _, _), heir in current.items()
+            if heir_uuid == uuid and heir.processes & hold.processes and heir.since_ns > self._looked_ns
+        ]
+        return min(heirs, default=now.ns)
 
     # Host
 
@@ -334,7 +372,7 @@ class Resolver:
             else:
                 seen[pid] = _Cpu(holder, fact.cpu_ns)
         for live in self._registry.live.values():
-            family = {pid for root in live.processes for pid in (root, *self._processes.descendants(root))}
+            family = {pid for root in live.processes for pid in (root, *self._family(root))}
             holder = _holder(live, NO_POD)
             for pid, fact in self._processes.look(family - set(owners)).items():
                 seen.setdefault(pid, _Cpu(holder, fact.cpu_ns))
@@ -345,6 +383,19 @@ class Resolver:
                 used[cpu.holder] = used.get(cpu.holder, 0) + cpu.used_ns - before.used_ns
         self._cpu = seen
         return {holder: used_ns for holder, used_ns in used.items() if used_ns}
+
+    def _family(self, root: int) -> frozenset[int]:
+        """A process's descendants, looked for every few seconds: it costs a read for each thread."""
+        looked_ns, family = self._families.get(root, (-FAMILY_NS, frozenset[int]()))
+        if self._looked_ns - looked_ns >= FAMILY_NS:
+            family = self._processes.descendants(root)
+            self._families = {
+                pid: entry
+                for pid, entry in self._families.items()
+                if self._looked_ns - entry[0] < 10 * FAMILY_NS
+            }
+            self._families[root] = (self._looked_ns, family)
+        return family
 
 
 def _pids_on(reading: GpuReading) -> Iterable[int]:

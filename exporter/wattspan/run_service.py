@@ -1,0 +1,268 @@
+"""Everything about runs, wired: who is watched, where commands come from, what is kept and what is exported.
+
+Like `wattspan.app` it decides nothing; the one writer calls it, unless a method says otherwise.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from wattspan import __version__
+from wattspan.carbon.price import Price
+from wattspan.config import Config
+from wattspan.errors import NotHereError, SetupError
+from wattspan.journal.board import Board
+from wattspan.journal.books import Books
+from wattspan.journal.history import History
+from wattspan.journal.outbox import Outbox
+from wattspan.journal.run_book import RunBook
+from wattspan.journal.store import Journal
+from wattspan.model import CounterKey, Snapshot
+from wattspan.publish import span_content, spans_otlp
+from wattspan.publish.commands import Caller, Mailbox
+from wattspan.publish.identity import Identity, PodIdentity
+from wattspan.publish.peers import PeerProcesses
+from wattspan.publish.runs_api import RunsApi
+from wattspan.publish.spans import SpanCounts, SpanExporter
+from wattspan.publish.tokens import TokenFile
+from wattspan.run_desk import Job, RunDesk, job_of_markers
+from wattspan.run_keeper import RunKeeper, resumed
+from wattspan.runs import Holdings, PodRef, RunRecord, SpanRecord, Stretch
+from wattspan.units import NS_PER_S
+from wattspan.workloads import endpoint, markers, pods
+from wattspan.workloads.jobs import run_of_pod
+from wattspan.workloads.kubelet import Kubelet
+from wattspan.workloads.pods import PodFacts, PodList
+from wattspan.workloads.processes import Processes
+from wattspan.workloads.registry import Ending, Moment, Registry
+from wattspan.workloads.resolver import Resolver
+from wattspan.workloads.slurm import SlurmMapping
+from wattspan.workloads.watch import KubernetesWatch
+
+logger = logging.getLogger(__name__)
+
+KUBELET_NS = 5 * NS_PER_S
+"""Between two looks at the kubelet's socket: pods come and go in seconds."""
+
+
+class RunService:
+    """The runs of this node.
+
+    Args:
+        config: of the daemon.
+        journal: open; its restored runs are gone on with.
+        board: where views are pinned.
+        wake: has the sampler look at the mailbox.
+    """
+
+    def __init__(self, config: Config, journal: Journal, board: Board, wake: Callable[[], None]) -> None:
+        price = price_of(config)
+        self._books: Books | None = None
+        self._book = RunBook(
+            config.node_name,
+            config.cluster_name,
+            price.currency if price else "",
+            self._accounts,
+            config.spans_window_ns,
+        )
+        history = History(config.state_dir)
+        same_boot = journal.restored.same_boot
+        live = [resumed(kept, self._book, same_boot=same_boot) for kept in journal.restored.runs]
+        self._registry = Registry(live, history.last_attempts())
+        if not same_boot:
+            now = Moment(time.monotonic_ns(), time.time_ns())
+            for run in live:
+                if run.run.source == "api":
+                    self._registry.end(run.run.run_id, run.run.attempt, Ending(now, "lost"))
+        self._processes = Processes(config.path_procfs, sysfs=config.path_sysfs)
+        slurm = SlurmMapping(config.slurm_mapping_dir) if config.slurm_mapping_dir else None
+        self._resolver = Resolver(
+            self._registry, self._processes, os.cpu_count() or 1, config.cluster_name, slurm
+        )
+        self._watch = _watch_of(config)
+        exporting = spans_otlp.wanted(os.environ)
+        self._delivered: list[int] = []
+        self._exporter = self._exporter_of(config) if exporting else None
+        self.keeper = RunKeeper(
+            self._registry,
+            self._book,
+            price,
+            _spans_of if exporting else None,
+            self._take_delivered,
+            self._span_counts if exporting else None,
+        )
+        self.mailbox = Mailbox(wake)
+        self._desk = RunDesk(self._registry, self._book, self.mailbox, self._job_of)
+        self.peers = PeerProcesses(config.path_procfs)
+        tokens = TokenFile(config.api_token_file) if config.api_token_file else None
+        identity = Identity(self.peers, self._pod_by_address, tokens)
+        self.api = RunsApi(self.mailbox, _NodeHistory(board, history), identity, config.cluster_name)
+
+    def serve(self, books: Books) -> None:
+        """Begin to watch and to export. `books` hold the runs' accounts."""
+        self._books = books
+        if self._watch is not None:
+            self._watch.start()
+        if self._exporter is not None:
+            self._exporter.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """End every thread; what was not exported stays in the outbox. Any thread may call."""
+        self.mailbox.close()
+        if self._watch is not None:
+            self._watch.stop(timeout_s)
+        if self._exporter is not None:
+            self._exporter.stop(timeout_s)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run goes on."""
+        return bool(self._registry.live)
+
+    def mail(self) -> bool:
+        """Do what clients have asked for; True when something began or ended."""
+        return self._desk.work(Moment(time.monotonic_ns(), time.time_ns()))
+
+    def holdings(self, snapshot: Snapshot) -> Holdings:
+        """Who held what since the snapshot before."""
+        now = Moment(snapshot.taken_at_ns, snapshot.taken_at_ns + snapshot.wall_offset_ns)
+        holdings = self._resolver.resolve(snapshot, self._watch.latest if self._watch else None, now)
+        self.keeper.holdings(holdings)
+        return holdings
+
+    def committed(self, journal_error: str) -> None:
+        """A tick's commit was tried: answer clients."""
+        self._desk.answer(journal_error)
+
+    def _accounts(self, run_id: str) -> dict[CounterKey, int | float]:
+        return self._books.accounts_of_run(run_id) if self._books else {}
+
+    def _take_delivered(self) -> tuple[int, ...]:
+        delivered = tuple(self._delivered)
+        del self._delivered[: len(delivered)]  # the exporter's thread may be adding at the end
+        return delivered
+
+    def _span_counts(self) -> SpanCounts:
+        return self._exporter.counts if self._exporter else SpanCounts()
+
+    def _exporter_of(self, config: Config) -> SpanExporter:
+        resource = spans_otlp.resource_of(
+            config.node_name, config.cluster_name, __version__, kubernetes=self._watch is not None
+        )
+        door = spans_otlp.door(os.environ, resource)
+        logger.info("spans: exported to %s", door.place)
+        return SpanExporter(Outbox(config.state_dir), door, self._delivered.extend)
+
+    def _pod_by_address(self, address: str) -> PodIdentity | None:
+        """The pod of this node that alone has an address; any thread may ask."""
+        if self._watch is None:
+            return None
+        found = [
+            pod
+            for pod in self._watch.latest.pods.values()
+            if address in pod.ips and not pod.host_network and not pod.ended
+        ]
+        if len(found) != 1:
+            return None
+        return PodIdentity(found[0].namespace, found[0].name, found[0].uid)
+
+    def _job_of(self, caller: Caller, told: Mapping[str, str]) -> Job:
+        """The job of a caller: by what the machine sees of it, else by what it says itself."""
+        pod = self._pod_of(caller)
+        seen: Mapping[str, str] = {}
+        if caller.pid is not None:
+            fact = self._processes.look([caller.pid]).get(caller.pid)
+            seen = fact.markers if fact is not None else {}
+        by_marker = job_of_markers({**told, **seen})
+        if pod is None:
+            return by_marker
+        ref = PodRef(pod.namespace, pod.name)
+        named = markers.run_of({**told, **seen})
+        told_by_pod = run_of_pod(pod)
+        if told_by_pod is None or (named is not None and named.marker == "WATTSPAN_RUN_ID"):
+            return Job(by_marker.run_id, by_marker.attempt, ref, namespace=pod.namespace)
+        return Job(
+            told_by_pod.run_id,
+            told_by_pod.attempt,
+            ref,
+            told_by_pod.project,
+            told_by_pod.group,
+            pod.namespace,
+        )
+
+    def _pod_of(self, caller: Caller) -> PodFacts | None:
+        if self._watch is None:
+            return None
+        known = self._watch.latest.pods
+        if caller.pod_uid:
+            return known.get(caller.pod_uid)
+        if caller.pid is None:
+            return None
+        fact = self._processes.look([caller.pid]).get(caller.pid)
+        return known.get(fact.cgroup.pod_uid) if fact is not None else None
+
+
+class _NodeHistory:
+    """Runs for the API: those of the view as they are now, and those that the journal keeps."""
+
+    def __init__(self, board: Board, history: History) -> None:
+        self._board = board
+        self._history = history
+
+    def runs(self) -> Iterable[RunRecord]:
+        """All of them, one record for each attempt."""
+        now = {(n.record.run.run_id, n.record.run.attempt): n.record for n in self._board.view.runs}
+        yield from now.values()
+        for record in self._history.runs():
+            if (record.run.run_id, record.run.attempt) not in now:
+                yield record
+
+    def run(self, run_id: str, attempt: int | None) -> RunRecord | None:
+        """One attempt, or with None the newest."""
+        found = {record.run.attempt: record for record in self._history.attempts(run_id)}
+        found |= {
+            n.record.run.attempt: n.record for n in self._board.view.runs if n.record.run.run_id == run_id
+        }
+        if not found:
+            return None
+        return found[max(found)] if attempt is None else found.get(attempt)
+
+
+def price_of(config: Config) -> Price | None:
+    """The price of electricity.
+
+    Raises:
+        SetupError: a price without a currency, or the reverse.
+    """
+    if (config.cost_price_per_kwh is None) != (not config.cost_currency):
+        raise SetupError("cost.price-per-kwh and cost.currency: only one is set; allowed: both or neither")
+    if config.cost_price_per_kwh is None:
+        return None
+    return Price(config.cost_price_per_kwh, config.cost_currency)
+
+
+def _spans_of(record: RunRecord, stretch: Stretch | None) -> tuple[SpanRecord, ...]:
+    if stretch is None:
+        return span_content.closing_spans(record, hub=False)
+    return (span_content.stretch_span(record, stretch),)
+
+
+def _watch_of(config: Config) -> KubernetesWatch | None:
+    """Kubernetes, where the kubelet's folder is mounted."""
+    if not Path(config.kubelet_dir).is_dir():
+        return None
+    return KubernetesWatch(Kubelet(config.kubelet_dir), _pods_of(config), KUBELET_NS)
+
+
+def _pods_of(config: Config) -> PodList | None:
+    try:
+        match config.kubernetes_pods:
+            case "kubelet":
+                return pods.of_kubelet(endpoint.kubelet(os.environ.get("HOST_IP", "127.0.0.1")))
+            case "api":
+                return pods.of_api_server(endpoint.api_server(os.environ), config.node_name)
+    except NotHereError as error:
+        logger.warning("kubernetes: pod metadata is not read: %s", error)
+    return None
