@@ -86,13 +86,15 @@ def compare(figure: Figure, ours: Sequence[Turn], theirs: Sequence[Turn]) -> Row
     """
     own = [_number(figure, turn) for turn in ours]
     others = [_number(figure, turn) for turn in theirs]
+    if not all(others):
+        raise ValueError(f"{figure.what}: a ratio to nothing")
     ratios = [mine / other for mine, other in zip(own, others, strict=True)]
     return Row(figure, median(own), median(others), median(ratios), (min(ratios), max(ratios)))
 
 
 def _number(figure: Figure, turn: Turn) -> float:
     value = figure.of(turn)
-    if not value:
+    if value is None:
         raise ValueError(f"{turn.subject}: {figure.what}: nothing measured")
     return value
 

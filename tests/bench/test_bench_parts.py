@@ -145,9 +145,17 @@ def test_scrape_cost_is_per_sample() -> None:
 
 
 def test_nothing_measured_is_no_victory() -> None:
-    """A figure that came out as nothing is an error, not a ratio of zero."""
+    """A figure that does not apply, or that the other one has for nothing, is an error and no ratio."""
     with pytest.raises(ValueError, match="nothing measured"):
         compare(Figure("x", lambda _: None), [TURN], [TURN])
+    with pytest.raises(ValueError, match="a ratio to nothing"):
+        compare(CPU, [TURN], [replace(TURN, cpu_per_s=0.0)])
+
+
+def test_a_cost_below_the_noise_is_shown_as_nothing() -> None:
+    """Scrapes too cheap to tell from metering do not end the benchmark."""
+    cheap, dear = replace(TURN, cpu_per_s=0.0), TURN
+    assert compare(CPU, [cheap], [dear]).ratio == 0
 
 
 def test_a_program_that_does_not_start_says_why() -> None:
