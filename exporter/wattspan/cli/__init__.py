@@ -7,7 +7,6 @@ What the operator reads on stderr is one line per problem, never a traceback, ex
 """
 
 import io
-import itertools
 import logging
 import os
 import sys
@@ -15,7 +14,8 @@ import traceback
 from collections.abc import Sequence
 
 from wattspan import log
-from wattspan.cli.arguments import parse
+from wattspan.cli import run
+from wattspan.cli.arguments import COMMANDS, parse
 from wattspan.cli.settings import load
 from wattspan.errors import SetupError, UnreachableError, WattspanError
 
@@ -66,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _is_run(words: Sequence[str]) -> bool:
     """Whether ``run`` is the command, also where the command line cannot be parsed."""
-    return any(word == "run" for word in itertools.takewhile(lambda word: word != "--", words))
+    names = {module.NAME for module in COMMANDS}
+    return next((word for word in words if word in names), "") == run.NAME
 
 
 def _code_of(error: WattspanError) -> int:

@@ -9,6 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from wattspan import log
@@ -39,7 +40,7 @@ STOP_PATIENCE_S: Final = 2.0
 """How long the daemon is told that the command never ran."""
 
 _LOOK_S: Final = 0.05
-_STEPS: Final = whole(1, 2**63 - 1)
+_STEPS: Final = whole(1, 2**53 - 1)
 _GRAMS: Final = number(0.001, 1e12, "grams of CO2e")
 
 
@@ -143,8 +144,10 @@ def _until(ready: Callable[[float], bool], patience_s: float) -> None:
 
 
 def _say(text: str) -> None:
-    for line in text.splitlines():
-        print(f"wattspan: {log.escaped(line)}", file=sys.stderr)
+    # A reader of stderr that has gone must not cost the command its exit code.
+    with suppress(OSError):
+        for line in text.splitlines():
+            print(f"wattspan: {log.escaped(line)}", file=sys.stderr)
 
 
 def _of(kind: Any) -> Callable[[str], Any]:

@@ -12,8 +12,11 @@ from wattspan.workloads import run_ids
 
 Document = dict[str, Any]
 
-MAX_WHOLE: Final = 2**63 - 1
-"""The largest number that SQLite and most JSON readers hold exactly as an integer."""
+MAX_WHOLE: Final = 2**53 - 1
+"""The largest number that the daemon takes: beyond it JSON readers round."""
+
+MAX_REAL: Final = 1e15
+"""The largest budget in grams that the daemon takes: more than the world emits in a week."""
 
 TOTALS: Final = ("steps", "samples", "tokens")
 """Progress that is counted since the run's start."""
@@ -70,8 +73,8 @@ class Checked:
             self._refuse(field, value, "a number")
             return
         number = float(value)
-        if positive and not number > 0:
-            self._refuse(field, value, "a number above 0")
+        if positive and not 0 < number <= MAX_REAL:
+            self._refuse(field, value, f"a number above 0, up to {MAX_REAL:g}")
         elif math.isfinite(number):
             self.document[field] = number
 

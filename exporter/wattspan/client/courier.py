@@ -130,7 +130,7 @@ class Courier:
 
     def tell(self, event: Event, *, always: bool = False) -> bool:
         """Leave an event; False when it is lost because too many wait already, or the run is over."""
-        if self._over.is_set() or os.getpid() != self._pid:  # a forked child has no courier
+        if self._over.is_set() or self._forked():
             return False
         if self._queue.qsize() >= MAX_WAITING and not always:
             self._lost = True
@@ -161,7 +161,7 @@ class Courier:
 
     def end(self, how: Document | None) -> None:
         """Leave the last event: how the run ended, or None where nobody knows."""
-        if os.getpid() != self._pid:
+        if self._forked():
             return
         self._ending_since_s = time.monotonic()
         self._queue.put(Leave() if how is None else Event("end", how))
@@ -171,11 +171,15 @@ class Courier:
 
     def settled(self, patience_s: float) -> bool:
         """Whether the run has begun, or it is known that no daemon is there to begin it."""
-        return self._settled.wait(patience_s)
+        return self._forked() or self._settled.wait(patience_s)
 
     def over(self, patience_s: float) -> bool:
         """Whether all is said, or nothing more can be."""
-        return self._over.wait(patience_s)
+        return self._forked() or self._over.wait(patience_s)
+
+    def _forked(self) -> bool:
+        """A child that was forked off has the run of its parent, and no thread that would carry it."""
+        return os.getpid() != self._pid
 
     # What follows is the courier's own thread.
 

@@ -27,6 +27,10 @@ WAIT_S: Final = 2.0
 """How long the end of a run waits for the daemon's last word."""
 
 MAX_WAIT_S: Final = 60.0
+
+MAX_PHASES: Final = 100
+"""Phases that are open at once; a job that never ends them is not to fill its own memory."""
+
 _RESULTS: Final[tuple[Said, ...]] = get_args(Said)
 
 P = ParamSpec("P")
@@ -65,6 +69,7 @@ class Run:
         self._wait_s = wait_s
         self._courier: Courier | None = None
         self._reports = False
+        self._phases: set[tuple[object, object]] = set()
         self._silence = "the run has not begun"
         self._ended = False
 
@@ -194,10 +199,14 @@ class Run:
         checked.whole("index", index)
         for text in checked.complaints:
             self._courier.complain(text)
-        if "name" in checked.document:
-            document = {**checked.document, "event": event, "at": _now()}
-            # An end is taken always, for its begin was: there are no more of them than of those.
-            self._courier.tell(Event("phases", document), always=event == "end")
+        phase = (checked.document.get("name"), checked.document.get("index"))
+        told = Event("phases", {**checked.document, "event": event, "at": _now()})
+        if event == "end" and phase in self._phases:
+            # Taken however many wait: its begin was, so there are no more of these than of those.
+            self._phases.discard(phase)
+            self._courier.tell(told, always=True)
+        elif event == "begin" and phase[0] and len(self._phases) < MAX_PHASES and self._courier.tell(told):
+            self._phases.add(phase)
 
     # What is known of it.
 
