@@ -19,8 +19,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - every command is called alike
+def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Runs until it is told to stop."""
     from wattspan.app import serve
 
-    return serve(loaded.config)
+    return serve(loaded.config, ephemeral=args.ephemeral)

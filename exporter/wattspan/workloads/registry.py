@@ -125,9 +125,13 @@ class Registry:
     Args:
         live: of an earlier daemon, that were running when it ended.
         attempts: the last attempt known to have ended, by run id.
+
+    Attributes:
+        changes: goes up whenever a run begins, ends or is joined.
     """
 
     def __init__(self, live: Iterable[LiveRun] = (), attempts: Mapping[str, int] | None = None) -> None:
+        self.changes = 0
         self._live = {run.run.run_id: run for run in live}
         self._ended: dict[str, LiveRun] = {}
         self._attempts = dict(attempts or {})
@@ -255,6 +259,7 @@ class Registry:
             live.step_high = before.step_high
         self._vouch(live, claim)
         self._live[run_id] = live
+        self.changes += 1
         return live
 
     def _track_again(self, known: LiveRun, claim: Claim, now: Moment) -> tuple[LiveRun, bool]:
@@ -279,6 +284,7 @@ class Registry:
 
     def _join(self, live: LiveRun, claim: Claim) -> None:
         self._vouch(live, claim)
+        self.changes += 1
         if claim.rank_zero and not live.run.rank_zero:
             live.run = replace(live.run, rank_zero=True)
         if claim.total_steps:
@@ -302,6 +308,7 @@ class Registry:
 
     def _end(self, live: LiveRun, ending: Ending) -> None:
         live.ending = ending
+        self.changes += 1
         for (name, index), began in live.open_phases.items():
             live.closed_phases.append(Phase(name, index, began.wall_ns, ending.at.wall_ns))
         live.open_phases.clear()

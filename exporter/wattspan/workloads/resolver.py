@@ -6,7 +6,7 @@ A process of none of these is a stranger.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from wattspan.errors import ReadError
@@ -27,8 +27,8 @@ ABSENT_NS: Final = 15 * NS_PER_S
 Between the processes of one step and those of the next a job may have none.
 """
 
-FAMILY_NS: Final = 5 * NS_PER_S
-"""How often a run's process tree is looked at anew, for its CPU time."""
+LOOK_NS: Final = 5 * NS_PER_S
+"""How often processes are looked at anew though nothing seems to have changed: 20 us each."""
 
 _POD_RESULTS: Final[Mapping[str, Result]] = {"Succeeded": "success", "Failed": "failure"}
 
@@ -73,8 +73,10 @@ class Resolver:
         self._cpu: dict[int | str, _Cpu] = {}
         self._seen_ns: dict[str, int] = {}
         self._known_pids: frozenset[int] = frozenset()
-        self._families: dict[int, tuple[int, frozenset[int]]] = {}
+        self._cpu_rates: dict[Holder, float] = {}
+        self._seen: tuple[object, ...] = ()
         self._looked_ns = 0
+        self._ticked_ns = 0
 
     def resolve(self, snapshot: Snapshot, pods: PodView | None, now: Moment) -> Holdings:
         """Say who held what since the last call, and let runs begin and end by what was seen.
@@ -86,6 +88,32 @@ class Resolver:
         """
         for report in snapshot.reports:
             self._readings |= {reading.gpu.uuid: reading for reading in report.gpus}
+        holds = self._holds
+        if self._signature(pods) != self._seen or now.ns - self._looked_ns >= LOOK_NS:
+            holds = self._look(pods, now)
+            self._seen = self._signature(pods)  # after it: runs may have begun or ended
+        by_gpu: dict[str, list[Hold]] = {}
+        for (uuid, _, _), hold in holds.items():
+            by_gpu.setdefault(uuid, []).append(hold)
+        since_ns, self._ticked_ns = now.ns - self._ticked_ns, now.ns
+        return Holdings(
+            by_gpu={uuid: tuple(found) for uuid, found in by_gpu.items()},
+            cpu_ns={holder: int(rate * since_ns) for holder, rate in self._cpu_rates.items()},
+            cores=self._cores,
+            settled=pods is None or pods.allocations_at_ns is not None or bool(pods.failures),
+        )
+
+    def _signature(self, pods: PodView | None) -> tuple[object, ...]:
+        """Whatever this is made of unchanged, the holds are unchanged."""
+        processes = tuple(
+            (uuid, reading.processes, tuple((i.uuid, i.processes) for i in reading.mig_instances))
+            for uuid, reading in self._readings.items()
+        )
+        known = () if pods is None else (pods.allocations, pods.pods_at_ns)
+        return processes, self._registry.changes, known
+
+    def _look(self, pods: PodView | None, now: Moment) -> dict[HoldKey, Hold]:
+        """Look at every process on a GPU anew; gives the holds, those that have just ended among them."""
         self._follow_pods(pods, now)
         pids = {pid for reading in self._readings.values() for pid in _pids_on(reading)}
         facts = self._processes.look(pids)
@@ -97,15 +125,11 @@ class Resolver:
             self._mapped(uuid, reading, jobs, now, found)
             self._used(uuid, reading, facts, owners, now, found)
         self._end_absent(now)
-        by_gpu = self._since_last(found, now)
+        told = self._since_last(found, now)
         self._known_pids = (self._known_pids & pids) | frozenset(facts)
+        self._measure_cpu(facts, owners, now)
         self._looked_ns = now.ns
-        return Holdings(
-            by_gpu=by_gpu,
-            cpu_ns=self._cpu_used(facts, owners),
-            cores=self._cores,
-            settled=pods is None or pods.allocations_at_ns is not None or bool(pods.failures),
-        )
+        return told
 
     # Kubernetes
 
@@ -277,7 +301,7 @@ class Resolver:
             if live is not None:
                 self._seen_ns[run_id] = now.ns
                 holder = _holder(live, NO_POD)
-                found[uuid, holder, ""] = Hold(holder, max(live.began.ns, self._looked_ns))
+                found[uuid, holder, ""] = Hold(holder, max(live.began.ns, self._ticked_ns))
 
     def _used(
         self,
@@ -306,7 +330,7 @@ class Resolver:
                     (uuid, holder, mig_uuid),
                 )
                 before = found.get(key)
-                since_ns = min(now.ns, max(started_ns, self._looked_ns, self._began_ns(holder)))
+                since_ns = min(now.ns, max(started_ns, self._ticked_ns, self._began_ns(holder)))
                 found[key] = Hold(
                     key[1],
                     min(since_ns, before.since_ns) if before else since_ns,
@@ -320,25 +344,18 @@ class Resolver:
         live = self._registry.live.get(holder.run_id)
         return live.began.ns if live is not None else 0
 
-    def _since_last(self, found: dict[HoldKey, Hold], now: Moment) -> dict[str, tuple[Hold, ...]]:
+    def _since_last(self, found: dict[HoldKey, Hold], now: Moment) -> dict[HoldKey, Hold]:
         """Holds that go on keep their beginning; those that have gone are told once more, with their end."""
         current: dict[HoldKey, Hold] = {}
         for key, hold in found.items():
             before = self._holds.get(key)
-            since_ns = before.since_ns if before else hold.since_ns
-            current[key] = Hold(hold.holder, since_ns, None, hold.processes, hold.mig_uuid, hold.weight)
+            current[key] = replace(hold, since_ns=before.since_ns if before else hold.since_ns)
         told = dict(current)
         for key, hold in self._holds.items():
             if key not in current:
-                until_ns = self._ended_ns(hold, key[0], current, now)
-                told[key] = Hold(
-                    hold.holder, hold.since_ns, until_ns, hold.processes, hold.mig_uuid, hold.weight
-                )
+                told[key] = replace(hold, until_ns=self._ended_ns(hold, key[0], current, now))
         self._holds = current
-        by_gpu: dict[str, list[Hold]] = {}
-        for (uuid, _, _), hold in told.items():
-            by_gpu.setdefault(uuid, []).append(hold)
-        return {uuid: tuple(holds) for uuid, holds in by_gpu.items()}
+        return told
 
     def _ended_ns(self, hold: Hold, uuid: str, current: Mapping[HoldKey, Hold], now: Moment) -> int:
         """When a hold that has gone let go: with its run, when another took its processes, or just now."""
@@ -348,18 +365,19 @@ class Resolver:
         heirs = [
             heir.since_ns
             for (heir_uuid, _, _), heir in current.items()
-            if heir_uuid == uuid and heir.processes & hold.processes and heir.since_ns > self._looked_ns
+            if heir_uuid == uuid and heir.processes & hold.processes and heir.since_ns > self._ticked_ns
         ]
         return min(heirs, default=now.ns)
 
     # Host
 
-    def _cpu_used(
-        self, facts: Mapping[int, ProcessFacts], owners: Mapping[int, Holder | None]
-    ) -> dict[Holder, int]:
-        """CPU time of each holder since the last call: of its container or job where that is counted.
+    def _measure_cpu(
+        self, facts: Mapping[int, ProcessFacts], owners: Mapping[int, Holder | None], now: Moment
+    ) -> None:
+        """How fast each holder has used CPU time since the last look; it counts until the next.
 
-        Of a run without one, of the processes that claimed it and their descendants.
+        Of its container or job where that is counted; of a run without one, of the processes that claimed it
+        and their descendants.
         """
         seen: dict[int | str, _Cpu] = {}
         for pid, holder in owners.items():
@@ -372,7 +390,7 @@ class Resolver:
             else:
                 seen[pid] = _Cpu(holder, fact.cpu_ns)
         for live in self._registry.live.values():
-            family = {pid for root in live.processes for pid in (root, *self._family(root))}
+            family = {pid for root in live.processes for pid in (root, *self._processes.descendants(root))}
             holder = _holder(live, NO_POD)
             for pid, fact in self._processes.look(family - set(owners)).items():
                 seen.setdefault(pid, _Cpu(holder, fact.cpu_ns))
@@ -382,20 +400,8 @@ class Resolver:
             if before is not None and cpu.used_ns >= before.used_ns:
                 used[cpu.holder] = used.get(cpu.holder, 0) + cpu.used_ns - before.used_ns
         self._cpu = seen
-        return {holder: used_ns for holder, used_ns in used.items() if used_ns}
-
-    def _family(self, root: int) -> frozenset[int]:
-        """A process's descendants, looked for every few seconds: it costs a read for each thread."""
-        looked_ns, family = self._families.get(root, (-FAMILY_NS, frozenset[int]()))
-        if self._looked_ns - looked_ns >= FAMILY_NS:
-            family = self._processes.descendants(root)
-            self._families = {
-                pid: entry
-                for pid, entry in self._families.items()
-                if self._looked_ns - entry[0] < 10 * FAMILY_NS
-            }
-            self._families[root] = (self._looked_ns, family)
-        return family
+        elapsed_ns = now.ns - self._looked_ns
+        self._cpu_rates = {holder: used_ns / elapsed_ns for holder, used_ns in used.items() if elapsed_ns > 0}
 
 
 def _pids_on(reading: GpuReading) -> Iterable[int]:
