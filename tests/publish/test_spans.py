@@ -263,6 +263,45 @@ def test_rejected_span_holds_up_nobody(node: Node, collector: StandIn) -> None:
     assert node.pending == ids([0])
 
 
+def test_scattered_rejections_do_not_make_the_collector_away(node: Node, collector: StandIn) -> None:
+    """However many spans are rejected, those between them go out in the same look."""
+    bad = ids(range(0, BATCH, 4))
+    assert len(bad) > REFUSALS_MAX
+    collector.policy = refusing(bad, Reply())
+    node.write(*map(numbered, range(BATCH)))
+    node.deliver()
+    assert node.pending == bad
+
+
+def test_rejections_are_said_once_for_as_long_as_they_last(
+    node: Node, collector: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One warning for all rejections at a time, and another when they begin anew."""
+    node.write(*map(numbered, range(4)))
+    for _ in range(2):
+        collector.policy = refusing(ids([1, 2, 3]), Reply())
+        node.deliver()
+        node.deliver()
+        assert len(caplog.messages) == 1
+        caplog.clear()
+        collector.policy = always(Reply())
+        node.deliver()
+        node.deliver()
+        node.write(*map(numbered, range(4)))
+
+
+def test_span_that_cannot_be_encoded_stays_alone(node: Node, collector: StandIn) -> None:
+    """A span that no request can hold is never taken for delivered, and holds up nobody."""
+    node.write(numbered(0))
+    node.deliver()
+    node.write(numbered(1), replace(numbered(2), name="\ud800"), numbered(3))
+    node.deliver()
+    assert node.pending == ids([2])
+    assert collector.acknowledged == set(ids([0, 1, 3]))
+    counts = node.exporter.counts
+    assert (counts.exported, counts.rejected) == (3, 1)
+
+
 def test_rejection_without_a_number_of_spans_is_found_too(
     node: Node, collector: StandIn, protocol: str
 ) -> None:
@@ -281,9 +320,9 @@ def test_collector_that_refuses_everything_counts_as_away(
     """It is not flooded with single spans, and the log says it once."""
     collector.policy = lambda request: Reply(rejected=len(request))
     node.write(*map(numbered, range(10 * BATCH)))
-    for _ in range(5):
-        node.deliver(wait_s=0.1)
-    assert len(collector.requests) <= REFUSALS_MAX
+    for look in range(1, 6):
+        node.deliver(wait_s=70)
+        assert len(collector.requests) == look
     assert node.pending == ids(range(10 * BATCH))
     assert node.exporter.counts.exported == 0
     (said,) = caplog.messages
@@ -368,6 +407,12 @@ def test_back_off_doubles_up_to_a_minute(
     node.deliver(wait_s=60)
     node.write(numbered(2))
     node.deliver(wait_s=0)
+    assert node.pending == []
+    collector.policy = always(trouble)
+    node.write(numbered(3))
+    node.deliver(wait_s=0)
+    collector.policy = always(Reply())
+    node.deliver(wait_s=1.1)
     assert node.pending == []
 
 

@@ -246,8 +246,6 @@ class SpanExporter:
     def _accept(self, rows: Sequence[int]) -> None:
         self._acknowledge(rows)
         self._delivered.update(rows)
-        for row in rows:
-            self._rejected.pop(row, None)
         counts = self._counts
         self._counts = replace(
             counts, exported=counts.exported + len(rows), pending=max(0, counts.pending - len(rows))

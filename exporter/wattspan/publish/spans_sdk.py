@@ -33,14 +33,13 @@ class Witness:
         self._answer = answer
 
     def judge(self, result: SpanExportResult) -> Answer:
-        """What came of an export, and forget it: success only where exporter and answer both say so."""
+        """What came of an export, which is then forgotten. Success without an answer seen is none."""
         answer, self._answer = self._answer, None
-        taken = result is SpanExportResult.SUCCESS
-        if answer is None:
-            return Answer("unavailable", detail="no answer was seen") if taken else NOT_SENT
-        if answer.verdict == "accepted" and not taken:
-            return Answer("unavailable", detail="the exporter reports a failure")
-        return answer
+        if answer is not None:
+            return answer
+        if result is SpanExportResult.SUCCESS:
+            return Answer("unavailable", detail="no answer was seen")
+        return NOT_SENT
 
 
 NOT_SENT: Final = Answer("refused", detail="the request could not be made")
