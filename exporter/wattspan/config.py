@@ -373,6 +373,21 @@ class Config:
         "Where pod metadata (labels, owners, phases) comes from; both need a service account token.",
         "off",
     )
+    kubelet_address: str = setting(
+        "kubelet.address", TEXT, "Where the kubelet serves pods (status.hostIP).", "127.0.0.1"
+    )
+    kubelet_ca_file: Path | None = setting(
+        "kubelet.ca-file",
+        PATH,
+        "Who signed the kubelet's serving certificate.",
+        default_text="the service account's ca.crt",
+    )
+    kubelet_verify: str = setting(
+        "kubelet.verify",
+        choice("on", "off"),
+        "Check the kubelet's certificate. kubeadm's kubelets sign their own unless serverTLSBootstrap is on.",
+        "on",
+    )
     slurm_mapping_dir: Path | None = setting(
         "slurm.mapping-dir", PATH, "Folder that dcgm-exporter knows as --hpc-job-mapping-dir."
     )

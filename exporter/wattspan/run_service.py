@@ -7,7 +7,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 
 from wattspan import __version__
 from wattspan.carbon.price import Price
@@ -38,6 +37,7 @@ from wattspan.workloads.pods import PodFacts, PodList
 from wattspan.workloads.processes import Processes
 from wattspan.workloads.registry import Ending, Moment, Registry
 from wattspan.workloads.resolver import Resolver
+from wattspan.workloads.slices import SliceList
 from wattspan.workloads.slurm import SlurmMapping
 from wattspan.workloads.watch import KubernetesWatch
 
@@ -250,19 +250,37 @@ def _spans_of(record: RunRecord, stretch: Stretch | None) -> tuple[SpanRecord, .
 
 
 def _watch_of(config: Config) -> KubernetesWatch | None:
-    """Kubernetes, where the kubelet's folder is mounted."""
-    if not Path(config.kubelet_dir).is_dir():
+    """Kubernetes, where the kubelet's folder is mounted and its socket can be spoken to."""
+    if not config.kubelet_dir.is_dir():
         return None
-    return KubernetesWatch(Kubelet(config.kubelet_dir), _pods_of(config), KUBELET_NS)
+    try:
+        kubelet = Kubelet(config.kubelet_dir)
+    except NotHereError as error:
+        logger.warning("kubernetes: not watched: %s", error)
+        return None
+    try:
+        return KubernetesWatch(kubelet, _pods_of(config), KUBELET_NS, slices=_slices_of(config))
+    except NotHereError as error:
+        logger.warning("kubernetes: pod metadata is not read: %s", error)
+        return KubernetesWatch(kubelet, None, KUBELET_NS)
 
 
 def _pods_of(config: Config) -> PodList | None:
-    try:
-        match config.kubernetes_pods:
-            case "kubelet":
-                return pods.of_kubelet(endpoint.kubelet(os.environ.get("HOST_IP", "127.0.0.1")))
-            case "api":
-                return pods.of_api_server(endpoint.api_server(os.environ), config.node_name)
-    except NotHereError as error:
-        logger.warning("kubernetes: pod metadata is not read: %s", error)
+    match config.kubernetes_pods:
+        case "kubelet":
+            server = endpoint.kubelet(
+                config.kubelet_address,
+                ca_file=config.kubelet_ca_file or endpoint.AUTHORITY,
+                insecure_skip_verify=config.kubelet_verify == "off",
+            )
+            return pods.of_kubelet(server)
+        case "api":
+            return pods.of_api_server(endpoint.api_server(os.environ), config.node_name)
     return None
+
+
+def _slices_of(config: Config) -> SliceList | None:
+    """ResourceSlices name the GPUs of DRA claims; they are asked for only where a claim exists."""
+    if config.kubernetes_pods != "api":
+        return None
+    return SliceList(endpoint.api_server(os.environ), config.node_name)

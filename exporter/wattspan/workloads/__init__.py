@@ -2,7 +2,7 @@
 
 Snapshots and the world around them in, `Holdings` out; runs begin and end here.
 ``resolver`` walks from a GPU's processes and allocations to their holders, ``registry`` keeps the life of runs,
-``processes`` and ``cgroups`` read procfs, ``watch`` and its sources ask Kubernetes from a thread of their own,
+``processes`` and ``cgroups`` read procfs, ``watch`` asks Kubernetes from a thread of its own,
 ``markers`` and ``slurm`` know the marks that jobs leave.
 This room splits no energy and knows no metric; reading a process never changes it.
 """

@@ -114,7 +114,7 @@ class Kubelet:
         # gRPC's core writes to stderr past the daemon's log, unless told not to before it is loaded.
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
         try:
-            import grpc  # noqa: PLC0415 - 14 MiB, which only nodes of Kubernetes pay for
+            import grpc
         except ImportError as error:
             text = "kubelet needs the package grpcio: pip install 'wattspan[kubernetes]'"
             raise NotHereError(text) from error

@@ -13,7 +13,7 @@ from wattspan.errors import ReadError
 from wattspan.model import GpuReading, Snapshot
 from wattspan.runs import NO_POD, STRANGER, Hold, Holder, Holdings, PodRef, Result
 from wattspan.units import NS_PER_S
-from wattspan.workloads import markers, run_ids
+from wattspan.workloads import device_ids, markers, run_ids
 from wattspan.workloads.jobs import run_of_pod
 from wattspan.workloads.pods import PodFacts
 from wattspan.workloads.processes import Processes, ProcessFacts
@@ -261,9 +261,10 @@ class Resolver:
             return
         instances = {instance.uuid: instance.slices for instance in reading.mig_instances}
         for allocation in pods.allocations:
-            if allocation.device_id != uuid and allocation.device_id not in instances:
+            place = device_ids.find(allocation.device_id, [reading])
+            if place is None:
                 continue
-            mig_uuid = "" if allocation.device_id == uuid else allocation.device_id
+            mig_uuid = place.instance.uuid if place.instance else ""
             holder = self._holder_of_pod(allocation.pod, pods)
             key = (uuid, holder, mig_uuid)
             before = found.get(key)
