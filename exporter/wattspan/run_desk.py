@@ -119,6 +119,9 @@ class RunDesk:
         job = self._job_of(command.caller, command.markers)
         if not command.caller.may_reach(job.namespace):
             raise RefusedError(403, "this token may not write runs of that namespace")
+        known = self._registry.live.get(command.run_id or job.run_id)
+        if known is not None and not command.caller.may_reach(known.run.namespace):
+            raise RefusedError(404, f"no run {known.run.run_id} is known on this node")
         several = (command.world_size or 1) > 1
         process = command.process
         live, created = self._registry.begin(

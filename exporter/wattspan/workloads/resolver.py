@@ -14,7 +14,7 @@ from wattspan.model import GpuReading, Snapshot
 from wattspan.runs import NO_POD, STRANGER, Hold, Holder, Holdings, PodRef, Result
 from wattspan.units import NS_PER_S
 from wattspan.workloads import device_ids, markers, run_ids
-from wattspan.workloads.jobs import run_of_pod
+from wattspan.workloads.jobs import project_of_pod, run_of_pod
 from wattspan.workloads.pods import PodFacts
 from wattspan.workloads.processes import Processes, ProcessFacts
 from wattspan.workloads.registry import Claim, Ending, LiveRun, Moment, RefusedError, Registry
@@ -199,12 +199,14 @@ class Resolver:
                 pod=ref,
             )
             live = self._registry.live.get(marked.run_id) or self._begin(claim, now)
+            if live is not None and live.run.namespace != claim.namespace:
+                live = None  # whoever writes down another namespace's run does not become part of it
         elif pod is not None:
             live = self._run_of_pod(pod, ref, now)
         if live is not None:
             self._seen_ns[live.run.run_id] = now.ns
             return _holder(live, ref)
-        return Holder(pod=ref) if pod is not None else None
+        return Holder(pod=ref, project=project_of_pod(pod)) if pod is not None else None
 
     def _claimed_by(self, fact: ProcessFacts) -> LiveRun | None:
         """The run that this process, or the nearest of its ancestors, was claimed for."""
@@ -277,7 +279,7 @@ class Resolver:
         live = self._registry.live.get(told.run_id) if told is not None else None
         if live is not None:
             return _holder(live, ref)
-        return Holder(pod=ref)
+        return Holder(pod=ref, project=project_of_pod(pod) if pod is not None else "")
 
     def _jobs(self) -> Mapping[str, tuple[str, ...]]:
         if self._slurm is None:
