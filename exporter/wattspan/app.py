@@ -94,11 +94,16 @@ def serve(config: Config, *, ephemeral: bool = False) -> int:
 def demo(config: Config, *, gpus: int, faults: bool) -> int:
     """Serve simulated GPUs, with a state folder of their own. Returns the exit code."""
     aside = replace(config, state_dir=config.state_dir / "demo")
-    return _run(aside, [(DemoSource(config.node_name, gpus=gpus, faults=faults), True)], runs=False)
+    return _run(aside, [(DemoSource(config.node_name, gpus=gpus, faults=faults), True)], demo=True)
 
 
 def _run(
-    config: Config, wanted: Sequence[tuple[Source, bool]], *, runs: bool = True, ephemeral: bool = False
+    config: Config,
+    wanted: Sequence[tuple[Source, bool]],
+    *,
+    runs: bool = True,
+    ephemeral: bool = False,
+    demo: bool = False,
 ) -> int:
     log.setup(config.log_level, config.log_format)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is somebody to take it
@@ -112,7 +117,7 @@ def _run(
         for notice in journal.restored.notices:
             logger.warning("journal: %s", notice)
         sampler = Sampler(wanted, config.sample_interval_ns)
-        service = RunService(config, journal, board, sampler.woken.set) if runs else None
+        service = RunService(config, journal, board, sampler.woken.set, demo=demo) if runs else None
         if service is not None:
             undo.callback(service.stop, STOP_S)
             # A site of its own: each has an event loop, and whoever reaches the socket needs no password.

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 from wattspan import __version__
 from wattspan.carbon.price import Price
@@ -31,6 +32,7 @@ from wattspan.run_keeper import RunKeeper, resumed
 from wattspan.runs import Holdings, PodRef, RunRecord, SpanRecord, Stretch
 from wattspan.units import NS_PER_S
 from wattspan.workloads import endpoint, markers, pods
+from wattspan.workloads.demo import DemoWorkloads
 from wattspan.workloads.jobs import run_of_pod
 from wattspan.workloads.kubelet import Kubelet
 from wattspan.workloads.pods import PodFacts, PodList
@@ -39,12 +41,19 @@ from wattspan.workloads.registry import Ending, Moment, Registry
 from wattspan.workloads.resolver import Resolver
 from wattspan.workloads.slices import SliceList
 from wattspan.workloads.slurm import SlurmMapping
-from wattspan.workloads.watch import KubernetesWatch
+from wattspan.workloads.watch import KubernetesWatch, PodView
 
 logger = logging.getLogger(__name__)
 
 KUBELET_NS = 5 * NS_PER_S
 """Between two looks at the kubelet's socket: pods come and go in seconds."""
+
+
+class Who(Protocol):
+    """Says who holds what."""
+
+    def resolve(self, snapshot: Snapshot, pods: PodView | None, now: Moment) -> Holdings:
+        """Who held what since the last call."""
 
 
 class RunService:
@@ -55,9 +64,12 @@ class RunService:
         journal: open; its restored runs are gone on with.
         board: where views are pinned.
         wake: has the sampler look at the mailbox.
+        demo: simulated workloads instead of this machine's.
     """
 
-    def __init__(self, config: Config, journal: Journal, board: Board, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, config: Config, journal: Journal, board: Board, wake: Callable[[], None], *, demo: bool = False
+    ) -> None:
         price = price_of(config)
         self._books: Books | None = None
         self._book = RunBook(
@@ -78,10 +90,12 @@ class RunService:
                     self._registry.end(run.run.run_id, run.run.attempt, Ending(now, "lost"))
         self._processes = Processes(config.path_procfs, sysfs=config.path_sysfs)
         slurm = SlurmMapping(config.slurm_mapping_dir) if config.slurm_mapping_dir else None
-        self._resolver = Resolver(
-            self._registry, self._processes, os.cpu_count() or 1, config.cluster_name, slurm
+        self._who: Who = (
+            DemoWorkloads(self._registry, config.node_name)
+            if demo
+            else Resolver(self._registry, self._processes, os.cpu_count() or 1, config.cluster_name, slurm)
         )
-        self._watch = _watch_of(config)
+        self._watch = None if demo else _watch_of(config)
         exporting = spans_otlp.wanted(os.environ)
         self._delivered: list[int] = []
         self._exporter = self._exporter_of(config) if exporting else None
@@ -128,7 +142,7 @@ class RunService:
     def holdings(self, snapshot: Snapshot) -> Holdings:
         """Who held what since the snapshot before."""
         now = Moment(snapshot.taken_at_ns, snapshot.taken_at_ns + snapshot.wall_offset_ns)
-        holdings = self._resolver.resolve(snapshot, self._watch.latest if self._watch else None, now)
+        holdings = self._who.resolve(snapshot, self._watch.latest if self._watch else None, now)
         self.keeper.holdings(holdings)
         return holdings
 
