@@ -18,7 +18,7 @@ from wattspan import __version__
 from wattspan.cli import main, reference
 from wattspan.config import SETTINGS
 
-COMMANDS = ["serve", "demo", "doctor", "check-config", "grid", "journal", "release"]
+COMMANDS = ["serve", "run", "demo", "doctor", "check-config", "grid", "journal", "release"]
 
 
 def test_version(wattspan: Wattspan) -> None:

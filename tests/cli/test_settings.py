@@ -160,11 +160,11 @@ def test_unreadable_file(tmp_path: Path, name: str) -> None:
 
 def test_unknown_variables_warn_once_each() -> None:
     """A variable with our prefix that is none of ours is named, with near matches, and stops nothing."""
-    loaded = load({}, {"WATTSPAN_GRID_ZOEN": "FR", "WATTSPAN_X": "1", "WATTSPAN": "2", "PATH": "/"})
+    loaded = load({}, {"WATTSPAN_GRID_ZOEN": "FR", "WATTSPAN_QQQQQQQQQQ": "1", "WATTSPAN": "2", "PATH": "/"})
     assert loaded.warnings == (
         "environment: 'WATTSPAN_GRID_ZOEN' is not a variable of wattspan, ignored;"
         " did you mean WATTSPAN_GRID_ZONE?",
-        "environment: 'WATTSPAN_X' is not a variable of wattspan, ignored",
+        "environment: 'WATTSPAN_QQQQQQQQQQ' is not a variable of wattspan, ignored",
     )
 
 

@@ -1,6 +1,7 @@
 """A machine that has no daemon, and a job that nobody launched."""
 
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,8 +24,6 @@ def home() -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def _nobody_here(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    if os.path.exists(SYSTEM_SOCKET):
-        pytest.skip(f"a daemon of this machine, at {SYSTEM_SOCKET}, would be told of the tests' runs")
     ours = [name for name in os.environ if name.startswith("WATTSPAN_")]
     for name in (*ours, *MARKERS, *RANK, *LOCAL_RANK, *WORLD_SIZE, *NODES, *OTHERS):
         monkeypatch.delenv(name, raising=False)
@@ -33,7 +32,16 @@ def _nobody_here(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
 
 
 @pytest.fixture
-def daemon(home: Path) -> Iterator[StandIn]:
-    """A daemon where a user's own one listens."""
+def daemon(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    """A daemon that clients find first."""
+    monkeypatch.setenv("WATTSPAN_SOCKET", str(home / "wattspan.sock"))
     with serving(home / "wattspan.sock") as stand_in:
         yield stand_in
+
+
+@pytest.fixture
+def no_daemon() -> None:
+    """For tests of a machine without one: the path of the system's socket cannot be another."""
+    with socket.socket(socket.AF_UNIX) as door:
+        if door.connect_ex(SYSTEM_SOCKET) == 0:
+            pytest.skip(f"a daemon of this machine, at {SYSTEM_SOCKET}, would be told of the tests' runs")

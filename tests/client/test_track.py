@@ -171,6 +171,7 @@ ANYTHING = st.one_of(
 )
 
 
+@pytest.mark.usefixtures("no_daemon")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 @given(
     first=ANYTHING,
@@ -303,6 +304,7 @@ def test_what_does_not_fit_is_lost_and_said(
     assert 0 < len(begun) < 100
 
 
+@pytest.mark.usefixtures("no_daemon")
 def test_no_daemon(caplog: pytest.LogCaptureFixture) -> None:
     """Without a daemon nothing fails, nothing waits, one warning is made and the summary says why."""
     with wattspan.track("x", wait_s=60) as run:
@@ -407,6 +409,7 @@ def test_a_daemon_that_forgot_the_run_is_told_again(daemon: StandIn) -> None:
     assert run.summary.result == "success"
 
 
+@pytest.mark.usefixtures("no_daemon")
 def test_a_daemon_that_comes_back(home: Path) -> None:
     """Whatever was told while the daemon was away is told when it is back."""
     stand_in = StandIn()
@@ -448,6 +451,7 @@ def test_ranks_that_are_silent(
     assert str(run.summary.cost) != "missing: "
 
 
+@pytest.mark.usefixtures("no_daemon")
 def test_doors_are_tried_in_order(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """WATTSPAN_URL goes before WATTSPAN_SOCKET, that before the user's socket; a shut door is passed by."""
     with (
@@ -548,6 +552,7 @@ def test_eight_ranks_begin_once(daemon: StandIn, home: Path) -> None:
     assert daemon.about(BEGIN)[0]["pid"] == ranks[0].pid
 
 
+@pytest.mark.usefixtures("daemon")
 def test_the_client_is_light(home: Path) -> None:
     """Importing and using the client imports no metering, no OpenTelemetry and no prometheus-client."""
     done = script(
