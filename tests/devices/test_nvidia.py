@@ -123,6 +123,22 @@ def test_power_from_the_counter_covers_a_second_at_least(tmp_path: Path) -> None
         assert look_after(fake, source, 1)[0].power_uw == 300_000_000
 
 
+def test_a_counter_that_leaps_shows_no_power(tmp_path: Path) -> None:
+    """Power made of the counter is None above 1.5 x the enforced limit, and right again a second later."""
+    with metering(cards("ga100"), tmp_path) as (fake, source):
+        fake.set_power(0, 600)
+        look_after(fake, source, 1)
+        assert look_after(fake, source, 1)[0].power_uw == 600_000_000
+        fake.jump(0, joules=1_000_000)
+        [leapt] = look_after(fake, source, 1)
+        assert (leapt.power_uw, leapt.energy_uj) == (None, fake.energy_mj(0) * 1_000)
+        assert look_after(fake, source, 0.5)[0].power_uw is None
+        assert look_after(fake, source, 0.5)[0].power_uw == 600_000_000
+        fake.set_power(0, 601)
+        look_after(fake, source, 0.5)
+        assert look_after(fake, source, 0.5)[0].power_uw is None
+
+
 def test_power_from_the_counter_is_none_over_a_stretch_without_readings(tmp_path: Path) -> None:
     """The mean over a loss or a release is no power of now; the GPUs beside a lost one keep theirs."""
     with metering(cards("ga100", 2), tmp_path) as (fake, source):

@@ -1,8 +1,9 @@
 """NVIDIA GPUs through NVML: energy, power, load, throttling, XID errors, MIG and processes.
 
 The parts beside this file: `nvml_session` (one initialisation), `nvml_card` (a look at one GPU),
-`nvml_fields` (many values in one call), `nvml_holders` (MIG and processes), `nvml_events` (XIDs),
-`nvml_calls` (what we ask) and `nvml_errors` (what each return code means).
+`nvml_fields` (many values in one call), `nvml_holders` (MIG and processes), `nvml_sm` (what processes do),
+`nvml_events` (XIDs), `nvml_calls` and `nvml_process_calls` (what we ask) and `nvml_errors` (what each
+return code means).
 """
 
 import ctypes
@@ -66,7 +67,8 @@ class NvidiaSource:
 
     Args:
         library: path of the driver's libnvidia-ml.so.1 (``--nvml.library``), or None for the loader's choice.
-        process_interval_ns: process lists and MIG layouts are read no more often than this.
+        process_interval_ns: process lists and MIG layouts are read no more often than this,
+            save when memory in use or work that begins shows that somebody came or went.
         clock: CLOCK_MONOTONIC in nanoseconds.
 
     Raises:

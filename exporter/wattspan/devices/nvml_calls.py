@@ -3,19 +3,11 @@
 pynvml looks symbols up when they are called, so where the library is older it raises FUNCTION_NOT_FOUND then.
 """
 
-import ctypes
 from collections.abc import Callable
 from typing import Any, Final
 
-from wattspan.devices.nvml_errors import (
-    FUNCTION_NOT_FOUND,
-    INSUFFICIENT_SIZE,
-    SUCCESS,
-    Action,
-    code_of,
-    errors_of,
-    meaning_of,
-)
+from wattspan.devices.nvml_errors import Action, code_of, errors_of, meaning_of
+from wattspan.devices.nvml_process_calls import ComputePids, ProcessesUtilizationInfo, ProcessUtilization
 
 Handle = Any
 """``nvmlDevice_t`` of a GPU or of a MIG instance: an opaque pointer, good for one initialisation."""
@@ -60,6 +52,7 @@ class Calls:
         self.compute_instance = (pynvml.nvmlDeviceGetComputeInstanceId,)
         self.attributes = (pynvml.nvmlDeviceGetAttributes_v2,)
         self.compute_pids = (ComputePids(pynvml),)
+        self.process_utilization = (ProcessUtilization(pynvml), ProcessesUtilizationInfo(pynvml))
 
 
 class Asker:
@@ -98,52 +91,3 @@ class Asker:
     def forget_refusals(self) -> None:
         """Ask everything anew, because the device has changed its nature (MIG switched on or off)."""
         self._refused.clear()
-
-
-class ComputePids:
-    """The pids with a compute context on a GPU or MIG instance, by the struct that this library writes."""
-
-    _ENTRY: Final = 24
-    """Bytes of nvmlProcessInfo_t: pid, memory, GPU instance, compute instance."""
-
-    _ENTRY_WITH_PROTECTED: Final = 32
-    """And a fifth member, usedGpuCcProtectedMemory: some R535 libraries write it under the same name."""
-
-    _SYMBOLS: Final = ("nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2")
-
-    def __init__(self, pynvml: Any) -> None:
-        library = pynvml.nvmlLib
-        self._error = pynvml.NVMLError
-        self._function = next((getattr(library, s) for s in self._SYMBOLS if hasattr(library, s)), None)
-        # nvitop found how to tell them apart (nvitop/api/libnvml.py): the libraries with five members
-        # already have the first of these symbols and not yet the second.
-        five = hasattr(library, "nvmlDeviceGetConfComputeMemSizeInfo") and not hasattr(
-            library, "nvmlDeviceGetRunningProcessDetailList"
-        )
-        self._entry = self._ENTRY_WITH_PROTECTED if five else self._ENTRY
-        self._reserve(64)
-
-    def __call__(self, handle: Handle) -> frozenset[int]:
-        """The pids, in whatever pid namespace the driver tells them.
-
-        One call where the list fits the room of the last one, because this is among NVML's slowest.
-
-        Raises:
-            pynvml.NVMLError: as the driver answers.
-        """
-        if self._function is None:
-            raise self._error(FUNCTION_NOT_FOUND)
-        count = ctypes.c_uint(self._room)
-        code = self._function(handle, ctypes.byref(count), self._buffer)
-        if code == INSUFFICIENT_SIZE:
-            self._reserve(2 * count.value)  # more may start before we ask again
-            count.value = self._room
-            code = self._function(handle, ctypes.byref(count), self._buffer)
-        if code != SUCCESS:
-            raise self._error(code)
-        entries = memoryview(self._buffer).cast("B").cast("I")[: count.value * self._entry // 4]
-        return frozenset(entries[:: self._entry // 4])
-
-    def _reserve(self, entries: int) -> None:
-        self._room = entries
-        self._buffer = (ctypes.c_uint32 * (entries * self._entry // 4))()

@@ -9,11 +9,19 @@ from wattspan.devices import nvml_fields
 from wattspan.devices.nvml_calls import Asker, Calls, Handle
 from wattspan.devices.nvml_fields import FieldBatch
 from wattspan.devices.nvml_holders import HoldersLook
+from wattspan.devices.nvml_sm import SmLook
 from wattspan.model import Gpu, GpuReading, MigMode, PowerSource
 from wattspan.units import HZ_PER_MHZ, NS_PER_S, PERCENT, UJ_PER_MJ, UW_PER_MW
 
 _WINDOW_NS: Final = NS_PER_S
 """Power made of the energy counter is the mean over this or longer: it moves every 20 to 100 ms only."""
+
+_HEADROOM_NUM: Final = 3
+_HEADROOM_DEN: Final = 2
+"""Power above 1.5 x the enforced limit is no power: the counter has leapt.
+
+The ledger believes no energy above the same bound. Boards overshoot their limit for milliseconds only.
+"""
 
 
 class EnergyHistory:
@@ -27,8 +35,11 @@ class EnergyHistory:
         self.shown = False
         self._recent: deque[tuple[int, int]] = deque()
 
-    def mean_power_uw(self, read_at_ns: int, energy_uj: int) -> int | None:
-        """Take a reading of the counter: the mean power since the newest one at least a second old."""
+    def mean_power_uw(self, read_at_ns: int, energy_uj: int, limit_uw: int | None) -> int | None:
+        """Take a reading of the counter: the mean power since the newest one at least a second old.
+
+        None while there is none that old, and when it is more than a GPU with this limit can draw.
+        """
         if self._recent and energy_uj < self._recent[-1][1]:
             self._recent.clear()
         self._recent.append((read_at_ns, energy_uj))
@@ -37,7 +48,10 @@ class EnergyHistory:
         then_ns, then_uj = self._recent[0]
         if read_at_ns - then_ns < _WINDOW_NS:
             return None
-        return (energy_uj - then_uj) * NS_PER_S // (read_at_ns - then_ns)
+        power_uw = (energy_uj - then_uj) * NS_PER_S // (read_at_ns - then_ns)
+        if limit_uw is not None and power_uw * _HEADROOM_DEN > limit_uw * _HEADROOM_NUM:
+            return None
+        return power_uw
 
     def break_off(self) -> None:
         """A stretch without readings follows: the mean over it would be no power of now."""
@@ -76,6 +90,7 @@ class Card:
         self._asker = Asker(pynvml)
         self._fields = FieldBatch(pynvml, handle)
         self._holders = HoldersLook(self._asker, calls, handle, holders_interval_ns)
+        self._sm = SmLook(self._asker, calls, handle, clock)
         self._has_counter = True  # until the driver says otherwise
 
     def expect_new_layout(self) -> None:
@@ -96,11 +111,18 @@ class Card:
 
         energy_uj = _scaled(energy_mj, UJ_PER_MJ)
         power_uw = _scaled(power_mw, UW_PER_MW)
+        limit_uw = _scaled(self._limit_mw(values), UW_PER_MW)
         if power_source == "energy_delta" and energy_uj is not None:
-            power_uw = self._history.mean_power_uw(read_at_ns, energy_uj)
-        holders = self._holders.look(read_at_ns)
+            power_uw = self._history.mean_power_uw(read_at_ns, energy_uj, limit_uw)
         utilization = self._ask(self._calls.utilization)
         memory = self._ask(self._calls.memory)
+        holders = self._holders.look(
+            read_at_ns,
+            None if memory is None else memory.used,
+            None if utilization is None else utilization.gpu,
+        )
+        # On MIG the driver does not tell processes' SM time (nvml.h).
+        sharing = None if holders.mig_mode == "enabled" else holders.processes
         self._learn(power_source, holders.mig_mode)
         return GpuReading(
             gpu=self.gpu,
@@ -108,7 +130,7 @@ class Card:
             energy_uj=energy_uj,
             power_uw=power_uw,
             power_instant_uw=_scaled(values.get(nvml_fields.POWER_INSTANT), UW_PER_MW),
-            power_limit_uw=_scaled(self._limit_mw(values), UW_PER_MW),
+            power_limit_uw=limit_uw,
             utilization_ratio=None if utilization is None else utilization.gpu / PERCENT,
             memory_used_bytes=None if memory is None else memory.used,
             memory_total_bytes=None if memory is None else memory.total,
@@ -121,6 +143,7 @@ class Card:
             },
             recovery_action=values.get(nvml_fields.RECOVERY_ACTION),
             processes=holders.processes,
+            process_sm=self._sm.look(read_at_ns, sharing),
             mig_instances=holders.mig_instances,
         )
 

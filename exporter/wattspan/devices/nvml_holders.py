@@ -2,7 +2,8 @@
 
 They change seldom and cost much: one process list took 4.5 ms (MangoHud pull request 2104),
 under a lock that the training job wants too.
-So both are read every few seconds, and at once after the driver has reported a new layout.
+So both are read every few seconds, at once after the driver has reported a new layout,
+and when the GPU itself shows that somebody came or went.
 """
 
 from dataclasses import dataclass
@@ -10,9 +11,19 @@ from typing import Final
 
 from wattspan.devices.nvml_calls import Asker, Calls, Handle
 from wattspan.model import MigInstance, MigMode
+from wattspan.units import NS_PER_S
 
 _MIG_MODES: Final[dict[int, MigMode]] = {0: "disabled", 1: "enabled"}
 """NVML_DEVICE_MIG_DISABLE and _ENABLE in nvml.h."""
+
+_STIR_BYTES: Final = 8 * 1024 * 1024
+"""More memory than this gained or lost is a sign of a process: a CUDA context takes hundreds of MiB."""
+
+_PAUSE_NS: Final = 9 * NS_PER_S // 10
+"""Between two looks at least, because a job may allocate and free all the time.
+
+A little less than a second: sampling once a second never comes to the nanosecond.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +47,7 @@ class HoldersLook:
 
     Args:
         asker, calls, handle: of the GPU.
-        interval_ns: between two looks.
+        interval_ns: between two looks while nothing stirs.
     """
 
     def __init__(self, asker: Asker, calls: Calls, handle: Handle, interval_ns: int) -> None:
@@ -44,24 +55,35 @@ class HoldersLook:
         self._calls = calls
         self._handle = handle
         self._interval_ns = interval_ns
-        self._due_ns: int | None = None
-        self._holders = Holders()
+        self._holders: Holders | None = None
+        self._due_ns = 0
+        self._soonest_ns = 0
+        self._memory_bytes: int | None = None
+        self._utilization: int | None = None
 
     def expire(self) -> None:
         """What was found is out of date: look anew the next time."""
-        self._due_ns = None
+        self._due_ns = 0
 
-    def look(self, now_ns: int) -> Holders:
-        """What is known of the holders; asked anew when the last answer is older than the interval.
+    def look(self, now_ns: int, memory_bytes: int | None, utilization: int | None) -> Holders:
+        """What is known of the holders; asked anew when it is old, or somebody seems to have come or gone.
+
+        Args:
+            now_ns: the time of the look.
+            memory_bytes: device memory in use, read just now.
+            utilization: as the driver says it, read just now.
 
         Raises:
             pynvml.NVMLError: the device is no good any more.
         """
-        if self._due_ns is not None and now_ns < self._due_ns:
+        if self._stirred(memory_bytes, utilization):
+            self._due_ns = min(self._due_ns, self._soonest_ns)
+        if self._holders is not None and now_ns < self._due_ns:
             return self._holders
         self._due_ns = now_ns + self._interval_ns
+        self._soonest_ns = now_ns + _PAUSE_NS
         mode = self._mig_mode()
-        if mode != self._holders.mig_mode:
+        if self._holders is not None and mode != self._holders.mig_mode:
             self._asker.forget_refusals()
         if mode == "enabled":
             instances = self._instances()
@@ -70,12 +92,22 @@ class HoldersLook:
             self._holders = Holders(mode, self._asker.ask(self._calls.compute_pids, self._handle))
         return self._holders
 
+    def _stirred(self, memory_bytes: int | None, utilization: int | None) -> bool:
+        """Whether memory in use has changed by much since the last look, or work has begun."""
+        memory_was, self._memory_bytes = self._memory_bytes, memory_bytes
+        utilization_was, self._utilization = self._utilization, utilization
+        if utilization_was == 0 and utilization:
+            return True
+        if memory_bytes is None or memory_was is None:
+            return False
+        return abs(memory_bytes - memory_was) > _STIR_BYTES
+
     def _mig_mode(self) -> MigMode:
         answer = self._asker.ask(self._calls.mig_mode, self._handle)
         if answer is None:
             # A GPU that cannot have MIG has refused the question; else it just did not answer this time.
             can_say = self._asker.may_ask(self._calls.mig_mode)
-            return self._holders.mig_mode if can_say else "unsupported"
+            return self._holders.mig_mode if self._holders is not None and can_say else "unsupported"
         return _MIG_MODES.get(answer[0], "unsupported")
 
     def _instances(self) -> tuple[MigInstance, ...]:
