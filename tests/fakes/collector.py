@@ -144,6 +144,7 @@ def over_http(tls: Tls | None = None) -> Iterator[StandIn]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_POST(self) -> None:
             collector.headers = {name.lower(): value for name, value in self.headers.items()}
@@ -230,14 +231,16 @@ class Rotel:
 
     Args:
         folder: for its output, which is kept over restarts.
+        printed: what it prints, ``traces`` or ``metrics``.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, printed: str = "traces") -> None:
         found = importlib.util.find_spec("rotel")
         need("rotel", found is not None and found.origin is not None)
         assert found is not None
         assert found.origin is not None
         self._program = Path(found.origin).with_name("rotel-agent")
+        self._prints = printed
         self._output = folder / "rotel.out"
         self._ports = {"http/protobuf": free_port(), "grpc": free_port()}
         self._pid_file = folder / "rotel.pid"
@@ -259,7 +262,7 @@ class Rotel:
                     f"--otlp-grpc-endpoint=127.0.0.1:{grpc_port}",
                     f"--pid-file={self._pid_file}",
                     *("--exporter", "blackhole", "--batch-timeout", "50ms"),
-                    *("--debug-log", "traces", "--debug-log-verbosity", "detailed"),
+                    *("--debug-log", self._prints, "--debug-log-verbosity", "detailed"),
                 ],
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -277,6 +280,11 @@ class Rotel:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def output(self, holding: str) -> str:
+        """All that it has printed, once that holds a text."""
+        _until(lambda: holding in self._output.read_text(), f"rotel has not printed {holding}")
+        return self._output.read_text()
 
     def spans(self, at_least: int) -> dict[str, dict[str, Any]]:
         """What it has printed so far, by span id, once there are so many."""

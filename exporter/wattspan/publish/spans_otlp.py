@@ -18,12 +18,6 @@ PROTOCOLS: Final = ("http/protobuf", "grpc")
 """Allowed for OTEL_EXPORTER_OTLP_PROTOCOL; the first is the default, as in OpenTelemetry."""
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-_PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-_FILES: Final = tuple(
-    f"OTEL_EXPORTER_OTLP_{signal}{kind}"
-    for kind in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY")
-    for signal in ("", "TRACES_")
-)
 _DEFAULT_ENDPOINTS: Final = {"http/protobuf": "http://localhost:4318", "grpc": "http://localhost:4317"}
 
 
@@ -41,17 +35,42 @@ def wanted(environ: Mapping[str, str]) -> bool:
     return bool(_first(environ, _ENDPOINTS))
 
 
-def protocol(environ: Mapping[str, str]) -> str:
-    """How spans travel.
+def protocol(environ: Mapping[str, str], signal: str = "TRACES_") -> str:
+    """How a signal travels; its own variable goes first.
 
     Raises:
         SetupError: it is set to something else.
     """
-    chosen = _first(environ, _PROTOCOLS) or PROTOCOLS[0]
+    names = (f"OTEL_EXPORTER_OTLP_{signal}PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+    chosen = _first(environ, names) or PROTOCOLS[0]
     if chosen not in PROTOCOLS:
-        name = next(name for name in _PROTOCOLS if environ.get(name))
+        name = next(name for name in names if environ.get(name))
         raise SetupError(f"{name} is {chosen!r}, allowed is {' or '.join(PROTOCOLS)}")
     return chosen
+
+
+def check_files(environ: Mapping[str, str], signal: str = "TRACES_") -> None:
+    """The exporters would notice a missing certificate at each request, or go on without it.
+
+    Raises:
+        SetupError: a file cannot be read; the variable is named.
+    """
+    for kind in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"):
+        for name in (f"OTEL_EXPORTER_OTLP_{kind}", f"OTEL_EXPORTER_OTLP_{signal}{kind}"):
+            if not environ.get(name):
+                continue
+            try:
+                Path(environ[name]).open("rb").close()
+            except OSError as error:
+                raise SetupError(
+                    f"{name} is {environ[name]!r}, which cannot be read: {error.strerror}"
+                ) from error
+
+
+def missing_package(what: str, chosen: str, error: ImportError) -> SetupError:
+    """The error that names the extra which brings the package."""
+    extra = "grpc" if chosen == "grpc" else "daemon"
+    return SetupError(f"{what} over {chosen} need the package {error.name}: pip install 'wattspan[{extra}]'")
 
 
 def resource_of(
@@ -95,7 +114,7 @@ def door(environ: Mapping[str, str], resource: Mapping[str, str]) -> Door:
             "the endpoint in OTEL_EXPORTER_OTLP_*ENDPOINT holds a user, which gRPC does not know: "
             "give credentials in OTEL_EXPORTER_OTLP_HEADERS"
         )
-    _check_files(environ)
+    check_files(environ)
     place = _place(endpoint)
     try:
         if chosen == "grpc":
@@ -106,10 +125,7 @@ def door(environ: Mapping[str, str], resource: Mapping[str, str]) -> Door:
 
         return HttpDoor(place, resource)
     except ImportError as error:
-        extra = "grpc" if chosen == "grpc" else "daemon"
-        raise SetupError(
-            f"spans over {chosen} need the package {error.name}: pip install 'wattspan[{extra}]'"
-        ) from error
+        raise missing_package("spans", chosen, error) from error
     except (ValueError, KeyError, OSError, RuntimeError) as error:
         raise SetupError(f"OTEL_EXPORTER_OTLP_*: the exporter cannot be set up: {error}") from error
 
@@ -117,19 +133,6 @@ def door(environ: Mapping[str, str], resource: Mapping[str, str]) -> Door:
 def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> str:
     """The first that is set; an empty value counts as unset (specification, sdk-environment-variables)."""
     return next((environ[name].strip() for name in names if environ.get(name, "").strip()), "")
-
-
-def _check_files(environ: Mapping[str, str]) -> None:
-    """The exporters notice a missing file at each request, or go on without it."""
-    for name in _FILES:
-        if not environ.get(name):
-            continue
-        try:
-            Path(environ[name]).open("rb").close()
-        except OSError as error:
-            raise SetupError(
-                f"{name} is {environ[name]!r}, which cannot be read: {error.strerror}"
-            ) from error
 
 
 def _place(endpoint: str) -> str:
