@@ -6,6 +6,8 @@ import pytest
 
 from tests.devices.nvidia_process import SECOND, NvidiaProcess, cards, metering
 from tests.fakes.nvml import FakeNvml, MigInstance, Process
+from wattspan.devices.nvml_process_calls import SmSample
+from wattspan.devices.nvml_sm import new_samples
 from wattspan.model import GpuReading
 
 LISTS = "nvmlDeviceGetComputeRunningProcesses_v3"
@@ -114,9 +116,18 @@ def test_nonsense_and_strangers_are_left_out(tmp_path: Path) -> None:
     """Samples above 100 % and those of pids that are not on the list count for nothing."""
     with metering(cards("h100"), tmp_path) as (fake, source):
         stranger = Process(99, sm_percent=70, kind="graphics")
-        fake.set_processes(0, [*SHARING, stranger, Process(14, sm_percent=37_100)])
+        fake.set_processes(0, [*SHARING, stranger, stranger, Process(14, sm_percent=37_100)])
         look_after(fake, source, 3)
         assert look_after(fake, source, 1).process_sm == {11: 0.6, 12: 0.2}
+
+
+def test_entries_that_the_driver_has_not_filled_are_no_samples() -> None:
+    """Zeros, nonsense and what was seen before are dropped (the answer is that of nvtop issue 110)."""
+    zeros = SmSample(0, 0, 0)
+    nonsense = SmSample(50_554, 217_144_956_601_725, 37_100)
+    seen, new = SmSample(7_180, 100, 19), SmSample(7_180, 101, 19)
+    assert new_samples([nonsense, seen, new, zeros, zeros], 100) == [new]
+    assert new_samples([nonsense, zeros], 0) == []
 
 
 def test_several_samples_of_a_process_are_averaged(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from wattspan.devices.nvml_process_calls import SmSample
 from wattspan.units import NS_PER_S, PERCENT
 
 _REST: Final = 100
-"""The driver rests so many times as long as its answer took: a shared GPU costs at most 1 % of the time.
+"""The driver rests so many times as long as its answer took: a shared GPU costs about 1 % of the time.
 
 How long that is, only the driver in hand can tell.
 Kepler's notes have 50 to 100 ms on A100 and H100 (design notes on MIG power attribution);
@@ -78,7 +78,7 @@ class SmLook:
         ended_ns = self._clock()
         rest_ns = max(_REST_LEAST_NS, _REST * (ended_ns - began_ns))
         self._due_ns = ended_ns + min(rest_ns, _REST_MOST_NS)
-        new = [s for s in samples or () if s.timestamp_us > self._last_seen_us and s.sm_percent <= PERCENT]
+        new = new_samples(samples or (), self._last_seen_us)
         if not new:
             # The driver's clock may have been set back behind what we saw last: then nothing is ever new.
             if now_ns - self._answered_ns >= _REST_MOST_NS:
@@ -92,6 +92,15 @@ class SmLook:
     def _forget(self) -> None:
         self._shares = None
         self._last_seen_us = 0
+
+
+def new_samples(samples: Iterable[SmSample], last_seen_us: int) -> list[SmSample]:
+    """Those that can be believed to be new.
+
+    Some drivers answer with a hundred entries for two processes, most of them zeros and some with 37,100 %
+    (nvtop issue 110, where zombie processes hold a GPU).
+    """
+    return [s for s in samples if s.timestamp_us > last_seen_us and s.sm_percent <= PERCENT]
 
 
 def sm_shares(samples: Iterable[SmSample], processes: frozenset[int]) -> dict[int, float]:
