@@ -55,7 +55,7 @@ def test_energy_is_of_parts_and_measured() -> None:
 
 
 def test_power_is_absent_where_the_reading_failed() -> None:
-    """A lost GPU has no power, an estimate is no measurement; the module's sensor is not the host's, a BMC's is."""
+    """Lost GPUs have no power, estimates are no measurement, and of the platform a BMC alone is the host."""
     estimate = HostState("dram", "package-0", 5 * UW_PER_W, estimated=True)
     view = filled(gpus=1)
     view = replace(view, hosts=(view.hosts[0], estimate))
