@@ -3,20 +3,20 @@
 import http.client
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.publish.serving import app, ask, connect, hears_the_end, serving
-from tests.publish.views import Door, filled
+from tests.publish.runs import POD, finished, loopback_is, office, over_tcp, record
+from tests.publish.serving import ask, connect, hears_the_end
+from tests.publish.views import filled
 from wattspan.publish import openapi
 from wattspan.publish.connection import Limits
 from wattspan.publish.exposition import Exposition
 
-schema = schemathesis.openapi.from_dict(openapi.document("0.1.0"))
+schema = schemathesis.openapi.from_dict(openapi.document("0.1.0", runs=True))
 
 TOKENS = st.text("abcdefghijklmnopqrstuvwxyz0123456789;,=*/+.\"'() -_", max_size=60)
 
@@ -25,9 +25,12 @@ TOKENS = st.text("abcdefghijklmnopqrstuvwxyz0123456789;,=*/+.\"'() -_", max_size
 def port() -> Iterator[int]:
     """One server for all of this."""
     impatient = Limits(request_s=0.2, answer_s=5.0, idle_s=5.0)
-    # Every source is up: schemathesis holds a 503 for a failure even where the description promises it.
-    healthy = Door(replace(filled(), health=filled().health[:1]))
-    with serving(app(healthy, Exposition(3000).render), limits=impatient) as number:
+    records = record(), finished(record("eval-1"))
+    render = Exposition(3000).render
+    with (
+        office(*records, pods=loopback_is(POD)) as runs,
+        over_tcp(runs.api, render=render, limits=impatient) as number,
+    ):
         yield number
 
 

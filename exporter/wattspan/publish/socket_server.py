@@ -303,7 +303,8 @@ def bind(path: Path) -> socket.socket:
         raise SetupError(f"{KEY}: {str(path)!r} is not allowed; allowed: {MAX_PATH_BYTES} bytes at most")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True)
         _clear(path)
         listener.bind(str(path))
         path.chmod(MODE)
