@@ -92,8 +92,9 @@ def serve(config: Config, *, ephemeral: bool = False) -> int:
 
 
 def demo(config: Config, *, gpus: int, faults: bool) -> int:
-    """Serve simulated GPUs, with a state folder of their own. Returns the exit code."""
-    aside = replace(config, state_dir=config.state_dir / "demo")
+    """Serve simulated GPUs, with a state folder and a socket of their own. Returns the exit code."""
+    folder = config.state_dir / "demo"
+    aside = replace(config, state_dir=folder, socket=folder / "wattspan.sock")
     return _run(aside, [(DemoSource(config.node_name, gpus=gpus, faults=faults), True)], demo=True)
 
 

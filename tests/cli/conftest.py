@@ -33,6 +33,7 @@ def clean_environment(home: Path) -> dict[str, str]:
         "HOME": str(home),
         # Else a test that runs as root would use the machine's own.
         "WATTSPAN_STATE_DIR": str(home / "state"),
+        "WATTSPAN_SOCKET": str(home / "wattspan.sock"),
         "PYTHONWARNINGS": "error",
     }
 

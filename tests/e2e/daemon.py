@@ -105,6 +105,7 @@ class Daemon:
         python: tuple[str, ...] = (sys.executable, "-m", "wattspan"),
         log: Path | None = None,
     ) -> None:
+        self.socket_path = state_dir.parent / f"{state_dir.name}.sock"
         self.log_path = log or state_dir.with_name(f"{state_dir.name}.log")
         self.tls = tls
         self._port = port
@@ -116,6 +117,7 @@ class Daemon:
             *command,
             *(library if command[0] == "serve" else ()),
             *("--state.dir", str(state_dir), "--web.listen-address", f"127.0.0.1:{port}"),
+            *("--socket", str(self.socket_path)),
             *(word for source in OTHER_SOURCES for word in (f"--source.{source}", "off")),
             *flags,
         )
