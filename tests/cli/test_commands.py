@@ -18,7 +18,18 @@ from wattspan import __version__
 from wattspan.cli import main, reference
 from wattspan.config import SETTINGS
 
-COMMANDS = ["serve", "run", "demo", "doctor", "check-config", "grid", "journal", "release"]
+COMMANDS = [
+    "serve",
+    "run",
+    "runs",
+    "report",
+    "demo",
+    "doctor",
+    "check-config",
+    "grid",
+    "journal",
+    "release",
+]
 
 
 def test_version(wattspan: Wattspan) -> None:

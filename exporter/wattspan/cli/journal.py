@@ -3,20 +3,18 @@
 import argparse
 import contextlib
 import io
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, TextIO
 
+from wattspan.cli.output import STREAM, written
 from wattspan.cli.settings import Loaded
 from wattspan.errors import UnreachableError
 
 NAME: Final = "journal"
 HELP: Final = "Export the journal to a portable file, or import one into an empty state folder."
 USAGE: Final = "journal export|import [FILE] [flags]"
-
-STREAM: Final = "-"
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +36,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     state_dir = loaded.config.state_dir
     try:
         if args.direction == "export":
-            with _written(args.file) as out:
+            with written(args.file) as out:
                 portable.export_journal(state_dir, out)
         else:
             with _read(args.file) as source:
@@ -48,22 +46,6 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     except OSError as error:
         raise UnreachableError(f"journal {args.direction}: {args.file}: {error.strerror or error}") from error
     return 0
-
-
-@contextlib.contextmanager
-def _written(name: str) -> Iterator[TextIO]:
-    """A file that appears whole or not at all."""
-    if name == STREAM:
-        yield sys.stdout
-        return
-    path = Path(name)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("x", encoding="utf-8", newline="\n") as out:
-            yield out
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,97 @@
+"""Reports as CSV: one header, one row per attempt, so that the rows of many runs make one table. Pure.
+
+RFC 4180, UTF-8; a figure that is missing is an empty cell. New columns are only ever added at the end.
+"""
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Final
+
+from wattspan.report.figures import Figures, Missing
+from wattspan.report.quantities import rfc3339
+from wattspan.report.report import SCHEMA, Report
+
+FIGURES: Final = tuple(field.name for field in fields(Figures))
+
+COLUMNS: Final = (
+    "schema",
+    "run_id",
+    "attempt",
+    "trace_id",
+    "name",
+    "project",
+    "group",
+    "framework",
+    "source",
+    "namespace",
+    "node",
+    "cluster",
+    "state",
+    "result",
+    "error_type",
+    "began_at",
+    "ended_at",
+    *FIGURES,
+    "currency",
+    "grid_zone",
+    "basis",
+    "providers",
+    "intensity_estimated",
+    "pue",
+    "attributions",
+)
+
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the begin of a formula (OWASP, "CSV Injection")."""
+
+
+def text(reports: Iterable[Report]) -> str:
+    """A table of these reports."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(COLUMNS)
+    for report in reports:
+        writer.writerow(map(_cell, _row(report)))
+    return out.getvalue()
+
+
+def _row(report: Report) -> tuple[object, ...]:
+    record, run = report.record, report.record.run
+    return (
+        SCHEMA,
+        run.run_id,
+        run.attempt,
+        report.trace_id,
+        run.name,
+        run.project,
+        run.group,
+        run.framework,
+        run.source,
+        run.namespace,
+        record.node,
+        record.cluster,
+        "running" if record.ended_wall_ns is None else "ended",
+        record.result,
+        record.error_type,
+        rfc3339(record.began_wall_ns),
+        None if record.ended_wall_ns is None else rfc3339(record.ended_wall_ns),
+        *(getattr(report.figures, name) for name in FIGURES),
+        record.currency,
+        record.grid_zone,
+        record.basis,
+        ";".join(record.providers),
+        str(record.estimated).lower(),
+        record.pue,
+        ";".join(sorted({part.attribution for part in report.parts})),
+    )
+
+
+def _cell(value: object) -> object:
+    """Text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    if isinstance(value, Missing):
+        return None
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return value

@@ -1,0 +1,87 @@
+"""A report as Markdown, to be read in a terminal as it stands and pasted into a pull request. Pure."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from wattspan.log import escaped
+from wattspan.report import quantities, rows
+from wattspan.report.report import Report
+
+_SPECIAL: Final = re.compile(r"[\\`*\[\]<>|&~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+"""What Markdown takes for markup within a line (CommonMark 2.4), and GitHub's tables and strikethrough.
+
+An underscore between letters is none, so that names of rules stay readable in a terminal.
+"""
+
+
+def text(report: Report) -> str:
+    """The whole report, ending with a line end."""
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _lines(report: Report) -> Iterator[str]:
+    run = report.record.run
+    yield f"# {_plain(run.name or run.run_id)}"
+    yield ""
+    yield from _table(("run", "value"), rows.identity(report))
+    for title, known in rows.figures(report):
+        yield from _heading(title)
+        yield from _table(("figure", "value"), known)
+    if report.parts:
+        yield from _heading("Whose energy, by which rule")
+        yield from _table(
+            ("component", "rule", "energy", "of the run"),
+            (
+                (
+                    part.component,
+                    part.attribution,
+                    quantities.energy(part.energy_joules),
+                    quantities.percent(part.ratio),
+                )
+                for part in report.parts
+            ),
+        )
+    if report.gpus:
+        yield from _heading("GPUs")
+        yield from _table(
+            ("GPU", "model", "energy", "of the GPUs"),
+            (
+                (gpu.uuid, gpu.model, quantities.energy(gpu.energy_joules), quantities.percent(gpu.ratio))
+                for gpu in report.gpus
+            ),
+        )
+    yield from _heading("How sure this is")
+    for statement in report.statements:
+        yield f"- {_plain(statement.topic)}: {_plain(statement.text)}"
+    for omission in report.omissions:
+        yield f"- {_plain(omission)}"
+    if missing := rows.missing(report):
+        yield from _heading("What is missing, and why")
+        for label, reason in missing:
+            yield f"- {_plain(label)}: {_plain(reason)}"
+    yield from _heading("Sources")
+    for source in report.sources:
+        yield f"- {_plain(source)}"
+    yield f"- Made by wattspan {_plain(report.version)} at {quantities.moment(report.made_wall_ns)}."
+
+
+def _heading(text: str) -> Iterator[str]:
+    yield ""
+    yield f"## {text}"
+    yield ""
+
+
+def _table(head: tuple[str, ...], body: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """A table whose columns are aligned in the text too."""
+    cells = [head, *(tuple(_plain(cell) for cell in row) for row in body)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for number, row in enumerate(cells):
+        yield "| " + " | ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)) + " |"
+        if number == 0:
+            yield "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+
+
+def _plain(text: str) -> str:
+    """Text of somebody else, as text: no markup, no control characters, on one line."""
+    return _SPECIAL.sub(r"\\\g<0>", escaped(text))

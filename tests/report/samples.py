@@ -1,0 +1,131 @@
+"""Records of runs as the journal has them, for reports."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from wattspan.report import Report, report_of
+from wattspan.runs import Point, Progress, Run, RunRecord, RunTotals
+from wattspan.units import NS_PER_S
+
+BEGAN_WALL_NS = 1_790_856_000 * NS_PER_S  # 2026-10-01 12:00:00 UTC
+HOUR_NS = 3600 * NS_PER_S
+MADE_WALL_NS = BEGAN_WALL_NS + 9 * HOUR_NS
+
+GPUS = {f"GPU-{n}a1b2c3d-0000-4000-8000-00000000000{n}": "NVIDIA H100 80GB HBM3" for n in range(8)}
+ONE_GPU = dict(list(GPUS.items())[:1])
+
+
+def training() -> RunRecord:
+    """Eight GPUs for six hours, evaluations in between, on a grid that gets cleaner after noon."""
+    points = []
+    co2e_g, energy_uj = 0.0, dict.fromkeys(GPUS, 0)
+    for n in range(1, 181):
+        evaluating = n % 45 > 38
+        power_w = {
+            uuid: (210 if evaluating else 640) + 12 * gpu + 18 * math.sin(n / 3 + gpu)
+            for gpu, uuid in enumerate(GPUS)
+        }
+        intensity = 320 - 110 * math.sin(math.pi * n / 180)
+        for uuid, watts in power_w.items():
+            energy_uj[uuid] += int(watts * 120 * 1_000_000)
+        co2e_g += sum(power_w.values()) * 120 / 3_600_000 * intensity * 1.2
+        points.append(
+            Point(
+                BEGAN_WALL_NS + n * 120 * NS_PER_S,
+                {uuid: int(watts * 1_000_000) for uuid, watts in power_w.items()},
+                round(intensity, 1),
+                co2e_g,
+            )
+        )
+    gpu_uj = sum(energy_uj.values())
+    return RunRecord(
+        run=Run(
+            "k8s:nlp:JobSet:llama-sft:1a2b3c4d",
+            name="llama-sft",
+            project="nlp",
+            group="sweep-7",
+            framework="transformers",
+            source="kubernetes",
+            namespace="nlp",
+            nodes_expected=1,
+            budget_co2e_g=12_000.0,
+        ),
+        node="gpu-17",
+        cluster="prod-eu",
+        began_wall_ns=BEGAN_WALL_NS,
+        totals=RunTotals(
+            energy_uj={
+                ("gpu", "exclusive"): gpu_uj,
+                ("cpu", "cpu_time"): gpu_uj // 14,
+                ("dram", "cpu_time"): gpu_uj // 40,
+            },
+            co2e_g=co2e_g * (1 + 1 / 14 + 1 / 40),
+            cost=9.87,
+            gpu_ns=8 * 6 * HOUR_NS,
+            idle_gpu_ns=3 * HOUR_NS,
+            utilization_ns=int(8 * 6 * HOUR_NS * 0.87),
+            gpu_energy_uj=energy_uj,
+        ),
+        progress=Progress(
+            steps=10_000,
+            samples=640_000,
+            tokens=327_680_000,
+            total_steps=10_000,
+            loss=1.8734,
+            repeated_steps=120,
+        ),
+        ended_wall_ns=BEGAN_WALL_NS + 6 * HOUR_NS,
+        result="success",
+        gpus=GPUS,
+        grid_zone="DE",
+        basis="lifecycle",
+        providers=("static",),
+        estimated=True,
+        pue=1.2,
+        currency="EUR",
+        points=tuple(points),
+    )
+
+
+def bare() -> RunRecord:
+    """A run of which next to nothing is known: no energy, no price, no progress, not ended."""
+    return RunRecord(
+        run=Run("sft", rank_zero=True, nodes_expected=1),
+        node="laptop",
+        cluster="",
+        began_wall_ns=BEGAN_WALL_NS,
+        totals=RunTotals(),
+    )
+
+
+def simple(**changes: Any) -> RunRecord:
+    """Two hours on one GPU at 500 W, under 400 g/kWh: 1 kWh and 400 g, with whatever the test changes."""
+    record = RunRecord(
+        run=Run("sft", nodes_expected=1),
+        node="node-a",
+        cluster="",
+        began_wall_ns=BEGAN_WALL_NS,
+        totals=RunTotals(
+            energy_uj={("gpu", "exclusive"): 3_600_000_000_000},
+            co2e_g=400.0,
+            gpu_ns=2 * HOUR_NS,
+            idle_gpu_ns=HOUR_NS // 2,
+            utilization_ns=HOUR_NS,
+            gpu_energy_uj=dict.fromkeys(ONE_GPU, 3_600_000_000_000),
+        ),
+        progress=Progress(steps=1000, samples=4000, tokens=8_000_000),
+        ended_wall_ns=BEGAN_WALL_NS + 2 * HOUR_NS,
+        result="success",
+        gpus=ONE_GPU,
+        grid_zone="FR",
+        basis="lifecycle",
+        providers=("static",),
+        estimated=True,
+    )
+    return replace(record, **changes)
+
+
+def reported(record: RunRecord) -> Report:
+    """A report of it, made nine hours after it began."""
+    return report_of(record, [record.run.attempt], MADE_WALL_NS, "1.2.3")
