@@ -15,7 +15,7 @@ help: ## Show the targets.
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable '.[daemon,systemd]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[daemon,grpc,kubernetes,systemd]' --group dev
 	@touch $@
 
 venv: $(VENV)/.ready ## Make the virtual environment with everything that tests and lint need.

@@ -140,6 +140,7 @@ class RunDesk:
                 nodes_expected=command.nodes_expected or (None if several else 1),
                 rank_zero=not command.rank,
                 parent_trace_id=command.parent_trace_id,
+                parent_span_id=command.parent_span_id,
                 process=None if process is None else (process.pid, process.started_ns),
                 pod=job.pod,
             ),

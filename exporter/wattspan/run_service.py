@@ -259,7 +259,7 @@ def price_of(config: Config) -> Price | None:
 
 def _spans_of(record: RunRecord, stretch: Stretch | None) -> tuple[SpanRecord, ...]:
     if stretch is None:
-        return span_content.closing_spans(record, hub=False)
+        return span_content.closing_spans(record, hub=False, parent_span_id=record.run.parent_span_id)
     return (span_content.stretch_span(record, stretch),)
 
 

@@ -40,7 +40,7 @@ class Run:
         namespace: of its pods; empty outside Kubernetes.
         rank_zero: this node has global rank 0, whose progress counts.
         nodes_expected: how many nodes it says it has; None when it does not say.
-        parent_trace_id: of the TRACEPARENT it was given; empty when there was none.
+        parent_trace_id, parent_span_id: of the TRACEPARENT it was given; empty when there was none.
         budget_co2e_g: what it may emit; None without a budget.
     """
 
@@ -56,6 +56,7 @@ class Run:
     rank_zero: bool = True
     nodes_expected: int | None = None
     parent_trace_id: str = ""
+    parent_span_id: str = ""
     budget_co2e_g: float | None = None
 
 

@@ -53,7 +53,8 @@ class Claim:
         attempt: given by the job; None to count by ourselves.
         name, project, group, framework, user, namespace: as in `Run`.
         source: how it was found.
-        total_steps, budget_co2e_g, nodes_expected, rank_zero, parent_trace_id: as in `Run` and `Progress`.
+        total_steps, budget_co2e_g, nodes_expected, rank_zero: as in `Run` and `Progress`.
+        parent_trace_id, parent_span_id: as in `Run`.
         process: pid and start (CLOCK_MONOTONIC) of whoever holds it; None for pods.
         pod: it runs in; empty outside Kubernetes.
     """
@@ -73,6 +74,7 @@ class Claim:
     nodes_expected: int | None = None
     rank_zero: bool = True
     parent_trace_id: str = ""
+    parent_span_id: str = ""
     process: tuple[int, int] | None = None
     pod: PodRef = NO_POD
 
@@ -247,6 +249,7 @@ class Registry:
             rank_zero=claim.rank_zero,
             nodes_expected=claim.nodes_expected,
             parent_trace_id=claim.parent_trace_id,
+            parent_span_id=claim.parent_span_id,
             budget_co2e_g=claim.budget_co2e_g,
         )
         live = LiveRun(run, now, progress=Progress(total_steps=claim.total_steps))
