@@ -104,6 +104,7 @@ class LiveRun:
         repeating: steps are being made again after a resume.
         open_phases: begun and not ended.
         closed_phases: ended since they were last taken.
+        tracks: how often `track()` was called in the job that this is.
         ending: None while it runs.
     """
 
@@ -117,7 +118,7 @@ class LiveRun:
     repeating: bool = False
     open_phases: dict[tuple[str, int | None], Moment] = field(default_factory=dict)
     closed_phases: list[Phase] = field(default_factory=list)
-    tracks: int = 1
+    tracks: int = 0
     ending: Ending | None = None
 
 
@@ -162,8 +163,8 @@ class Registry:
             run_id = run_ids.named_id(claim.name, run_ids.ulid(now.wall_ns))
         known = self._live.get(run_id)
         if known is not None and claim.attempt in (None, known.run.attempt):
-            if claim.process is not None and claim.source == "api" and not claim.run_id:
-                return self._track_again(known, claim, now)
+            if claim.source == "api" and not claim.run_id:
+                return self._track_in_job(known, claim, now)
             self._join(known, claim)
             return known, False
         if known is not None:
@@ -260,30 +261,31 @@ class Registry:
                 before.progress, total_steps=claim.total_steps or before.progress.total_steps
             )
             live.step_high = before.step_high
+        live.tracks = int(claim.source == "api" and bool(claim.job_id))
         self._vouch(live, claim)
         self._live[run_id] = live
         self.changes += 1
         return live
 
-    def _track_again(self, known: LiveRun, claim: Claim, now: Moment) -> tuple[LiveRun, bool]:
+    def _track_in_job(self, known: LiveRun, claim: Claim, now: Moment) -> tuple[LiveRun, bool]:
         """`track()` inside a job that has an id joins it; a further one in that job is ``<id>.2``."""
-        pid = claim.process[0] if claim.process else 0
-        if known.run.source != "api" and not known.processes:
-            known.run = replace(
-                known.run,
-                name=run_ids.plain(claim.name) or known.run.name,
-                project=known.run.project or run_ids.plain(claim.project),
-                group=known.run.group or run_ids.plain(claim.group),
-                framework=known.run.framework or run_ids.plain(claim.framework),
-                budget_co2e_g=known.run.budget_co2e_g or claim.budget_co2e_g,
-            )
-            self._join(known, claim)
-            return known, False
-        if pid in known.processes and known.run.name == run_ids.plain(claim.name):
+        name = run_ids.plain(claim.name)
+        if known.tracks and claim.process and claim.process[0] in known.processes and known.run.name == name:
             return known, False  # the same call, told twice
         known.tracks += 1
-        further = run_ids.further_id(known.run.run_id, known.tracks)
-        return self._open(further, replace(claim, run_id=further, attempt=known.run.attempt), now), True
+        if known.tracks > 1:
+            further = run_ids.further_id(known.run.run_id, known.tracks)
+            return self._open(further, replace(claim, run_id=further, attempt=known.run.attempt), now), True
+        known.run = replace(
+            known.run,
+            name=name or known.run.name,
+            project=known.run.project or run_ids.plain(claim.project),
+            group=known.run.group or run_ids.plain(claim.group),
+            framework=known.run.framework or run_ids.plain(claim.framework),
+            budget_co2e_g=known.run.budget_co2e_g or claim.budget_co2e_g,
+        )
+        self._join(known, claim)
+        return known, False
 
     def _join(self, live: LiveRun, claim: Claim) -> None:
         self._vouch(live, claim)
