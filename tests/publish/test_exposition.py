@@ -1,21 +1,28 @@
-"""Families into text: equal to prometheus-client's own writer, and what the budget leaves out."""
+"""A view into text: equal to prometheus-client's own writer, and what the budget leaves out."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+from weakref import WeakSet
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
-from prometheus_client.samples import Exemplar
+from prometheus_client.utils import floatToGoString
 
 from tests.publish.test_catalogue import full_view
 from wattspan.journal.board import Board
 from wattspan.model import LedgerView
-from wattspan.publish.exposition import Exposition, write
-from wattspan.publish.prometheus import SeriesLabels, ViewCollector, families
+from wattspan.publish.catalogue import Metric, Row
+from wattspan.publish.exposition import SPARE_LABELS, Exposition
+from wattspan.publish.process import FAMILIES, Process
+from wattspan.publish.prometheus import ViewCollector
 
 ACCEPTS = (
     "",
@@ -27,17 +34,18 @@ ACCEPTS = (
     "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
     "text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
 )
+EMPTY = LedgerView(0, 0, 0, {})
 
 
 class Fixed(Collector):
     """Families that are given."""
 
     def __init__(self, *given: Family) -> None:
-        self.given = given
+        self._given = given
 
-    def collect(self) -> Iterator[Family]:
+    def collect(self) -> list[Family]:
         """As they are."""
-        yield from self.given
+        return list(self._given)
 
 
 def library_says(collector: Collector, accept: str) -> tuple[bytes, str]:
@@ -48,56 +56,76 @@ def library_says(collector: Collector, accept: str) -> tuple[bytes, str]:
     return encode(registry), content_type
 
 
+def one_metric(kind: str, labels: tuple[str, ...], rows: Callable[[LedgerView], list[Row]]) -> Metric:
+    """A catalogue's entry with a help that needs escaping."""
+    return Metric("wattspan_x", kind, 'help with \\ and\nnewline and "quote"', labels, "", "-", rows)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("accept", ACCEPTS)
-def test_our_writer_equals_the_librarys(accept: str) -> None:
-    """Byte for byte, in every format that a Prometheus asks for."""
+def test_our_text_equals_the_librarys(accept: str) -> None:
+    """Byte for byte, in every format that a Prometheus asks for, with labels new and met before."""
     board = Board()
     board.pin(full_view())
-    rendered = Exposition(3000, process=False).render(board.view, accept)
-    assert (rendered.body, rendered.content_type) == library_says(ViewCollector(board, 3000), accept)
+    exposition = Exposition(3000, process=False)
+    for _ in range(2):
+        rendered = exposition.render(board.view, accept)
+        assert (rendered.body, rendered.content_type) == library_says(ViewCollector(board, 3000), accept)
     assert len(rendered.body) > 5_000
 
 
-def test_hostile_label_values_are_escaped_as_the_library_does() -> None:
-    """Quotes, backslashes and newlines cannot forge a sample."""
-    family = CounterMetricFamily("wattspan_x", 'help with \\ and\nnewline and "quote"')
-    labels = SeriesLabels(("b", "a"), ('quote " and \\', "two\nlines"))
-    family.add_sample("wattspan_x_total", labels, 1.5)
-    for accept in (ACCEPTS[0], ACCEPTS[2]):
-        text = write([family], openmetrics="openmetrics" in accept)
-        assert text.encode() == library_says(Fixed(family), accept)[0]
+@pytest.mark.parametrize("accept", ACCEPTS[1:3])
+def test_hostile_label_values_are_escaped_as_the_library_does(accept: str) -> None:
+    """Quotes, backslashes and newlines cannot forge a sample, and labels are sorted."""
+    values = ('quote " and \\', "two\nlines")
+    metric = one_metric("counter", ("b", "a"), lambda _: [(values, 1.5)])
+    family = CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
+    family.add_metric(values, 1.5)
+    body = Exposition(10, process=False, catalogue=(metric,)).render(EMPTY, accept).body
+    assert body == library_says(Fixed(family), accept)[0]
 
 
-def test_exemplars_stand_in_openmetrics_only() -> None:
-    """With a timestamp, as the library writes them."""
-    family = CounterMetricFamily("wattspan_run_energy_joules", "help")
-    exemplar = Exemplar({"trace_id": "b641e7d2518e39667fb3d3367234428a"}, 3.0, 1_780_000_000.5)
-    family.add_metric([], 12.0, exemplar=exemplar)
-    openmetrics = write([family], openmetrics=True)
-    assert openmetrics.encode() == library_says(Fixed(family), ACCEPTS[2])[0]
-    assert "trace_id" in openmetrics
-    assert "trace_id" not in write([family], openmetrics=False)
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(0, 1, 0.1, 1e-7, 999_999.9999999999, 1e6, 1_000_000, 1_779_000_000.25, 123456789012, 1e16, 1.5e300),
+        *(-1, -2e6, -0.0, math.inf, -math.inf, math.nan),
+    ],
+)
+def test_numbers_are_written_as_go_does(value: float) -> None:
+    """Whole or not, tiny, huge or none at all: as the library writes it."""
+    metric = one_metric("gauge", (), lambda _: [((), value)])
+    body = Exposition(10, process=False, catalogue=(metric,)).render(EMPTY, "").body.decode()
+    assert body.splitlines()[-1] == f"wattspan_x {floatToGoString(value)}"
 
 
 def test_the_budget_drops_the_least_important_families_and_counts_them() -> None:
     """What is kept is a prefix of the catalogue, at most the budget, and nothing is lost unsaid."""
     view = full_view()
-    everything = families(view, 100_000)
+    everything = Exposition(100_000, process=False).render(view, "")
     assert everything.series_dropped == 0
-    total = sum(len(family.samples) for family in everything.kept)
-    budget = total // 2
-    some = families(view, budget)
-    names = [family.name for family in some.kept]
-    assert names == [family.name for family in everything.kept][: len(names)]
-    series = sum(len(family.samples) for family in some.kept)
-    assert series <= budget
+    lines = everything.body.decode().splitlines()
+    total = sum(not line.startswith("#") for line in lines)
+    some = Exposition(total // 2, process=False).render(view, "")
+    kept = some.body.decode().splitlines()
+    assert kept == lines[: len(kept)]
+    series = sum(not line.startswith("#") for line in kept)
+    assert total // 4 < series <= total // 2
     assert series + some.series_dropped == total
+
+
+@pytest.mark.parametrize("budget", [0, 1, 40, 100])
+def test_a_registry_shows_what_a_scrape_shows(budget: int) -> None:
+    """The collector keeps to the same budget in the same order."""
+    board = Board()
+    board.pin(full_view())
+    rendered = Exposition(budget, process=False).render(board.view, "")
+    assert rendered.series_dropped > 0
+    assert rendered.body == library_says(ViewCollector(board, budget), "")[0]
 
 
 def test_an_empty_view_renders() -> None:
     """Before the first tick a scrape gets an answer."""
-    empty = LedgerView(0, 0, 0, {})
-    body = Exposition(3000).render(empty, "").body.decode()
+    body = Exposition(3000).render(EMPTY, "").body.decode()
     assert "wattspan_build_info{" in body
     assert "process_resident_memory_bytes" in body
 
@@ -109,3 +137,72 @@ def test_rendering_changes_nothing() -> None:
     exposition = Exposition(3000, process=False)
     assert exposition.render(view, "") == exposition.render(view, "")
     assert view == before
+
+
+class Value(str):
+    """A label's value that knows when it is written, and that can be looked for."""
+
+    written: ClassVar[list[str]] = []
+
+    def replace(self, *args: object) -> str:  # type: ignore[override]
+        Value.written.append(str(self))
+        return super().replace(*args)  # type: ignore[arg-type]
+
+
+def test_labels_are_written_once_while_scrapes_meet_them() -> None:
+    """A series that stays is not written anew: that is what makes a scrape cheaper than the library's."""
+    Value.written.clear()
+    metric = one_metric("gauge", ("run_id",), lambda _: [((Value("a"),), 1), ((Value("b"),), 2)])
+    exposition = Exposition(10, process=False, catalogue=(metric,))
+    bodies = {exposition.render(EMPTY, "").body for _ in range(5)}
+    assert Value.written == ["a", "b"]
+    assert len(bodies) == 1
+
+
+def test_labels_of_series_that_are_gone_are_forgotten() -> None:
+    """Thousands of runs in a row leave no growth: what is held is bounded by what scrapes show."""
+    held = WeakSet[Value]()
+
+    def one_new_run(_: LedgerView) -> list[Row]:
+        run_id = Value(f"run-{len(Value.written)}")
+        held.add(run_id)
+        return [((run_id,), 1)]
+
+    exposition = Exposition(10, process=False, catalogue=(one_metric("gauge", ("run_id",), one_new_run),))
+    most = 0
+    for _ in range(3 * SPARE_LABELS):
+        exposition.render(EMPTY, "")
+        most = max(most, len(held))
+    assert SPARE_LABELS // 2 < most < SPARE_LABELS + 10
+
+
+def test_the_process_is_told_as_the_library_tells_it() -> None:
+    """Families, kinds, helps and steady values are equal to prometheus-client's collector."""
+    heads = [line for line in Exposition(0).render(EMPTY, "").body.decode().splitlines() if line[0] == "#"]
+    theirs = library_says(ProcessCollector(registry=None), "")[0].decode()
+    assert sorted(heads) == sorted(line for line in theirs.splitlines() if line[0] == "#")
+    ours = Process().read()
+    for family in text_string_to_metric_families(theirs):
+        assert ours[family.name] == pytest.approx(family.samples[0].value, rel=0.2)
+    assert ours.keys() == FAMILIES.keys()
+
+
+def test_the_process_is_computed_as_the_library_computes_it(tmp_path: Path) -> None:
+    """From the same files of /proc come the same figures, whatever the program is called."""
+    Path(tmp_path, "stat").write_text("cpu  1 2 3\nbtime 1780000000\nprocesses 3\n")
+    own = tmp_path / "self"
+    (own / "fd").mkdir(parents=True)
+    for descriptor in range(7):
+        (own / "fd" / str(descriptor)).touch()
+    (own / "stat").write_text("26 (a) b) S " + " ".join(map(str, range(4, 53))) + "\n")
+    (own / "limits").write_text("Max open files            1024                 4096                 files\n")
+    ours = Process(tmp_path).read()
+    theirs = {
+        f.name: f.samples[0].value for f in ProcessCollector(proc=str(tmp_path), registry=None).collect()
+    }
+    assert {**ours, "process_max_fds": 1024.0} == theirs
+
+
+def test_a_process_without_procfs_is_silent(tmp_path: Path) -> None:
+    """Where /proc is not mounted there are no such series, and no error."""
+    assert Process(tmp_path).read() == {}

@@ -1,32 +1,38 @@
-"""Families into the two text formats.
+"""A view into the two text formats.
 
-prometheus-client decides the format and names the rules; its writer renders every label of every sample anew,
-which is most of the cost of a scrape.
-This one reuses `SeriesLabels.text`, and a test holds its output equal to the library's, byte for byte.
+prometheus-client decides the format and sets the rules, but its writer makes every head, name and label anew
+at each scrape, which is most of what a scrape costs.
+Here a scrape writes values alone: heads are made once, and labels once for as long as scrapes meet them.
+A test holds the text equal to the library's, byte for byte.
 
 Importing this module needs the daemon's extra; without it that raises the SetupError that says so.
 """
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
+from typing import Final
 
 from wattspan.model import LedgerView
 from wattspan.publish import extra
+from wattspan.publish.budget import SeriesBudget
+from wattspan.publish.catalogue import CATALOGUE, LabelValues, Metric
+from wattspan.publish.process import FAMILIES, Process
 
 try:
-    from prometheus_client import ProcessCollector
     from prometheus_client.exposition import choose_encoder
-    from prometheus_client.metrics_core import Metric as Family
-    from prometheus_client.samples import Sample
     from prometheus_client.utils import floatToGoString
-
-    from wattspan.publish.prometheus import SeriesLabels, escape, families
 except ModuleNotFoundError as error:
     raise extra.missing("prometheus-client", "publishing metrics") from error
 
-_number: Callable[[float], str] = floatToGoString
+SPARE_LABELS: Final = 1024
+"""Labels that are kept although the last scrape showed only half as many: runs and pods come and go."""
+
+_GO_EXPONENT_FROM: Final = 1e6
+"""From here on Go, and so prometheus-client, writes an exponent where Python does not yet."""
+
+_go_number: Callable[[float], str] = floatToGoString
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,71 +51,139 @@ class Rendered:
 
 
 class Exposition:
-    """Renders views; holds nothing but its settings.
+    """Renders views; keeps of them only the labels.
 
     Args:
         series_budget: the most series of ours in a scrape.
         process: also serve the ``process_*`` families of this process.
+        catalogue: what is served of a view, the most important first.
     """
 
-    def __init__(self, series_budget: int, *, process: bool = True) -> None:
+    def __init__(
+        self, series_budget: int, *, process: bool = True, catalogue: tuple[Metric, ...] = CATALOGUE
+    ) -> None:
         self._series_budget = series_budget
-        # registry=None: collectors do not register themselves.
-        self._process = ProcessCollector(registry=None) if process else None
+        self._labels: dict[LabelValues, _LabelTexts] = {}
+        self._families = [
+            (_Head(metric.name, metric.kind, metric.help, metric.unit), self._lines(metric))
+            for metric in catalogue
+        ]
+        self._process = Process() if process else None
+        self._process_heads = {name: _Head(name, kind, text) for name, (kind, text) in FAMILIES.items()}
 
     def render(self, view: LedgerView, accept: str) -> Rendered:
         """The view in the format that the Accept header asks for."""
         content_type = _content_type(accept)
-        ours = families(view, self._series_budget)
-        process = self._process.collect() if self._process else ()
-        text = write(
-            chain(ours.kept, process), openmetrics=content_type.startswith("application/openmetrics")
+        openmetrics = content_type.startswith("application/openmetrics")
+        budget = SeriesBudget(self._series_budget)
+        text: list[str] = []
+        for head, lines_of in self._families:
+            lines = lines_of(view)
+            if lines and budget.takes(len(lines)):
+                text.append(head.in_format(openmetrics))
+                text += lines
+        self._forget_labels(len(text))
+        if self._process:
+            for name, value in self._process.read().items():
+                head = self._process_heads[name]
+                text.append(f"{head.in_format(openmetrics)}{head.exposed_name} {_number(value)}\n")
+        if openmetrics:
+            text.append("# EOF\n")
+        return Rendered("".join(text).encode(), content_type, budget.dropped)
+
+    def _lines(self, metric: Metric) -> Callable[[LedgerView], list[str]]:
+        """What writes the samples of one family."""
+        if metric.kind == "histogram":
+            return self._histogram_lines(metric)
+        name, rows, labels = metric.exposed_name, metric.rows, self._labels_of(metric.labels)
+        return lambda view: [f"{name}{labels[values]} {_number(number)}\n" for values, number in rows(view)]
+
+    def _histogram_lines(self, metric: Metric) -> Callable[[LedgerView], list[str]]:
+        """Rows are (labels.., le) with cumulative counts, then (labels.., "") with the sum."""
+        name, labels = metric.name, self._labels_of(metric.labels)
+        bucket_labels = self._labels_of((*metric.labels, "le"))
+
+        def lines(view: LedgerView) -> list[str]:
+            written, count = [], 0.0
+            for values, number in metric.rows(view):
+                if values[-1]:
+                    count = number
+                    written.append(f"{name}_bucket{bucket_labels[values]} {_number(number)}\n")
+                else:
+                    written.append(f"{name}_count{labels[values[:-1]]} {_number(count)}\n")
+                    written.append(f"{name}_sum{labels[values[:-1]]} {_number(number)}\n")
+            return written
+
+        return lines
+
+    def _labels_of(self, names: LabelValues) -> "_LabelTexts":
+        return self._labels.setdefault(names, _LabelTexts(names))
+
+    def _forget_labels(self, lines: int) -> None:
+        """Start anew once most of the labels are of series that are gone."""
+        if sum(map(len, self._labels.values())) > SPARE_LABELS + 2 * lines:
+            for texts in self._labels.values():
+                texts.clear()
+
+
+class _Head:
+    """The lines above a family's samples, in either format.
+
+    Args:
+        name: of the family.
+        kind: as OpenMetrics calls it.
+        documentation: the help.
+        unit: with which the name ends; or nothing.
+    """
+
+    def __init__(self, name: str, kind: str, documentation: str, unit: str = "") -> None:
+        # Prometheus' own format knows no infos, and has the suffix in the family's name.
+        suffix, plain_kind = {"counter": ("_total", kind), "info": ("_info", "gauge")}.get(kind, ("", kind))
+        self.exposed_name = name + suffix
+        self._prometheus = (
+            f"# HELP {name}{suffix} {_escaped(documentation)}\n# TYPE {name}{suffix} {plain_kind}\n"
         )
-        return Rendered(text.encode(), content_type, ours.series_dropped)
+        self._openmetrics = f"# HELP {name} {_quoted(documentation)}\n# TYPE {name} {kind}\n"
+        if unit:
+            self._openmetrics += f"# UNIT {name} {unit}\n"
+
+    def in_format(self, openmetrics: bool) -> str:
+        """As OpenMetrics 1.0, or as Prometheus text 0.0.4."""
+        return self._openmetrics if openmetrics else self._prometheus
 
 
-def write(metrics: Iterable[Family], *, openmetrics: bool) -> str:
-    """Families as OpenMetrics 1.0 or Prometheus text 0.0.4; names must be legacy ones, as ours are."""
-    lines: list[str] = []
-    for metric in metrics:
-        _head(metric, lines, openmetrics)
-        for sample in metric.samples:
-            labels = sample.labels
-            text = labels.text if type(labels) is SeriesLabels else _label_text(labels)
-            exemplar = _exemplar(sample) if openmetrics and sample.exemplar else ""
-            lines.append(f"{sample.name}{text} {_number(sample.value)}{exemplar}\n")
-    if openmetrics:
-        lines.append("# EOF\n")
-    return "".join(lines)
+class _LabelTexts(dict[LabelValues, str]):
+    """Label sets in writing by their values, made when they are first asked for.
+
+    Args:
+        names: of the labels, in the order of the values.
+    """
+
+    def __init__(self, names: LabelValues) -> None:
+        super().__init__()
+        self._names = names
+
+    def __missing__(self, values: LabelValues) -> str:
+        pairs = sorted(zip(self._names, values, strict=True))
+        written = ",".join(f'{name}="{_quoted(value)}"' for name, value in pairs)
+        self[values] = text = f"{{{written}}}" if written else ""
+        return text
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n")
+
+
+def _quoted(text: str) -> str:
+    return _escaped(text).replace('"', r"\"")
+
+
+def _number(value: float) -> str:
+    if -math.inf < value < _GO_EXPONENT_FROM:
+        return repr(float(value))
+    return _go_number(value)
 
 
 @lru_cache(maxsize=32)
 def _content_type(accept: str) -> str:
     return choose_encoder(accept)[1]
-
-
-def _head(metric: Family, lines: list[str], openmetrics: bool) -> None:
-    if openmetrics:
-        lines.append(f"# HELP {metric.name} {escape(metric.documentation)}\n")
-        lines.append(f"# TYPE {metric.name} {metric.type}\n")
-        if metric.unit:
-            lines.append(f"# UNIT {metric.name} {metric.unit}\n")
-        return
-    suffix, kind = {"counter": ("_total", "counter"), "info": ("_info", "gauge")}.get(
-        metric.type, ("", metric.type)
-    )
-    documentation = metric.documentation.replace("\\", r"\\").replace("\n", r"\n")
-    lines.append(f"# HELP {metric.name}{suffix} {documentation}\n")
-    lines.append(f"# TYPE {metric.name}{suffix} {kind}\n")
-
-
-def _label_text(labels: dict[str, str]) -> str:
-    return SeriesLabels(tuple(labels), tuple(labels.values())).text
-
-
-def _exemplar(sample: Sample) -> str:
-    """An exemplar with the timestamp it always has here (OpenMetrics 2.0 demands one)."""
-    exemplar = sample.exemplar
-    if exemplar is None:
-        return ""
-    return f" # {_label_text(exemplar.labels)} {_number(exemplar.value)} {exemplar.timestamp}"
