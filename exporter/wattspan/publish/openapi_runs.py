@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, get_args
 
 from wattspan.publish.run_bodies import END_RESULTS, MAX_BUDGET_G, MAX_COUNT, PHASE_EVENTS, RUN_ID_FORM
+from wattspan.publish.run_documents import CURSOR_FORM
 from wattspan.publish.runs_api import MAX_LIMIT, PATH, STATES
 from wattspan.publish.schema import (
     ANY,
@@ -140,7 +141,7 @@ def _body(properties: Mapping[str, Schema], needed: Sequence[str] = ()) -> Schem
 
 _TIME: Final[Schema] = {"type": "string", "format": "date-time"}
 _COUNT_IN: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": MAX_COUNT}
-_CURSOR: Final[Schema] = {"type": "string"}
+_CURSOR: Final[Schema] = {"type": "string", "pattern": f"^{CURSOR_FORM}$"}
 _RUN_ID: Final[Schema] = {"type": "string", "pattern": f"^{RUN_ID_FORM}$"}
 _RUN_ID_IN_PATH: Final[Schema] = {"name": "run_id", "in": "path", "required": True, "schema": _RUN_ID}
 
@@ -151,7 +152,7 @@ _BEGUN: Final = {
 
 _BEGIN: Final = _body(
     {
-        "run_id": _RUN_ID,
+        "run_id": {"type": "string", "pattern": f"^({RUN_ID_FORM})?$"},
         "name": TEXT,
         "project": TEXT,
         "group": TEXT,

@@ -36,6 +36,9 @@ RUN_ID_FORM: Final = "[A-Za-z0-9][A-Za-z0-9._:-]{0,252}"
 END_RESULTS: Final[tuple[Result, ...]] = ("success", "failure", "cancelled")
 PHASE_EVENTS: Final[Mapping[str, type[BeginPhase] | type[EndPhase]]] = {"begin": BeginPhase, "end": EndPhase}
 
+UNNAMED_PHASE: Final = "phase"
+"""What a phase is called whose name has nothing to show; its time is worth more than its name."""
+
 _RFC3339: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
@@ -74,14 +77,11 @@ def moment(text: str) -> int:
     """An RFC 3339 date and time as nanoseconds since the epoch, cut to whole microseconds.
 
     Raises:
-        ValueError: it is none, or before the epoch.
+        ValueError: it is none.
     """
     if not _RFC3339.fullmatch(text.upper()):
         raise ValueError(text)
-    wall_ns = (datetime.fromisoformat(text.upper()) - _EPOCH) // _MICROSECOND * 1000
-    if wall_ns < 0:
-        raise ValueError(text)
-    return wall_ns
+    return (datetime.fromisoformat(text.upper()) - _EPOCH) // _MICROSECOND * 1000
 
 
 class Body:
@@ -102,6 +102,10 @@ class Body:
         if not isinstance(value, str):
             refuse(name, value, "text")
         return run_ids.plain(value, limit)
+
+    def needed_text(self, name: str) -> str:
+        """A name that has to be said; empty when nothing of it can be shown."""
+        return self.text(name) if self._content.get(name) is not None else refuse(name, None, "text")
 
     def count(self, name: str) -> int | None:
         """A whole number from 0 that every JSON reader keeps exactly."""
@@ -223,7 +227,7 @@ def phase(body: Body, caller: Caller, run: str) -> BeginPhase | EndPhase:
         caller=caller,
         run_id=run,
         attempt=body.needed_count("attempt"),
-        name=body.text("name") or refuse("name", "", "text"),
+        name=body.needed_text("name") or UNNAMED_PHASE,
         index=body.count("index"),
         at_wall_ns=body.moment("at"),
     )

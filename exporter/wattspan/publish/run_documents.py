@@ -3,16 +3,15 @@
 Units stand in the names. A figure that is not known is null, and `missing` says why, by the field's name.
 """
 
-import base64
-import binascii
 import heapq
-import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from wattspan.publish.api import Document, rfc3339
+from wattspan.publish.run_bodies import RUN_ID_FORM
 from wattspan.runs import RunRecord, RunState, RunTotals
 from wattspan.units import NS_PER_S, UJ_PER_J
 from wattspan.workloads import run_ids
@@ -20,6 +19,8 @@ from wattspan.workloads import run_ids
 COMPONENTS: Final = ("gpu", "cpu", "dram")
 
 DEFAULT_LIMIT: Final = 100
+
+CURSOR_FORM: Final = rf"([0-9]{{1,19}})\.([0-9]{{1,16}})\.({RUN_ID_FORM})"
 
 _Place = tuple[int, str, int]
 """Begin, run id and attempt: where a record stands in the list, whose newest comes first."""
@@ -167,24 +168,21 @@ def identity(record: RunRecord) -> Document:
 
 
 def cursor(place: _Place) -> str:
-    """A place in the list as an opaque word."""
-    return base64.urlsafe_b64encode(json.dumps(place).encode("ascii")).decode("ascii").rstrip("=")
+    """A place in the list as one word of a URL."""
+    began_wall_ns, run_id, attempt = place
+    return f"{began_wall_ns}.{attempt}.{run_id}"
 
 
 def place_of(word: str) -> _Place:
     """The place that `cursor` made a word of.
 
     Raises:
-        ValueError: it has not made this one.
+        ValueError: it is no such word.
     """
-    try:
-        content = json.loads(base64.b64decode(word + "=" * (-len(word) % 4), altchars=b"-_", validate=True))
-        began_wall_ns, run_id, attempt = content
-    except (binascii.Error, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(word) from error
-    if type(began_wall_ns) is not int or not isinstance(run_id, str) or type(attempt) is not int:
+    match = re.fullmatch(CURSOR_FORM, word)
+    if match is None:
         raise ValueError(word)
-    return began_wall_ns, run_id, attempt
+    return int(match[1]), match[3], int(match[2])
 
 
 def _progress(record: RunRecord) -> Mapping[str, Any]:
