@@ -64,6 +64,12 @@ def test_report() -> None:
     ]
 
 
+def test_report_of_a_run_without_a_gpu() -> None:
+    """What was not held has no times, and no share was made of it."""
+    document = {**summary("r", 0, "success"), "gpu_count": 0, "attribution": []}
+    assert lines(Summary.of(document))[-2:] == ["GPUs      none", "shares    nothing was charged"]
+
+
 def test_report_of_nothing() -> None:
     """Without any figure the report is its reason."""
     assert lines(Summary.missing("no daemon is reachable")) == ["no report: no daemon is reachable"]

@@ -495,11 +495,11 @@ def script(home: Path, text: str, **environ: str) -> subprocess.CompletedProcess
 
 
 def test_a_forked_child_is_silent(daemon: StandIn, home: Path) -> None:
-    """Children that inherit a run, as data loaders do, neither report nor end it."""
+    """Children that inherit a run, as data loaders do, neither report nor end it, nor wait for its end."""
     done = script(
         home,
         "import os, wattspan\n"
-        "with wattspan.track('x') as run:\n"
+        "with wattspan.track('x', wait_s=60) as run:\n"
         "    run.progress(step=100)\n"
         "    if os.fork() == 0:\n"
         "        for step in range(50): run.progress(step=step)\n"

@@ -79,6 +79,8 @@ def _cost(summary: Summary) -> str:
 
 
 def _gpus(summary: Summary) -> str:
+    if summary.gpu_count == 0:
+        return "none"
     held = [
         f"{text} {duration(seconds)}"
         for text, seconds in (("held", summary.gpu_seconds), ("of it idle", summary.idle_gpu_seconds))
@@ -90,7 +92,7 @@ def _gpus(summary: Summary) -> str:
 def _shares(summary: Summary) -> str:
     if isinstance(summary.attribution, Missing):
         return str(summary.attribution)
-    return ", ".join(summary.attribution) or "none"
+    return ", ".join(summary.attribution) or "nothing was charged"
 
 
 def _in_brackets(parts: Iterable[str]) -> str:
