@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -227,6 +228,9 @@ def test_run_that_ends_takes_the_place_of_the_one_that_ran(state: Path, journal:
     journal.commit([], [], runs=[KeptRun(run(), {"n": 1})])
     journal.commit([], [], runs=[KeptRun(replace(run(ended_day=0)), {"n": 2})])
     assert History(state).attempts("sft") == (run(ended_day=0),)
+    out = io.StringIO()
+    export_journal(state, out)
+    assert '"resume":null' in out.getvalue()
     journal.close(clean=False)
     assert restored(state, "boot-1").runs == ()
 
@@ -328,6 +332,21 @@ def test_no_journal_is_no_history(state: Path) -> None:
     with pytest.raises(UnreachableError, match="there is no journal in"):
         listed(state)
     assert not state.exists()
+
+
+def test_journal_of_another_user_is_said_to_be(state: Path, journal: Journal) -> None:
+    """Whoever may not look into the folder is told whose it is, not that there is nothing."""
+    journal.close(clean=True)
+    state.chmod(0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)  # root may look anywhere
+    try:
+        with pytest.raises(UnreachableError, match="is not this user's to read"):
+            listed(state)
+    finally:
+        os.seteuid(user)
+        state.chmod(0o700)
 
 
 def test_damaged_journal_is_no_history(state: Path, journal: Journal) -> None:

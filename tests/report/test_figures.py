@@ -52,6 +52,12 @@ def test_nothing_known_is_nothing_told() -> None:
     assert all(number.reason for number in numbers.values() if isinstance(number, Missing))
 
 
+def test_cost_of_nothing_measured_is_not_zero() -> None:
+    """Where a price is set and no energy was measured, the cost is not known."""
+    assert reason(figures(replace(bare(), totals=RunTotals(cost=0.0))).cost).startswith("no energy")
+    assert reason(figures(bare()).cost).startswith("no electricity price")
+
+
 def test_energy_without_intensity_has_no_grams() -> None:
     """Where all of it is unpriced there are no grams; where a part is, the intensity is that of the rest."""
     totals = simple().totals
@@ -206,7 +212,7 @@ def test_licence_of_the_figures_is_kept() -> None:
         (quantities.gpu_time(172_800), "48.0 GPU-hours"),
         (quantities.percent(0.05), "5 %"),
         (quantities.percent(0.1234), "12.3 %"),
-        (quantities.percent(0.000213), "0.0213 %"),
+        (quantities.percent(0.000213), "0.021 %"),
         (quantities.money(1234.5, "EUR"), "1,234.50 EUR"),
         (quantities.money(0.0123, ""), "0.0123"),
         (quantities.figure(1e-9), "0.00000000100"),

@@ -169,14 +169,18 @@ class History:
                 found.append(_kept(*row).record)
         return tuple(found)
 
-    def last_attempts(self) -> Mapping[str, int]:
-        """The last attempt that has ended of every run, by run id.
+    def last_attempts(self) -> Mapping[str, tuple[int, int]]:
+        """The last attempt that has ended of every run and when it did (wall clock), by run id.
 
         Raises:
             UnreachableError: there is no journal, or it cannot be read.
         """
-        query = "SELECT run_id, max(attempt) FROM run WHERE ended_wall_ns IS NOT NULL GROUP BY run_id"
-        return dict(self._query(query))
+        # Beside max() SQLite gives the other columns of the row that has it (lang_select.html, 2.5).
+        query = (
+            "SELECT run_id, max(attempt), ended_wall_ns FROM run"
+            " WHERE ended_wall_ns IS NOT NULL GROUP BY run_id"
+        )
+        return {run_id: (attempt, ended_wall_ns) for run_id, attempt, ended_wall_ns in self._query(query)}
 
     def _query(self, query: str, *parameters: object) -> Iterator[tuple[Any, ...]]:
         path = folder.database(self._state_dir)
@@ -190,6 +194,11 @@ class History:
                 (version,) = db.execute("PRAGMA user_version").fetchone()
                 if version >= TABLE_SINCE:
                     yield from db.execute(query, parameters)
+        except PermissionError as error:
+            raise UnreachableError(
+                f"the journal in {self._state_dir} is not this user's to read; "
+                "ask as the user of its daemon, or name another folder with --state.dir"
+            ) from error
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             raise UnreachableError(
                 f"the runs in {self._state_dir} cannot be read: {database.in_words(error)}"

@@ -173,24 +173,25 @@ def _clock(frame: _Frame) -> Markup:
     """Marks at round times of UTC, with the date wherever it is a new one."""
     marks = []
     date = ""
-    for wall_ns in _round_times(frame.began_wall_ns, frame.ended_wall_ns):
+    times = _round_times(frame.began_wall_ns, frame.ended_wall_ns)
+    form = "%H:%M:%S" if times.step % (60 * NS_PER_S) else "%H:%M"
+    for wall_ns in times:
         moment = datetime.fromtimestamp(wall_ns // NS_PER_S, UTC)
         x = frame.x(wall_ns)
-        clock = f"{moment:%H:%M:%S}" if moment.second else f"{moment:%H:%M}"
         marks.append(element("line", x1=x, x2=x, y1=HEIGHT - _BOTTOM, y2=HEIGHT - _BOTTOM + 4, class_="axis"))
-        marks.append(element("text", clock, x=x, y=HEIGHT - _BOTTOM + 17, text_anchor="middle"))
+        marks.append(element("text", f"{moment:{form}}", x=x, y=HEIGHT - _BOTTOM + 17, text_anchor="middle"))
         if f"{moment:%Y-%m-%d}" != date:
             date = f"{moment:%Y-%m-%d}"
             marks.append(element("text", date, x=x, y=HEIGHT - 4, text_anchor="middle"))
     return joined(marks)
 
 
-def _round_times(began_wall_ns: int, ended_wall_ns: int) -> Iterator[int]:
+def _round_times(began_wall_ns: int, ended_wall_ns: int) -> range:
     seconds = (ended_wall_ns - began_wall_ns) / NS_PER_S
     step_s = next((step_s for step_s in _TIME_STEPS_S if seconds / step_s <= 8), _TIME_STEPS_S[-1])
     step_ns = step_s * NS_PER_S
     first_ns = -(-began_wall_ns // step_ns) * step_ns
-    return iter(range(first_ns, ended_wall_ns + 1, step_ns))
+    return range(first_ns, ended_wall_ns + 1, step_ns)
 
 
 def _frame(began_wall_ns: int, ended_wall_ns: int, highest: float) -> _Frame:

@@ -153,7 +153,7 @@ def figures_of(record: RunRecord, now_wall_ns: int) -> Figures:
         mean_intensity_grams_per_kwh=_over(
             co2e_g, _priced_uj(totals) / UJ_PER_KWH * record.pue, NO_INTENSITY
         ),
-        cost=_known(totals.cost, NO_PRICE),
+        cost=NO_ENERGY if totals.cost is not None and not totals.energy_uj else _known(totals.cost, NO_PRICE),
         mean_power_watts=_over(energy_j, duration_ns / NS_PER_S, NO_TIME),
         mean_gpu_power_watts=_over(gpu_j, totals.gpu_ns / NS_PER_S, NO_GPU),
         gpu_count=len(record.gpus),
@@ -207,10 +207,10 @@ def _known(value: float | None, otherwise: Missing) -> Number:
 
 def _over(value: Number, divisor: Number, otherwise: Missing = NO_ENERGY) -> Number:
     """A quotient; what is missing stays missing for its own reason, and nothing is over 0."""
-    if isinstance(value, Missing):
-        return value
     if isinstance(divisor, Missing):
         return divisor
+    if isinstance(value, Missing):
+        return value
     return value / divisor if divisor else otherwise
 
 

@@ -47,9 +47,10 @@ def gpu_time(seconds: float) -> str:
 
 
 def percent(ratio: float) -> str:
-    """``12.3 %``, ``5 %``, ``0.0213 %``."""
+    """``12.3 %``, ``5 %``, ``0.021 %``."""
     value = ratio * 100
-    return f"{value:.1f}".removesuffix(".0") + " %" if value >= 1 else f"{figure(value)} %"
+    text = f"{value:.1f}".removesuffix(".0") if value >= 1 else format(Decimal(f"{value:.2g}"), "f")
+    return f"{text} %"
 
 
 def money(amount: float, currency: str) -> str:
