@@ -257,7 +257,7 @@ def test_attempts_of_a_run(state: Path, journal: Journal) -> None:
     keep(journal, run(attempt=1, ended_day=0), run(attempt=0, began_day=-1, ended_day=0), run(attempt=2))
     keep(journal, run("other", attempt=7))
     assert [record.run.attempt for record in History(state).attempts("sft")] == [0, 1, 2]
-    assert History(state).last_attempts() == {"sft": 1}
+    assert History(state).last_attempts() == {"sft": (1, NOW_WALL_NS)}
 
 
 def test_old_runs_are_let_go_of(state: Path, journal: Journal, clock: Clock) -> None:
