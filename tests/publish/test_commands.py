@@ -97,7 +97,14 @@ def test_a_late_answer_harms_nobody() -> None:
 
 def test_a_closed_mailbox_refuses() -> None:
     """When the daemon stops, whoever waits is told so at once, and whoever comes too."""
-    mailbox = Mailbox(lambda: threading.Timer(0, mailbox.close).start(), patience_s=20)
-    for _ in range(2):
-        (answer,) = submitted(mailbox)
-        assert answer == ProblemReply(HTTPStatus.SERVICE_UNAVAILABLE, "the daemon is stopping")
+    stopping = [ProblemReply(HTTPStatus.SERVICE_UNAVAILABLE, "the daemon is stopping")]
+    wakes: list[None] = []
+
+    def wake() -> None:
+        wakes.append(None)
+        threading.Timer(0, mailbox.close).start()
+
+    mailbox = Mailbox(wake, patience_s=20)
+    assert submitted(mailbox) == stopping
+    assert submitted(mailbox) == stopping
+    assert len(wakes) == 1, "nobody is woken for what is refused"

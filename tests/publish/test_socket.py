@@ -142,6 +142,14 @@ def test_a_connection_takes_one_request_after_another(tmp_path: Path) -> None:
         assert len(runs.done) == 3
 
 
+def test_head_has_no_body(tmp_path: Path) -> None:
+    """The answer to HEAD ends with its head, and says how long the body of GET is."""
+    with office() as runs, on_socket(runs.api, tmp_path) as path:
+        said = raw(path, head(b"HEAD /api/v1/node HTTP/1.1\nConnection: close"))
+    assert said.endswith(b"\r\n\r\n")
+    assert not re.search(rb"content-length: 0\r\n", said)
+
+
 def test_pipelined_requests_are_answered_in_order(tmp_path: Path) -> None:
     """Requests that come at once get their answers one after the other."""
     first, last = head(b"GET /-/healthy HTTP/1.1"), head(b"GET /nothing HTTP/1.1\nConnection: close")
@@ -272,6 +280,24 @@ def test_a_client_that_does_not_take_its_answer_is_dropped(tmp_path: Path) -> No
             gone = select.poll()
             gone.register(client, 0)  # only its end is waited for; nothing is read
             assert gone.poll(20_000)
+    finally:
+        server.stop()
+
+
+def test_a_slow_taker_gets_its_whole_answer(tmp_path: Path) -> None:
+    """The time for an answer is its own, and not that for the next request."""
+
+    async def huge(_: Request) -> Response:
+        return json_response({"x": "y" * 10_000_000})
+
+    limits = SocketLimits(request_s=0.1, answer_s=60)
+    server = SocketServer(tmp_path / "w.sock", huge, PeerProcesses(), limits)
+    server.start()
+    try:
+        with dial(server.path) as client:
+            client.sendall(head(b"GET / HTTP/1.1"))
+            threading.Event().wait(0.4)
+            assert len(everything(client)) > 10_000_000
     finally:
         server.stop()
 

@@ -4,26 +4,21 @@ The kernel notes a peer's pid when it connects. Pids are used again, so a pid is
 the start time that it had when its connection was accepted.
 """
 
-import os
 import socket
 import struct
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from wattspan.publish.pages import LocalPeer
-from wattspan.units import NS_PER_S
+from wattspan.workloads import procfs
 
 MAX_CHILDREN: Final = 1024
 """Descendants that are looked at for one claim: a caller must not be able to keep us reading /proc."""
 
 _UCRED: Final = struct.Struct("3i")
 """``struct ucred`` of unix(7): pid, uid, gid."""
-
-_START_FIELD: Final = 19
-"""Of starttime among the fields of /proc/PID/stat after the command's closing parenthesis (proc(5): 22nd)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +35,19 @@ class SeenProcess:
 
     @property
     def started_ns(self) -> int:
-        """The start on CLOCK_MONOTONIC, to within a clock tick.
-
-        The kernel counts starts on CLOCK_BOOTTIME (fs/proc/array.c), which goes on in suspend.
-        """
-        asleep_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
-        return self.started_ticks * NS_PER_S // os.sysconf("SC_CLK_TCK") - asleep_ns
+        """The start on CLOCK_MONOTONIC, as `wattspan.workloads.processes` has it."""
+        return procfs.started_ns(self.started_ticks, procfs.slept_ns())
 
 
 class PeerProcesses:
     """Looks at processes that connect. Reads /proc, which waits for no disk; any thread may call.
 
     Args:
-        procfs: a /proc of this daemon's own pid namespace.
+        root: a /proc of this daemon's own pid namespace.
     """
 
-    def __init__(self, procfs: Path = Path("/proc")) -> None:
-        self._procfs = procfs
+    def __init__(self, root: Path = Path("/proc")) -> None:
+        self._root = root
 
     def accepted(self, client: socket.socket) -> LocalPeer:
         """Who is at the other end of a connection to the local socket; ask as soon as it is accepted."""
@@ -94,30 +85,28 @@ class PeerProcesses:
                 found += self._children(parent)
 
     def _children(self, pid: int) -> list[int]:
-        children: list[int] = []
         try:
-            # Each thread has its own list (proc(5), CONFIG_PROC_CHILDREN).
-            for listed in (self._procfs / str(pid) / "task").glob("*/children"):
-                children += map(int, listed.read_text().split())
-        except (OSError, ValueError):
-            pass  # it ended meanwhile
-        return children
+            with procfs.entered(self._root, pid) as folder:
+                return procfs.children(folder)
+        except OSError:
+            return []  # it ended meanwhile
 
     def _namespaced_pids(self, pid: int) -> list[int]:
         """Its pids from this namespace inwards (NSpid, proc(5)); empty when it has ended."""
         try:
-            status = (self._procfs / str(pid) / "status").read_text()
+            with procfs.entered(self._root, pid) as folder:
+                lines = procfs.read(folder, "status").splitlines()
         except OSError:
             return []
-        for line in status.splitlines():
-            if line.startswith("NSpid:"):
+        for line in lines:
+            if line.startswith(b"NSpid:"):
                 return [int(word) for word in line.split()[1:]]
         return [pid]  # a kernel without pid namespaces
 
     def _started_ticks(self, pid: int) -> int | None:
         try:
-            stat = (self._procfs / str(pid) / "stat").read_bytes()
+            with procfs.entered(self._root, pid) as folder:
+                stat = procfs.stat(folder)
         except OSError:
             return None
-        # The command may hold spaces and parentheses; its end is the last one.
-        return int(stat.rpartition(b")")[2].split()[_START_FIELD])
+        return None if stat.ended else stat.start_ticks
