@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Final
 
 from wattspan.journal.run_book import RunBook, progress_ratio, projected_co2e_g
 from wattspan.publish.commands import (
@@ -22,9 +23,11 @@ from wattspan.publish.commands import (
     Reported,
     ReportProgress,
 )
-from wattspan.runs import NO_POD, PodRef, Progress
+from wattspan.runs import NO_POD, PodRef
 from wattspan.workloads import markers, run_ids
-from wattspan.workloads.registry import Claim, Ending, LiveRun, Moment, RefusedError, Registry
+from wattspan.workloads.registry import Claim, Ending, LiveRun, Moment, RefusedError, Registry, Told
+
+ROOT: Final = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ class RunDesk:
         if not command.caller.may_reach(job.namespace):
             raise RefusedError(403, "this token may not write runs of that namespace")
         known = self._registry.live.get(command.run_id or job.run_id)
-        if known is not None and not command.caller.may_reach(known.run.namespace):
+        if known is not None and not _may_write(command.caller, job, known):
             raise RefusedError(404, f"no run {known.run.run_id} is known on this node")
         several = (command.world_size or 1) > 1
         process = command.process
@@ -142,7 +145,10 @@ class RunDesk:
                 parent_trace_id=command.parent_trace_id,
                 parent_span_id=command.parent_span_id,
                 process=None if process is None else (process.pid, process.started_ns),
+                uid=command.caller.uid,
+                handed=known is not None and self._was_handed(command, known),
                 pod=job.pod,
+                since_wall_ns=None if process is None else process.started_ns - now.ns + now.wall_ns,
             ),
             now,
         )
@@ -151,19 +157,12 @@ class RunDesk:
 
     def _progress(self, command: ReportProgress) -> Callable[[], Reply]:
         self._reachable(command)
-        told = Progress(
-            steps=command.steps or 0,
-            samples=command.samples or 0,
-            tokens=command.tokens or 0,
-            total_steps=command.total_steps,
-            loss=command.loss,
-        )
+        told = Told(command.steps, command.samples, command.tokens, command.total_steps, command.loss)
         live = self._registry.progress(command.run_id, command.attempt, told)
 
         def reply() -> Reply:
             record = self._book.record(live)
-            ratio = progress_ratio(record)
-            return Reported(ratio, projected_co2e_g(record, ratio))
+            return Reported(progress_ratio(record), projected_co2e_g(record))
 
         return reply
 
@@ -173,16 +172,36 @@ class RunDesk:
         Raises:
             RefusedError: 404, for unknown runs and for those of others alike: nobody learns their names.
         """
-        live = self._registry.find(command.run_id)
-        if not command.caller.may_reach(live.run.namespace):
+        live = self._registry.find(command.run_id, command.attempt)
+        if not _may_write(command.caller, self._job_of(command.caller, {}), live):
             raise RefusedError(404, f"no run {command.run_id} is known on this node")
         return live
+
+    def _was_handed(self, command: BeginRun, known: LiveRun) -> bool:
+        """Whether the caller was started under the run that it claims, as the command of ``wattspan run``."""
+        return command.parent_trace_id == self._book.trace_id(known)
 
 
 def job_of_markers(told: Mapping[str, str]) -> Job:
     """The job that environment variables name."""
     marked = markers.run_of(told)
     return Job() if marked is None else Job(marked.run_id, marked.attempt)
+
+
+def _may_write(caller: Caller, job: Job, live: LiveRun) -> bool:
+    """Whether a caller may write to a run that it names.
+
+    A pod and a token by namespace.
+    A process outside pods to the runs of its user, and root to all of them;
+    in a pod, where everybody may be root, to those of the pod's namespace.
+    """
+    if caller.kind != "process":
+        return caller.may_reach(live.run.namespace)
+    if job.pod.name:
+        return live.run.namespace == job.namespace
+    if not live.uids:  # found by its job, and nobody has claimed it yet
+        return caller.uid == ROOT or job.run_id == live.run.run_id
+    return caller.uid == ROOT or caller.uid in live.uids
 
 
 def _at(wall_ns: int | None, now: Moment) -> Moment:

@@ -1,13 +1,14 @@
 """What a tick means for runs: rows for the journal, spans for the outbox, gauges for the view."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from wattspan.carbon.price import Price
 from wattspan.carbon.pricing import Pricing
 from wattspan.journal.books import Books, Outgoing
-from wattspan.journal.holder_accounts import accounts_of_pod
+from wattspan.journal.holder_accounts import POD_QUANTITIES, accounts_of_pod
 from wattspan.journal.records import KeptRun
 from wattspan.journal.run_book import RunBook
 from wattspan.ledger.ledger import Tick
@@ -15,19 +16,12 @@ from wattspan.model import CounterKey, GridState
 from wattspan.publish.spans import SpanCounts
 from wattspan.runs import Holder, Holdings, PodRef, RunNow, RunRecord, SpanRecord, Stretch
 from wattspan.units import NS_PER_S
-from wattspan.workloads.registry import KEEP_ENDED_NS, LiveRun, Moment, Registry
+from wattspan.workloads.registry import COUNTS, KEEP_ENDED_NS, Ending, LiveRun, Moment, Registry
 
 logger = logging.getLogger(__name__)
 
 STORE_NS: Final = 10 * NS_PER_S
 """How often the row of a run that goes on is written; its energy is in the accounts at every tick."""
-
-_COUNTS: Final = (
-    ("run_steps", "steps"),
-    ("run_samples", "samples"),
-    ("run_tokens", "tokens"),
-    ("run_repeated_steps", "repeated_steps"),
-)
 
 
 class RunKeeper:
@@ -59,7 +53,7 @@ class RunKeeper:
         self._counts = counts
         self._counted = SpanCounts()
         self._holdings = Holdings(watched=False)
-        self._closed: set[tuple[str, int]] = set()
+        self._began = False
         self._stored: dict[tuple[str, int], tuple[int, object]] = {}
         self._pods_seen_ns: dict[tuple[str, str], int] = {}
 
@@ -73,24 +67,24 @@ class RunKeeper:
         """The tick's energy is in the accounts: close what has ended, and say what is to be stored."""
         now = Moment(tick.snapshot.taken_at_ns, tick.snapshot.taken_at_ns + tick.snapshot.wall_offset_ns)
         basis = grid.intensity.basis if grid.intensity else None
+        orphans = [] if self._began else self._take_over(books, now)
         runs = self._runs()
         for live in runs:
             if not books.accounts_of_run(live.run.run_id):
                 books.begin_run(live.run.run_id, basis)
             self._count_progress(live, books)
-        self._book.watch((live for live in runs if not self._is_closed(live)), tick, self._holdings, grid)
+        runs = [live for live in runs if not self._book.is_closed(live)]
+        self._book.watch(runs, tick, self._holdings, grid)
         self._count_repeated(books, tick)
         self._count_spans(books)
         kept: list[KeptRun] = []
         spans: list[SpanRecord] = []
         for live in runs:
-            if self._is_closed(live):
-                continue
             record = self._book.record(live)
             for stretch in self._book.stretches(live, now.wall_ns):
                 spans += self._spans(record, stretch)
             if live.ending is not None:
-                record = self._book.record(live, points=True)
+                record = self._book.close(live)
                 kept.append(KeptRun(record))
                 spans += self._spans(record, None)
                 self._close(live, record, books)
@@ -100,21 +94,29 @@ class RunKeeper:
             runs=tuple(kept),
             spans=tuple(spans),
             delivered=self._acknowledged(),
-            gone=(*self._forget_runs(books, now), *self._forget_pods(books, now)),
+            gone=(*orphans, *self._forget_runs(books, now), *self._forget_pods(books, now)),
         )
 
     def shown(self, pricing: Pricing, wall_ns: int) -> tuple[RunNow, ...]:
         """Runs as the view shows them: those that go on, and those that ended less than five minutes ago."""
+        newest = {live.run.run_id: live for live in self._runs()}
         return tuple(
-            self._book.now(live, lambda power_uw: pricing.g_per_second(power_uw, wall_ns))
-            for live in self._runs()
+            self._book.now(live, lambda power_uw: pricing.g_per_second(power_uw, wall_ns), wall_ns)
+            for live in newest.values()
         )
 
-    def _runs(self) -> list[LiveRun]:
-        return [*self._registry.ended.values(), *self._registry.live.values()]
+    def _take_over(self, books: Books, now: Moment) -> list[CounterKey]:
+        """Pods of an earlier daemon are gone on with; accounts of runs that nobody knows are over."""
+        self._began = True
+        for quantity, labels in books.totals:
+            if quantity in POD_QUANTITIES:
+                self._pods_seen_ns[labels[0], labels[1]] = now.ns
+        known = {live.run.run_id for live in self._runs()}
+        return [key for run_id in books.runs if run_id not in known for key in books.accounts_of_run(run_id)]
 
-    def _is_closed(self, live: LiveRun) -> bool:
-        return (live.run.run_id, live.run.attempt) in self._closed
+    def _runs(self) -> list[LiveRun]:
+        """Those that have ended first, so that of two attempts of a run the newer one comes later."""
+        return [*self._registry.ended.values(), *self._registry.live.values()]
 
     def _spans(self, record: RunRecord, stretch: Stretch | None) -> tuple[SpanRecord, ...]:
         return self._spans_of(record, stretch) if self._spans_of else ()
@@ -122,10 +124,12 @@ class RunKeeper:
     def _count_progress(self, live: LiveRun, books: Books) -> None:
         """Counters follow what rank 0 told; over attempts they only grow."""
         labels = (live.run.run_id,)
-        for quantity, name in _COUNTS:
-            told: int = getattr(live.progress, name)
-            if told or quantity == "run_steps":
-                books.add(quantity, labels, max(0, told - int(books.account(quantity, labels))))
+        counted = {f"run_{name}": live.counted(name) for name in COUNTS if name in live.counted_from}
+        counted |= {"run_steps": live.counted("steps")}
+        if live.progress.repeated_steps:
+            counted |= {"run_repeated_steps": live.progress.repeated_steps}
+        for quantity, value in counted.items():
+            books.add(quantity, labels, max(0, value - int(books.account(quantity, labels))))
 
     def _count_repeated(self, books: Books, tick: Tick) -> None:
         """Energy of steps that are made again after a resume."""
@@ -152,30 +156,32 @@ class RunKeeper:
         return self._counted.pending if self._counts else None
 
     def _close(self, live: LiveRun, record: RunRecord, books: Books) -> None:
-        self._closed.add((live.run.run_id, live.run.attempt))
         self._stored.pop((live.run.run_id, live.run.attempt), None)
         if record.result == "failure":
             pod = PodRef(live.run.namespace)
             energy_uj = sum(record.totals.energy_uj.values())
             holder = Holder(live.run.run_id, live.run.attempt, pod, live.run.project)
             books.waste(holder, "failed", energy_uj, record.totals.cost or 0.0)
+        heir = self._registry.live.get(live.run.run_id)
+        if heir is not None:
+            self._book.rebegin(heir)
 
     def _row_due(self, live: LiveRun, now: Moment) -> KeptRun | None:
         """The row of a run that goes on, when it is due or something but figures has changed."""
         key = (live.run.run_id, live.run.attempt)
-        state = (live.run, frozenset(live.processes.items()), frozenset(live.pods))
+        phases = frozenset(live.open_phases)
+        state = (live.run, frozenset(live.processes.items()), frozenset(live.pods), phases)
         stored_ns, stored = self._stored.get(key, (-STORE_NS, None))
         if state == stored and now.ns - stored_ns < STORE_NS:
             return None
         self._stored[key] = (now.ns, state)
-        return KeptRun(self._book.record(live, points=True), resume_of(live, self._book))
+        return KeptRun(self._book.record(live, points=True), resume_of(live, self._book, now))
 
     def _forget_runs(self, books: Books, now: Moment) -> list[CounterKey]:
         gone: list[CounterKey] = []
         for live in self._registry.forget(now.ns):
-            self._closed.discard((live.run.run_id, live.run.attempt))
             self._book.forget(live)
-            if live.run.run_id not in self._registry.live:
+            if all(run.run.run_id != live.run.run_id for run in self._runs()):
                 gone += books.accounts_of_run(live.run.run_id)
         return gone
 
@@ -196,36 +202,68 @@ class RunKeeper:
         return self._price.cost(energy_uj, 1.0) if self._price else 0.0
 
 
-def resume_of(live: LiveRun, book: RunBook) -> dict[str, Any]:
+def resume_of(live: LiveRun, book: RunBook, now: Moment) -> dict[str, Any]:
     """What another daemon needs to go on with a run, as plain JSON."""
     return {
         "book": book.resume_document(live),
+        "seen_wall_ns": now.wall_ns,
         "began_ns": live.began.ns,
         "processes": [list(item) for item in live.processes.items()],
-        "step_high": live.step_high,
+        "uids": sorted(live.uids),
+        "joined": live.joined,
+        "counted_from": live.counted_from,
+        "before": live.before,
+        "repeated_before": live.repeated_before,
         "last_step": live.last_step,
         "repeating": live.repeating,
-        "tracks": live.tracks,
         "open_phases": [[name, index, at.ns, at.wall_ns] for (name, index), at in live.open_phases.items()],
     }
 
 
-def resumed(kept: KeptRun, book: RunBook, *, same_boot: bool) -> LiveRun:
-    """A run of an earlier daemon, to be gone on with; after a reboot none of its processes lives."""
+def resumed(
+    kept: KeptRun, book: RunBook, accounts: Mapping[CounterKey, int | float], *, same_boot: bool
+) -> LiveRun:
+    """A run of an earlier daemon, to be gone on with; after a reboot none of its processes lives.
+
+    Its row may be older than the accounts, by `STORE_NS` at most: its counts are what the accounts say.
+    """
     record, resume = kept.record, kept.resume
+    counted = {
+        name: first + int(accounts.get((f"run_{name}", (record.run.run_id,)), 0))
+        for name, first in resume["counted_from"].items()
+    }
+    highest = {name: max(value, getattr(record.progress, name)) for name, value in counted.items()}
     live = LiveRun(
         run=record.run,
         began=Moment(resume["began_ns"] if same_boot else 0, record.began_wall_ns),
         processes={int(pid): int(started) for pid, started in resume["processes"]} if same_boot else {},
+        uids=set(resume["uids"]),
         pods=set(record.pods),
-        progress=record.progress,
-        step_high=resume["step_high"],
+        joined=resume["joined"],
+        progress=replace(record.progress, **highest),
+        counted_from=dict(resume["counted_from"]),
+        before=dict(resume["before"]),
+        repeated_before=resume["repeated_before"],
         last_step=resume["last_step"],
         repeating=resume["repeating"],
-        tracks=resume["tracks"],
         open_phases={
             (name, index): Moment(ns, wall_ns) for name, index, ns, wall_ns in resume["open_phases"]
         },
     )
     book.resume(live, record, resume["book"])
+    return live
+
+
+def just_ended(record: RunRecord, book: RunBook, now: Moment) -> LiveRun:
+    """An attempt that ended under an earlier daemon, to be shown until its five minutes are over."""
+    ended_wall_ns = record.ended_wall_ns or now.wall_ns
+    at = Moment(now.ns - max(0, now.wall_ns - ended_wall_ns), ended_wall_ns)
+    live = LiveRun(
+        run=record.run,
+        began=Moment(0, record.began_wall_ns),
+        pods=set(record.pods),
+        progress=record.progress,
+        ending=Ending(at, record.result or "lost", record.error_type),
+    )
+    book.closed(live, record)
     return live

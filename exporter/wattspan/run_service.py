@@ -17,6 +17,7 @@ from wattspan.journal.board import Board
 from wattspan.journal.books import Books
 from wattspan.journal.history import History
 from wattspan.journal.outbox import Outbox
+from wattspan.journal.records import Restored
 from wattspan.journal.run_book import RunBook
 from wattspan.journal.store import Journal
 from wattspan.model import CounterKey, Snapshot
@@ -28,7 +29,7 @@ from wattspan.publish.runs_api import RunsApi
 from wattspan.publish.spans import SpanCounts, SpanExporter
 from wattspan.publish.tokens import TokenFile
 from wattspan.run_desk import Job, RunDesk, job_of_markers
-from wattspan.run_keeper import RunKeeper, resumed
+from wattspan.run_keeper import RunKeeper, just_ended, resumed
 from wattspan.runs import Holdings, PodRef, RunRecord, SpanRecord, Stretch
 from wattspan.units import NS_PER_S
 from wattspan.workloads import endpoint, markers, pods
@@ -37,7 +38,7 @@ from wattspan.workloads.jobs import run_of_pod
 from wattspan.workloads.kubelet import Kubelet
 from wattspan.workloads.pods import PodFacts, PodList
 from wattspan.workloads.processes import Processes
-from wattspan.workloads.registry import Ending, Moment, Registry
+from wattspan.workloads.registry import KEEP_ENDED_NS, Ending, LastAttempt, Moment, Registry
 from wattspan.workloads.resolver import Resolver
 from wattspan.workloads.slices import SliceList
 from wattspan.workloads.slurm import SlurmMapping
@@ -80,14 +81,7 @@ class RunService:
             config.spans_window_ns,
         )
         history = History(config.state_dir)
-        same_boot = journal.restored.same_boot
-        live = [resumed(kept, self._book, same_boot=same_boot) for kept in journal.restored.runs]
-        self._registry = Registry(live, history.last_attempts())
-        if not same_boot:
-            now = Moment(time.monotonic_ns(), time.time_ns())
-            for run in live:
-                if run.run.source == "api":
-                    self._registry.end(run.run.run_id, run.run.attempt, Ending(now, "lost"))
+        self._registry = _restored(journal.restored, history, self._book)
         self._processes = Processes(config.path_procfs, sysfs=config.path_sysfs)
         slurm = SlurmMapping(config.slurm_mapping_dir) if config.slurm_mapping_dir else None
         self._who: Who = (
@@ -216,6 +210,23 @@ class RunService:
             return None
         fact = self._processes.look([caller.pid]).get(caller.pid)
         return known.get(fact.cgroup.pod_uid) if fact is not None else None
+
+
+def _restored(restored: Restored, history: History, book: RunBook) -> Registry:
+    """The runs of an earlier daemon. After a reboot those that only processes held are lost."""
+    now = Moment(time.monotonic_ns(), time.time_ns())
+    accounts = {(account.quantity, account.labels): account.total for account in restored.accounts}
+    live = [resumed(kept, book, accounts, same_boot=restored.same_boot) for kept in restored.runs]
+    last = {run_id: LastAttempt(*known) for run_id, known in history.last_attempts().items()}
+    recent = history.runs(state="ended", since_wall_ns=now.wall_ns - KEEP_ENDED_NS)
+    ended = [just_ended(record, book, now) for record in reversed(list(recent))]
+    registry = Registry(live, last, ended)
+    if not restored.same_boot:
+        for kept in restored.runs:
+            run, seen_wall_ns = kept.record.run, kept.resume["seen_wall_ns"]
+            if run.source == "api" and not kept.record.pods:
+                registry.end(run.run_id, run.attempt, Ending(Moment(now.ns, seen_wall_ns), "lost"))
+    return registry
 
 
 class _NodeHistory:

@@ -294,6 +294,7 @@ class RunNow:
         gpus: how many it holds now.
         progress_ratio: steps over planned steps; None while those are unknown.
         projected_co2e_g: what the whole run will have emitted at this pace; only for runs on one node.
+        named: what it is called is fixed; before that its name would change under the eyes of a dashboard.
     """
 
     record: RunRecord
@@ -303,6 +304,7 @@ class RunNow:
     gpus: int
     progress_ratio: float | None
     projected_co2e_g: float | None
+    named: bool = True
 
 
 AttributeValue = str | int | float | bool | tuple[str, ...]

@@ -185,6 +185,11 @@ class Books:
         entry = self._entries.get((quantity, labels))
         return entry.total if entry else 0
 
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Ids of the runs that have accounts."""
+        return tuple(self._of_run)
+
     def accounts_of_run(self, run_id: str) -> dict[CounterKey, int | float]:
         """A run's accounts as they stand, over all its attempts."""
         return {key: self._entries[key].total for key in self._of_run.get(run_id, ())}
@@ -312,6 +317,10 @@ class Books:
                 if not of_run:
                     self._of_run.pop(labels[0], None)
 
+    def _gone(self) -> tuple[CounterKey, ...]:
+        """Accounts to be deleted, without those that have begun anew since a commit failed."""
+        return tuple(key for key in self._outgoing.gone if key not in self._entries)
+
     def _release(self, notes: ScrapeNotes, now_ns: int) -> None:
         """Let go of the series that a scrape has seen at 0, or that nobody came to see."""
         for key in tuple(self._held):
@@ -344,7 +353,7 @@ class Books:
         self._counted_commit = False
         self._last_commit_wall_ns = snapshot.taken_at_ns + snapshot.wall_offset_ns
         self._show(self._changed)
-        self._hide(self._outgoing.gone)
+        self._hide(self._gone())
         self._outgoing = Outgoing()
         for key in self._held:
             entry = self._entries[key]
@@ -368,7 +377,7 @@ class Books:
             spans=self._outgoing.spans,
             delivered=self._outgoing.delivered,
             runs=self._outgoing.runs,
-            gone=self._outgoing.gone,
+            gone=self._gone(),
         )
         if dropped:
             self.add("spans_dropped", (), dropped)

@@ -114,7 +114,7 @@ class HolderAccounts:
         self._add("owner_idle_gpu", owner, time.idle_ns)
 
     def waste(self, holder: Holder, reason: str, energy_uj: int, cost: float) -> None:
-        """Enter energy that came to nothing: idle_held, failed or repeated (steps made again after a resume)."""
+        """Enter energy that came to nothing: idle_held, failed or repeated (steps made again)."""
         owner = self._owner(holder)
         self._add("owner_wasted_energy", (*owner, reason), energy_uj)
         if self._currency:

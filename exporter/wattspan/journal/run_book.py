@@ -5,7 +5,7 @@ What only charts need (points, the last power) is kept in memory and stored with
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from wattspan.ledger.ledger import Tick
@@ -14,6 +14,7 @@ from wattspan.runs import (
     Attribution,
     Holdings,
     Point,
+    Progress,
     RunNow,
     RunRecord,
     RunTotals,
@@ -21,7 +22,7 @@ from wattspan.runs import (
 )
 from wattspan.units import NS_PER_S
 from wattspan.workloads import run_ids
-from wattspan.workloads.registry import LiveRun
+from wattspan.workloads.registry import COUNTS, LiveRun
 
 MAX_POINTS: Final = 240
 """Points of one run; beyond it every second one goes and they come half as often."""
@@ -29,7 +30,10 @@ MAX_POINTS: Final = 240
 FIRST_POINT_NS: Final = 5 * NS_PER_S
 
 MAX_WINDOWS: Final = 256
-"""Windows of one run on one node; the length doubles each time half of what is left has been used."""
+"""Windows of one run on one node; the length doubles each time half of what is left has been used.
+
+The last one stays open to the run's end: with windows of 15 minutes that is after ten days.
+"""
 
 Totals = Mapping[CounterKey, int | float]
 
@@ -82,18 +86,44 @@ class RunBook:
         self._accounts = accounts
         self._window_ns = window_ns
         self._open: dict[tuple[str, int], _Open] = {}
+        self._final: dict[tuple[str, int], RunRecord] = {}
 
     def begin(self, live: LiveRun) -> None:
-        """From here on the attempt's accounts are its own. Once more changes nothing."""
+        """From here on the run's accounts are this attempt's. Once more changes nothing."""
         key = (live.run.run_id, live.run.attempt)
-        if key not in self._open:
-            start = self._accounts(live.run.run_id)
-            self._open[key] = _Open(
-                start=start,
-                window_ns=self._window_ns,
-                window_began_wall_ns=live.began.wall_ns,
-                window_start=start,
-            )
+        if key in self._open or key in self._final:
+            return
+        start = self._accounts(live.run.run_id)
+        self._open[key] = _Open(
+            start=start,
+            window_ns=self._window_ns,
+            window_began_wall_ns=live.began.wall_ns,
+            window_start=start,
+        )
+
+    def close(self, live: LiveRun) -> RunRecord:
+        """The attempt has ended, and the accounts hold all that it used. Gives its final record, with points.
+
+        The accounts may go on with the next attempt; this one's record changes no more.
+        """
+        record = self.record(live, points=True)
+        self.closed(live, record)
+        return record
+
+    def closed(self, live: LiveRun, record: RunRecord) -> None:
+        """Take the final record of an attempt, such as one that ended under an earlier daemon."""
+        key = (live.run.run_id, live.run.attempt)
+        self._open.pop(key, None)
+        self._final[key] = replace(record, points=())
+
+    def is_closed(self, live: LiveRun) -> bool:
+        """Whether the attempt's record is final."""
+        return (live.run.run_id, live.run.attempt) in self._final
+
+    def rebegin(self, live: LiveRun) -> None:
+        """An attempt begun in the tick in which the one before it ended: that tick was the other's."""
+        self._open.pop((live.run.run_id, live.run.attempt), None)
+        self.begin(live)
 
     def watch(self, runs: Iterable[LiveRun], tick: Tick, holdings: Holdings, grid: GridState) -> None:
         """Take from a tick what the accounts do not hold: which GPUs, which intensity, how much power."""
@@ -118,8 +148,6 @@ class RunBook:
             if power_uw or tick.charges:
                 state.power_uw = power_uw.get(key, 0) if uuids or key in power_uw else None
             self._note_grid(state, grid)
-            for name, index in live.open_phases:
-                state.phase_start.setdefault((name, index), self._accounts(live.run.run_id))
             self._point(live, state, tick, grid)
 
     def stretches(self, live: LiveRun, now_wall_ns: int) -> list[Stretch]:
@@ -132,8 +160,12 @@ class RunBook:
             totals = _totals(accounts, start)
             closed.append(Stretch(phase.name, phase.index, phase.began_wall_ns, phase.ended_wall_ns, totals))
         live.closed_phases.clear()
+        for phase_key in live.open_phases:
+            state.phase_start.setdefault(phase_key, accounts)
         end_wall_ns = live.ending.at.wall_ns if live.ending else now_wall_ns
-        if live.ending or end_wall_ns - state.window_began_wall_ns >= state.window_ns:
+        is_last = state.windows >= MAX_WINDOWS - 1
+        is_over = end_wall_ns - state.window_began_wall_ns >= state.window_ns
+        if live.ending or (is_over and not is_last):
             totals = _totals(accounts, state.window_start)
             closed.append(Stretch("", state.windows, state.window_began_wall_ns, end_wall_ns, totals))
             state.windows += 1
@@ -143,8 +175,11 @@ class RunBook:
         return closed
 
     def record(self, live: LiveRun, *, points: bool = False) -> RunRecord:
-        """What is known of an attempt."""
-        state = self._open[live.run.run_id, live.run.attempt]
+        """What is known of an attempt. A final record has no points."""
+        key = (live.run.run_id, live.run.attempt)
+        if key in self._final:
+            return self._final[key]
+        state = self._open[key]
         ending = live.ending
         return RunRecord(
             run=live.run,
@@ -165,27 +200,32 @@ class RunBook:
             pue=state.pue,
             currency=self._currency,
             points=tuple(state.points) if points else (),
+            progress_before=_progress_before(live),
         )
 
-    def now(self, live: LiveRun, g_per_second: Callable[[int], float | None]) -> RunNow:
+    def now(self, live: LiveRun, g_per_second: Callable[[int], float | None], now_wall_ns: int) -> RunNow:
         """An attempt as gauges show it."""
-        state = self._open[live.run.run_id, live.run.attempt]
+        state = self._open.get((live.run.run_id, live.run.attempt))
         record = self.record(live)
-        power_uw = 0 if live.ending else state.power_uw
-        ratio = progress_ratio(record)
+        power_uw = 0 if live.ending or state is None else state.power_uw
         return RunNow(
             record=record,
-            trace_id=run_ids.trace_id(self._cluster, live.run.run_id, live.run.attempt),
+            trace_id=self.trace_id(live),
             power_uw=power_uw,
             co2e_g_per_s=None if power_uw is None else g_per_second(power_uw),
-            gpus=0 if live.ending else state.held,
-            progress_ratio=ratio,
-            projected_co2e_g=projected_co2e_g(record, ratio),
+            gpus=0 if live.ending or state is None else state.held,
+            progress_ratio=progress_ratio(record),
+            projected_co2e_g=projected_co2e_g(record),
+            named=live.named(now_wall_ns),
         )
+
+    def trace_id(self, live: LiveRun) -> str:
+        """The trace of an attempt."""
+        return run_ids.trace_id(self._cluster, live.run.run_id, live.run.attempt)
 
     def forget(self, live: LiveRun) -> None:
         """Let go of an attempt whose record is final and stored."""
-        self._open.pop((live.run.run_id, live.run.attempt), None)
+        self._final.pop((live.run.run_id, live.run.attempt), None)
 
     def resume_document(self, live: LiveRun) -> dict[str, Any]:
         """What another daemon needs to go on with this attempt, as JSON."""
@@ -193,6 +233,7 @@ class RunBook:
         return {
             "start": _rows(state.start),
             "window_start": _rows(state.window_start),
+            "phase_start": [[*phase, _rows(start)] for phase, start in state.phase_start.items()],
             "window_ns": state.window_ns,
             "windows": state.windows,
             "window_began_wall_ns": state.window_began_wall_ns,
@@ -215,6 +256,7 @@ class RunBook:
             windows=document["windows"],
             window_began_wall_ns=document["window_began_wall_ns"],
             window_start=_from_rows(document["window_start"]),
+            phase_start={(name, index): _from_rows(rows) for name, index, rows in document["phase_start"]},
         )
 
     def _note_grid(self, state: _Open, grid: GridState) -> None:
@@ -261,11 +303,23 @@ def progress_ratio(record: RunRecord) -> float | None:
     return min(1.0, record.progress.steps / total) if total else None
 
 
-def projected_co2e_g(record: RunRecord, ratio: float | None) -> float | None:
-    """What the run will have emitted when it ends, at its mean pace so far; None over several nodes."""
-    if not ratio or (record.run.nodes_expected or 1) > 1:
+def projected_co2e_g(record: RunRecord) -> float | None:
+    """What the attempt will have emitted when it ends, at its mean pace so far; None over several nodes.
+
+    The pace is that of the steps it has made itself: an attempt that resumed at half of them has half to go.
+    """
+    total = record.progress.total_steps
+    made = record.progress.steps - (record.progress_before.steps if record.progress_before else 0)
+    if not total or made <= 0 or (record.run.nodes_expected or 1) > 1:
         return None
-    return record.totals.co2e_g / ratio
+    return record.totals.co2e_g * (1 + max(0, total - record.progress.steps) / made)
+
+
+def _progress_before(live: LiveRun) -> Progress | None:
+    if not live.before:
+        return None
+    counts = {name: live.before.get(name, 0) for name in COUNTS}
+    return Progress(**counts, repeated_steps=live.repeated_before)
 
 
 def _totals(accounts: Totals, start: Totals) -> RunTotals:

@@ -219,6 +219,8 @@ def _run(value: Callable[[RunNow], float | None]) -> Callable[[LedgerView], Iter
 def _run_info(view: LedgerView) -> Iterator[Row]:
     for now in view.runs:
         run = now.record.run
+        if not now.named:
+            continue
         yield (run.run_id, run.name, run.project, run.group, run.framework, run.source), 1
 
 

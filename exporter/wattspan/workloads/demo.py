@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from wattspan.model import GpuReading, Snapshot
-from wattspan.runs import NO_POD, Hold, Holder, Holdings, PodRef, Progress
+from wattspan.runs import NO_POD, Hold, Holder, Holdings, PodRef
 from wattspan.units import NS_PER_S
-from wattspan.workloads.registry import Claim, Ending, LiveRun, Moment, Registry
+from wattspan.workloads.registry import Claim, Ending, LiveRun, Moment, Registry, Told
 from wattspan.workloads.watch import PodView
 
 CORES: Final = 64
@@ -129,9 +129,7 @@ class DemoWorkloads:
         seconds = (now.wall_ns - live.began.wall_ns) / NS_PER_S
         steps = int(seconds * script.steps_per_s)
         if steps:
-            told = Progress(
-                steps, steps * 32, steps * script.tokens_per_step, loss=2.0 + 3.0 / (1 + steps / 200)
-            )
+            told = Told(steps, steps * 32, steps * script.tokens_per_step, loss=2.0 + 3.0 / (1 + steps / 200))
             self._registry.progress(live.run.run_id, live.run.attempt, told)
 
 

@@ -8,6 +8,7 @@ An attempt that has ended is never opened again; a later begin of the same id is
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Final
 
 from wattspan.runs import NO_POD, NO_PROGRESS, Phase, PodRef, Progress, Result, Run, RunSource
@@ -19,6 +20,15 @@ KEEP_ENDED_NS: Final = 300 * NS_PER_S
 
 MAX_OPEN_PHASES: Final = 32
 """Phases that are open at once; a job that never ends them must not fill the memory."""
+
+NAMED_AFTER_NS: Final = 30 * NS_PER_S
+"""What a run is called is fixed by the first `track()` in it, and after this time without one."""
+
+MAX_REMEMBERED: Final = 10_000
+"""Run ids whose last attempt is remembered, 200 bytes each; of more, those that ended first are forgotten."""
+
+COUNTS: Final = ("steps", "samples", "tokens")
+"""What progress counts."""
 
 
 class RefusedError(Exception):
@@ -56,7 +66,10 @@ class Claim:
         total_steps, budget_co2e_g, nodes_expected, rank_zero: as in `Run` and `Progress`.
         parent_trace_id, parent_span_id: as in `Run`.
         process: pid and start (CLOCK_MONOTONIC) of whoever holds it; None for pods.
+        uid: the user of the process; None for pods.
+        handed: whoever claims it was started by the run itself, as the command of ``wattspan run`` is.
         pod: it runs in; empty outside Kubernetes.
+        since_wall_ns: since when whoever vouches for it has been there; None when that is not known.
     """
 
     run_id: str = ""
@@ -76,7 +89,21 @@ class Claim:
     parent_trace_id: str = ""
     parent_span_id: str = ""
     process: tuple[int, int] | None = None
+    uid: int | None = None
+    handed: bool = False
     pod: PodRef = NO_POD
+    since_wall_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is told of a run's progress: totals since its start; None for what was not said."""
+
+    steps: int | None = None
+    samples: int | None = None
+    tokens: int | None = None
+    total_steps: int | None = None
+    loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +115,14 @@ class Ending:
     error_type: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class LastAttempt:
+    """The last attempt of a run that is known to have ended."""
+
+    number: int
+    ended_wall_ns: int
+
+
 @dataclass(slots=True)
 class LiveRun:
     """An attempt that runs, or has just ended. Changed by the registry alone.
@@ -96,30 +131,47 @@ class LiveRun:
         run: what it is.
         began: when.
         processes: pid to start of those that hold it by their own word.
+        uids: the users whose processes are of it.
         pods: that are of it.
-        seen_by: whatever still vouches for it without having said so: pods, jobs, marked processes.
-        progress: told so far.
-        step_high: the highest step ever told, which a resume has to pass.
-        last_step: the last step told.
+        joined: a `track()` is in it; the next one is a further run.
+        progress: the highest told so far, over all attempts.
+        counted_from: where the run's counters began, by count; a count that nobody has told is absent.
+        before: where this attempt began, by count.
+        repeated_before: steps that earlier attempts have repeated.
+        last_step: the last step told in this attempt.
         repeating: steps are being made again after a resume.
         open_phases: begun and not ended.
         closed_phases: ended since they were last taken.
-        tracks: how often `track()` was called in the job that this is.
         ending: None while it runs.
     """
 
     run: Run
     began: Moment
     processes: dict[int, int] = field(default_factory=dict)
+    uids: set[int] = field(default_factory=set)
     pods: set[PodRef] = field(default_factory=set)
+    joined: bool = False
     progress: Progress = NO_PROGRESS
-    step_high: int | None = None
+    counted_from: dict[str, int] = field(default_factory=dict)
+    before: dict[str, int] = field(default_factory=dict)
+    repeated_before: int = 0
     last_step: int | None = None
     repeating: bool = False
     open_phases: dict[tuple[str, int | None], Moment] = field(default_factory=dict)
     closed_phases: list[Phase] = field(default_factory=list)
-    tracks: int = 0
     ending: Ending | None = None
+
+    def counted(self, name: str) -> int:
+        """What one of `COUNTS` has grown by since it was first told, over all attempts."""
+        if name not in self.counted_from:
+            return 0
+        highest: int = getattr(self.progress, name)
+        return highest - self.counted_from[name]
+
+    def named(self, now_wall_ns: int) -> bool:
+        """Whether what it is called is fixed."""
+        found = self.run.source != "api" and not self.joined and self.ending is None
+        return not found or now_wall_ns - self.began.wall_ns >= NAMED_AFTER_NS
 
 
 class Registry:
@@ -127,17 +179,23 @@ class Registry:
 
     Args:
         live: of an earlier daemon, that were running when it ended.
-        attempts: the last attempt known to have ended, by run id.
+        last: the last attempt known to have ended, by run id.
+        ended: attempts that ended less than five minutes ago, under an earlier daemon.
 
     Attributes:
         changes: goes up whenever a run begins, ends or is joined.
     """
 
-    def __init__(self, live: Iterable[LiveRun] = (), attempts: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        live: Iterable[LiveRun] = (),
+        last: Mapping[str, LastAttempt] | None = None,
+        ended: Iterable[LiveRun] = (),
+    ) -> None:
         self.changes = 0
         self._live = {run.run.run_id: run for run in live}
-        self._ended: dict[str, LiveRun] = {}
-        self._attempts = dict(attempts or {})
+        self._ended = {(run.run.run_id, run.run.attempt): run for run in ended}
+        self._last = dict(last or {})
 
     @property
     def live(self) -> Mapping[str, LiveRun]:
@@ -145,8 +203,8 @@ class Registry:
         return self._live
 
     @property
-    def ended(self) -> Mapping[str, LiveRun]:
-        """Attempts that ended less than five minutes ago, by run id."""
+    def ended(self) -> Mapping[tuple[str, int], LiveRun]:
+        """Attempts that ended less than five minutes ago, by run id and attempt, the last one last."""
         return self._ended
 
     def begin(self, claim: Claim, now: Moment) -> tuple[LiveRun, bool]:
@@ -158,32 +216,34 @@ class Registry:
         Raises:
             RefusedError: 409, an attempt that has ended is never opened again.
         """
-        run_id = claim.run_id or claim.job_id
-        if not run_id:
-            run_id = run_ids.named_id(claim.name, run_ids.ulid(now.wall_ns))
-        known = self._live.get(run_id)
-        if known is not None and claim.attempt in (None, known.run.attempt):
-            if claim.source == "api" and not claim.run_id:
-                return self._track_in_job(known, claim, now)
-            self._join(known, claim)
-            return known, False
-        if known is not None:
-            self._end(known, Ending(now, "lost"))  # another attempt has taken its place
-        return self._open(run_id, claim, now), True
+        if claim.source == "api" and claim.job_id and not claim.run_id:
+            return self._track(claim, now)
+        run_id = claim.run_id or claim.job_id or run_ids.named_id(claim.name, run_ids.ulid(now.wall_ns))
+        known = self._live_of(run_id, claim, now)
+        if known is None:
+            return self._open(run_id, claim, now), True
+        self._join(known, claim)
+        return known, False
 
-    def progress(self, run_id: str, attempt: int | None, told: Progress) -> LiveRun:
-        """Take what rank 0 tells: totals since the run's start.
+    def progress(self, run_id: str, attempt: int | None, told: Told) -> LiveRun:
+        """Take what rank 0 tells.
 
         The first value of an attempt is a baseline; one below an earlier value is a resume, and what lies
         below the highest is counted as repeated.
         """
         live = self._running(run_id, attempt)
         before = live.progress
-        gained, repeated = _advance(live, told.steps) if told.steps else (0, 0)
-        live.progress = Progress(
-            steps=before.steps + gained,
-            samples=max(before.samples, told.samples),
-            tokens=max(before.tokens, told.tokens),
+        repeated = 0 if told.steps is None else _repeated(live, told.steps)
+        highest: dict[str, int] = {}
+        for name in COUNTS:
+            value: int | None = getattr(told, name)
+            if value is not None:
+                live.counted_from.setdefault(name, value)
+                live.before.setdefault(name, value)
+                highest[name] = max(value, getattr(before, name))
+        live.progress = replace(
+            before,
+            **highest,
             total_steps=told.total_steps or before.total_steps,
             loss=told.loss if told.loss is not None else before.loss,
             repeated_steps=before.repeated_steps + repeated,
@@ -194,20 +254,21 @@ class Registry:
         """Open a phase; one that is open already stays as it is."""
         live = self._running(run_id, attempt)
         if len(live.open_phases) < MAX_OPEN_PHASES:
-            live.open_phases.setdefault((name, index), at)
+            live.open_phases.setdefault((name, index), _later(at, live.began))
 
     def end_phase(self, run_id: str, attempt: int | None, name: str, index: int | None, at: Moment) -> None:
         """Close a phase; one that is not open is passed over."""
         live = self._running(run_id, attempt)
         began = live.open_phases.pop((name, index), None)
         if began is not None:
-            live.closed_phases.append(Phase(name, index, began.wall_ns, at.wall_ns))
+            live.closed_phases.append(Phase(name, index, began.wall_ns, _later(at, began).wall_ns))
 
     def end(self, run_id: str, attempt: int | None, ending: Ending) -> LiveRun:
         """End a run. Ending it once more changes nothing."""
-        over = self._ended.get(run_id)
-        if run_id not in self._live and over is not None and attempt in (None, over.run.attempt):
-            return over
+        if run_id not in self._live or attempt not in (None, self._live[run_id].run.attempt):
+            over = self._just_ended(run_id, attempt)
+            if over is not None:
+                return over
         live = self._running(run_id, attempt)
         self._end(live, ending)
         return live
@@ -218,10 +279,13 @@ class Registry:
         Raises:
             RefusedError: 404.
         """
-        for known in (self._live.get(run_id), self._ended.get(run_id)):
-            if known is not None and attempt in (None, known.run.attempt):
-                return known
-        raise RefusedError(404, f"no run {run_id} is known on this node")
+        live = self._live.get(run_id)
+        if live is not None and attempt in (None, live.run.attempt):
+            return live
+        over = self._just_ended(run_id, attempt)
+        if over is None:
+            raise RefusedError(404, f"no run {run_id} is known on this node")
+        return over
 
     def forget(self, now_ns: int) -> list[LiveRun]:
         """Let go of runs that ended five minutes ago; gives those that went."""
@@ -229,13 +293,60 @@ class Registry:
             run for run in self._ended.values() if run.ending and now_ns - run.ending.at.ns >= KEEP_ENDED_NS
         ]
         for run in gone:
-            del self._ended[run.run.run_id]
+            del self._ended[run.run.run_id, run.run.attempt]
         return gone
 
+    def _live_of(self, run_id: str, claim: Claim, now: Moment) -> LiveRun | None:
+        """The attempt that a claim means, if it runs. A later attempt takes the place of the one that runs.
+
+        Raises:
+            RefusedError: 409, an earlier one is meant.
+        """
+        known = self._live.get(run_id)
+        if known is None or claim.attempt is None or claim.attempt == known.run.attempt:
+            return known
+        if claim.attempt < known.run.attempt:
+            raise RefusedError(409, f"run {run_id} is at attempt {known.run.attempt}, not {claim.attempt}")
+        self._end(known, Ending(now, "lost"))
+        return None
+
+    def _track(self, claim: Claim, now: Moment) -> tuple[LiveRun, bool]:
+        """`track()` inside a job that has an id joins it; a further one in that job is ``<id>.2``, ``.3``."""
+        pid = claim.process[0] if claim.process else 0
+        for number in count(1):
+            run_id = claim.job_id if number == 1 else run_ids.further_id(claim.job_id, number)
+            known = self._live_of(run_id, claim, now)
+            if known is None:
+                if self._is_over(run_id, claim):
+                    continue
+                live = self._open(run_id, claim, now)
+                live.joined = True
+                return live, True
+            if not known.joined or (claim.handed and pid not in known.processes):
+                self._name(known, claim, now)
+                self._join(known, claim)
+                known.joined = True
+                return known, False
+            if pid in known.processes and known.run.name == run_ids.plain(claim.name):
+                return known, False  # the same call, told twice
+        raise AssertionError("there is always a next number")
+
+    def _is_over(self, run_id: str, claim: Claim) -> bool:
+        """Whether the attempt that a claim would open has ended, or its claimant was there at the end."""
+        last = self._last.get(run_id)
+        if last is None:
+            return False
+        if claim.attempt is not None:
+            return claim.attempt <= last.number
+        return claim.since_wall_ns is not None and claim.since_wall_ns <= last.ended_wall_ns
+
     def _open(self, run_id: str, claim: Claim, now: Moment) -> LiveRun:
-        last = self._attempts.get(run_id)
-        attempt = claim.attempt if claim.attempt is not None else (0 if last is None else last + 1)
-        if last is not None and attempt <= last:
+        last = self._last.get(run_id)
+        attempt = claim.attempt if claim.attempt is not None else (last.number + 1 if last else 0)
+        # What was already there when an attempt ended is the rest of it: only a new begin is a new attempt.
+        if (last is not None and attempt <= last.number) or (
+            claim.source != "api" and self._is_over(run_id, claim)
+        ):
             raise RefusedError(409, f"attempt {attempt} of run {run_id} has ended and is never opened again")
         run = Run(
             run_id=run_id,
@@ -254,44 +365,39 @@ class Registry:
             budget_co2e_g=claim.budget_co2e_g,
         )
         live = LiveRun(run, now, progress=Progress(total_steps=claim.total_steps))
-        before = self._ended.pop(run_id, None)
+        before = self._just_ended(run_id, None)
         if before is not None:
-            # The counters of a run go on over its attempts; steps are held until the old height is passed.
-            live.progress = replace(
-                before.progress, total_steps=claim.total_steps or before.progress.total_steps
-            )
-            live.step_high = before.step_high
-        live.tracks = int(claim.source == "api" and bool(claim.job_id))
+            _go_on(live, before)
         self._vouch(live, claim)
         self._live[run_id] = live
         self.changes += 1
         return live
 
-    def _track_in_job(self, known: LiveRun, claim: Claim, now: Moment) -> tuple[LiveRun, bool]:
-        """`track()` inside a job that has an id joins it; a further one in that job is ``<id>.2``."""
-        name = run_ids.plain(claim.name)
-        if known.tracks and claim.process and claim.process[0] in known.processes and known.run.name == name:
-            return known, False  # the same call, told twice
-        known.tracks += 1
-        if known.tracks > 1:
-            further = run_ids.further_id(known.run.run_id, known.tracks)
-            return self._open(further, replace(claim, run_id=further, attempt=known.run.attempt), now), True
+    def _just_ended(self, run_id: str, attempt: int | None) -> LiveRun | None:
+        """An attempt that ended less than five minutes ago; with None the last one."""
+        found = [run for (known, _), run in self._ended.items() if known == run_id]
+        return next((run for run in reversed(found) if attempt in (None, run.run.attempt)), None)
+
+    @staticmethod
+    def _name(known: LiveRun, claim: Claim, now: Moment) -> None:
+        """What a run that was found is called, says the first `track()` in it, if it is soon enough."""
+        if known.named(now.wall_ns):
+            return
         known.run = replace(
             known.run,
-            name=name or known.run.name,
+            name=run_ids.plain(claim.name) or known.run.name,
             project=known.run.project or run_ids.plain(claim.project),
             group=known.run.group or run_ids.plain(claim.group),
             framework=known.run.framework or run_ids.plain(claim.framework),
-            budget_co2e_g=known.run.budget_co2e_g or claim.budget_co2e_g,
         )
-        self._join(known, claim)
-        return known, False
 
     def _join(self, live: LiveRun, claim: Claim) -> None:
         self._vouch(live, claim)
         self.changes += 1
         if claim.rank_zero and not live.run.rank_zero:
             live.run = replace(live.run, rank_zero=True)
+        if claim.budget_co2e_g and live.run.budget_co2e_g is None:
+            live.run = replace(live.run, budget_co2e_g=claim.budget_co2e_g)
         if claim.total_steps:
             live.progress = replace(live.progress, total_steps=claim.total_steps)
 
@@ -299,8 +405,14 @@ class Registry:
     def _vouch(live: LiveRun, claim: Claim) -> None:
         if claim.process is not None:
             live.processes[claim.process[0]] = claim.process[1]
-        if claim.pod.name:
-            live.pods.add(claim.pod)
+        if claim.uid is not None:
+            live.uids.add(claim.uid)
+        pod = claim.pod
+        if pod.name and (
+            pod.container or not any((p.namespace, p.name) == (pod.namespace, pod.name) for p in live.pods)
+        ):
+            live.pods.discard(replace(pod, container=""))  # the same pod, by whoever did not know more
+            live.pods.add(pod)
 
     def _running(self, run_id: str, attempt: int | None) -> LiveRun:
         live = self._live.get(run_id)
@@ -315,23 +427,38 @@ class Registry:
         live.ending = ending
         self.changes += 1
         for (name, index), began in live.open_phases.items():
-            live.closed_phases.append(Phase(name, index, began.wall_ns, ending.at.wall_ns))
+            ended = _later(ending.at, began)
+            live.closed_phases.append(Phase(name, index, began.wall_ns, ended.wall_ns))
         live.open_phases.clear()
         run_id = live.run.run_id
         self._live.pop(run_id, None)
-        self._ended[run_id] = live
-        self._attempts[run_id] = live.run.attempt
+        self._ended[run_id, live.run.attempt] = live
+        self._last.pop(run_id, None)
+        self._last[run_id] = LastAttempt(live.run.attempt, ending.at.wall_ns)
+        while len(self._last) > MAX_REMEMBERED:
+            del self._last[next(iter(self._last))]
 
 
-def _advance(live: LiveRun, step: int) -> tuple[int, int]:
-    """Steps gained and steps repeated by hearing that `step` have been made in all."""
-    high, last = live.step_high, live.last_step
-    live.last_step = step
-    if high is None:
-        live.step_high = step
-        return 0, 0  # the baseline
-    live.step_high = max(high, step)
+def _go_on(live: LiveRun, before: LiveRun) -> None:
+    """The counters of a run go on over its attempts; they hold until the old height is passed."""
+    total_steps = live.progress.total_steps or before.progress.total_steps
+    live.progress = replace(before.progress, total_steps=total_steps)
+    live.counted_from = dict(before.counted_from)
+    live.before = {name: getattr(before.progress, name) for name in before.counted_from}
+    live.repeated_before = before.progress.repeated_steps
+
+
+def _repeated(live: LiveRun, step: int) -> int:
+    """Steps made again, by hearing that `step` have been made in all."""
+    last, live.last_step = live.last_step, step
+    if "steps" not in live.counted_from:
+        return 0  # the baseline
+    highest = live.progress.steps
+    live.repeating = step < highest
     since = step if last is None or step < last else last
-    live.repeating = step < high
-    repeated = max(0, min(step, high) - since)
-    return max(0, step - high), repeated
+    return max(0, min(step, highest) - since)
+
+
+def _later(one: Moment, other: Moment) -> Moment:
+    """The later by the wall clock."""
+    return one if one.wall_ns >= other.wall_ns else other

@@ -5,6 +5,7 @@ the run that claimed them or an ancestor of them, the run their environment or S
 A process of none of these is a stranger.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -15,11 +16,14 @@ from wattspan.runs import NO_POD, STRANGER, Hold, Holder, Holdings, PodRef, Resu
 from wattspan.units import NS_PER_S
 from wattspan.workloads import device_ids, markers, run_ids
 from wattspan.workloads.jobs import project_of_pod, run_of_pod
-from wattspan.workloads.pods import PodFacts
+from wattspan.workloads.markers import MarkedRun
+from wattspan.workloads.pods import ContainerFacts, PodFacts
 from wattspan.workloads.processes import Processes, ProcessFacts
 from wattspan.workloads.registry import Claim, Ending, LiveRun, Moment, RefusedError, Registry
 from wattspan.workloads.slurm import SlurmMapping
 from wattspan.workloads.watch import PodView
+
+logger = logging.getLogger(__name__)
 
 ABSENT_NS: Final = 15 * NS_PER_S
 """A run that only its processes vouch for ends when none of them has been seen for so long.
@@ -29,6 +33,12 @@ Between the processes of one step and those of the next a job may have none.
 
 LOOK_NS: Final = 5 * NS_PER_S
 """How often processes are looked at anew though nothing seems to have changed: 20 us each."""
+
+EXIT_NS: Final = 45 * NS_PER_S
+"""How long a dead process's exit code is waited for: pods are asked for every half minute."""
+
+RATE_NS: Final = NS_PER_S
+"""CPU time is compared over at least so long: the kernel counts it in hundredths of a second."""
 
 _POD_RESULTS: Final[Mapping[str, Result]] = {"Succeeded": "success", "Failed": "failure"}
 
@@ -74,9 +84,13 @@ class Resolver:
         self._seen_ns: dict[str, int] = {}
         self._known_pids: frozenset[int] = frozenset()
         self._cpu_rates: dict[Holder, float] = {}
+        self._cpu_at_ns = 0
+        self._dead_ns: dict[str, int] = {}
+        self._mapped_since: dict[str, int] = {}
         self._seen: tuple[object, ...] = ()
         self._looked_ns = 0
         self._ticked_ns = 0
+        self._blind = False
 
     def resolve(self, snapshot: Snapshot, pods: PodView | None, now: Moment) -> Holdings:
         """Say who held what since the last call, and let runs begin and end by what was seen.
@@ -90,8 +104,7 @@ class Resolver:
             self._readings |= {reading.gpu.uuid: reading for reading in report.gpus}
         holds = self._holds
         if self._signature(pods) != self._seen or now.ns - self._looked_ns >= LOOK_NS:
-            holds = self._look(pods, now)
-            self._seen = self._signature(pods)  # after it: runs may have begun or ended
+            holds = self._look_or_go_on(pods, now)
         by_gpu: dict[str, list[Hold]] = {}
         for (uuid, _, _), hold in holds.items():
             by_gpu.setdefault(uuid, []).append(hold)
@@ -112,24 +125,47 @@ class Resolver:
         known = () if pods is None else (pods.allocations, pods.pods_at_ns)
         return processes, self._registry.changes, known
 
+    def _look_or_go_on(self, pods: PodView | None, now: Moment) -> dict[HoldKey, Hold]:
+        """A look; where processes cannot be looked at, who held goes on holding until his run ends."""
+        try:
+            told = self._look(pods, now)
+        except (ReadError, OSError) as error:
+            if not self._blind:
+                logger.warning("processes cannot be looked at: %s", error)
+            self._blind = True
+            return self._since_last({k: h for k, h in self._holds.items() if self._goes_on(h.holder)}, now)
+        if self._blind:
+            logger.info("processes can be looked at again")
+        self._blind = False
+        self._seen = self._signature(pods)  # after the look: runs may have begun or ended
+        return told
+
+    def _goes_on(self, holder: Holder) -> bool:
+        live = self._registry.live.get(holder.run_id)
+        return not holder.run_id or (live is not None and live.run.attempt == holder.attempt)
+
     def _look(self, pods: PodView | None, now: Moment) -> dict[HoldKey, Hold]:
-        """Look at every process on a GPU anew; gives the holds, those that have just ended among them."""
+        """Look at every process on a GPU anew; gives the holds, those that have just ended among them.
+
+        Raises:
+            ReadError, OSError: processes cannot be looked at; nothing has been told then.
+        """
+        self._end_absent(pods, now)
         self._follow_pods(pods, now)
         pids = {pid for reading in self._readings.values() for pid in _pids_on(reading)}
         facts = self._processes.look(pids)
         owners = {pid: self._owner(fact, pods, now) for pid, fact in facts.items()}
-        jobs = self._jobs()
+        jobs = self._jobs(now)
         found: dict[HoldKey, Hold] = {}
         for uuid, reading in self._readings.items():
             self._allocated(uuid, reading, pods, now, found)
             self._mapped(uuid, reading, jobs, now, found)
             self._used(uuid, reading, facts, owners, now, found)
-        self._end_absent(now)
-        told = self._since_last(found, now)
-        self._known_pids = (self._known_pids & pids) | frozenset(facts)
         self._measure_cpu(facts, owners, now)
+        self._known_pids = (self._known_pids & pids) | frozenset(facts)
+        self._seen_ns = {run_id: at for run_id, at in self._seen_ns.items() if run_id in self._registry.live}
         self._looked_ns = now.ns
-        return told
+        return self._since_last(found, now)
 
     # Kubernetes
 
@@ -143,9 +179,9 @@ class Resolver:
         for (namespace, name), ref in holding.items():
             pod = pods.pod_of(namespace, name)
             if pod is not None and pod.phase == "Running":
-                self._run_of_pod(pod, ref, now)
+                self._run_of_pod(pod, ref, pods, now)
         for live in list(self._registry.live.values()):
-            if live.run.source != "kubernetes" or live.processes:
+            if live.processes or not (live.pods or live.run.source == "kubernetes"):
                 continue
             known = [pods.pod_of(ref.namespace, ref.name) for ref in live.pods]
             if pods.pods_at_ns is None or any(
@@ -154,13 +190,18 @@ class Resolver:
                 continue
             self._registry.end(live.run.run_id, live.run.attempt, Ending(now, *_pod_result(known)))
 
-    def _run_of_pod(self, pod: PodFacts, ref: PodRef, now: Moment) -> LiveRun | None:
+    def _run_of_pod(self, pod: PodFacts, ref: PodRef, pods: PodView, now: Moment) -> LiveRun | None:
         told = run_of_pod(pod)
         if told is None:
             return None
         known = self._registry.live.get(told.run_id)
-        if known is not None and ref in known.pods:
+        if known is not None and known.run.namespace != pod.namespace:
+            return None  # an annotation does not make another namespace's run one's own
+        if known is not None and told.attempt in (None, known.run.attempt) and ref in known.pods:
             return known
+        if known is not None and told.attempt is not None and told.attempt > known.run.attempt:
+            result = _pod_result(pods.pod_of(before.namespace, before.name) for before in known.pods)
+            self._registry.end(told.run_id, known.run.attempt, Ending(now, *result))
         claim = Claim(
             job_id=told.run_id,
             attempt=told.attempt,
@@ -173,6 +214,7 @@ class Resolver:
             nodes_expected=told.nodes_expected,
             rank_zero=told.rank_zero,
             pod=ref,
+            since_wall_ns=_started_wall_ns(pod, ref),
         )
         return self._begin(claim, now)
 
@@ -185,7 +227,7 @@ class Resolver:
         ref = _ref(pod, fact) if pod is not None else NO_POD
         if live is not None:
             return _holder(live, ref)
-        marked = markers.run_of(fact.markers, self._cluster)
+        marked = markers.run_of(fact.markers, self._cluster) or self._slurm_job(fact)
         if marked is not None and (pod is None or marked.marker == "WATTSPAN_RUN_ID"):
             claim = Claim(
                 job_id=marked.run_id,
@@ -196,17 +238,24 @@ class Resolver:
                 rank_zero=marked.rank_zero is not False,
                 nodes_expected=marked.nodes_expected,
                 parent_trace_id=marked.parent_trace_id,
+                uid=fact.uid,
                 pod=ref,
+                since_wall_ns=fact.started_ns - now.ns + now.wall_ns,
             )
-            live = self._registry.live.get(marked.run_id) or self._begin(claim, now)
-            if live is not None and live.run.namespace != claim.namespace:
-                live = None  # whoever writes down another namespace's run does not become part of it
+            live = self._join_or_begin(claim, max(fact.started_ns, self._ticked_ns or now.ns), now)
         elif pod is not None:
-            live = self._run_of_pod(pod, ref, now)
+            live = self._run_of_pod(pod, ref, pods, now) if pods is not None else None
         if live is not None:
             self._seen_ns[live.run.run_id] = now.ns
             return _holder(live, ref)
         return Holder(pod=ref, project=project_of_pod(pod)) if pod is not None else None
+
+    def _slurm_job(self, fact: ProcessFacts) -> MarkedRun | None:
+        """The job that a process's control group names, where its environment may not be read."""
+        if not fact.cgroup.slurm_job:
+            return None
+        run_id = run_ids.slurm_id(self._cluster, fact.cgroup.slurm_job)
+        return MarkedRun(run_id, None, "slurm", "SLURM_JOB_ID")
 
     def _claimed_by(self, fact: ProcessFacts) -> LiveRun | None:
         """The run that this process, or the nearest of its ancestors, was claimed for."""
@@ -220,8 +269,20 @@ class Resolver:
         for pid in (fact.pid, *self._processes.ancestors(fact.pid)):
             if pid in claims:
                 started_ns, live = claims[pid]
-                return live if self._processes.alive(pid, started_ns) else None
+                if self._processes.alive(pid, started_ns):
+                    return live
         return None
+
+    def _join_or_begin(self, claim: Claim, began_ns: int, now: Moment) -> LiveRun | None:
+        """The run that a process names. Who writes down another's run does not become part of it."""
+        live = self._registry.live.get(claim.job_id)
+        if live is None:
+            return self._begin(claim, Moment(began_ns, now.wall_ns - now.ns + began_ns))
+        if live.run.namespace != claim.namespace or not (claim.pod.name or claim.uid in (0, *live.uids)):
+            return None
+        if claim.rank_zero and not live.run.rank_zero:
+            return self._begin(claim, now)
+        return live if claim.attempt in (None, live.run.attempt) else self._begin(claim, now)
 
     def _begin(self, claim: Claim, now: Moment) -> LiveRun | None:
         try:
@@ -231,7 +292,7 @@ class Resolver:
         self._seen_ns[live.run.run_id] = now.ns
         return live
 
-    def _end_absent(self, now: Moment) -> None:
+    def _end_absent(self, pods: PodView | None, now: Moment) -> None:
         """End runs whose processes have gone without a word."""
         for live in list(self._registry.live.values()):
             run_id = live.run.run_id
@@ -240,13 +301,27 @@ class Resolver:
                 for pid, started_ns in live.processes.items()
                 if self._processes.alive(pid, started_ns)
             }
-            died = bool(live.processes) and not alive
-            live.processes = alive
-            if died and live.run.source == "api":
-                self._registry.end(run_id, live.run.attempt, Ending(now, "lost"))
+            if live.processes and not alive and live.run.source == "api":
+                self._end_dead(live, pods, now)
+            else:
+                live.processes = alive
+                self._dead_ns.pop(run_id, None)
             quiet = live.run.source in ("slurm", "environment") and not alive
             if quiet and now.ns - self._seen_ns.setdefault(run_id, now.ns) >= ABSENT_NS:
                 self._registry.end(run_id, live.run.attempt, Ending(now, "lost"))
+
+    def _end_dead(self, live: LiveRun, pods: PodView | None, now: Moment) -> None:
+        """End a run that nobody ended. In a pod, the exit code of its container may still come."""
+        run_id = live.run.run_id
+        known = [] if pods is None else [(pods.pod_of(ref.namespace, ref.name), ref) for ref in live.pods]
+        exits = [_exit(pod, ref, live) for pod, ref in known if pod is not None]
+        died_ns = self._dead_ns.setdefault(run_id, now.ns)
+        if pods is not None and None in exits and now.ns - died_ns < EXIT_NS:
+            return
+        failed = next((found for found in exits if found and found.exit_code), None)
+        ending = Ending(now, "failure", failed.exit_reason) if failed else Ending(now, "lost")
+        self._registry.end(run_id, live.run.attempt, ending)
+        del self._dead_ns[run_id]
 
     # Holds
 
@@ -274,20 +349,27 @@ class Resolver:
             found[key] = Hold(holder, now.ns, mig_uuid=mig_uuid, weight=weight)
 
     def _holder_of_pod(self, ref: PodRef, pods: PodView) -> Holder:
+        """The run that the pod is of, or the pod itself. Several runs in it are told apart by processes."""
         pod = pods.pod_of(ref.namespace, ref.name)
         told = run_of_pod(pod) if pod is not None else None
-        live = self._registry.live.get(told.run_id) if told is not None else None
-        if live is not None:
-            return _holder(live, ref)
+        of_pod = [
+            live for live in self._registry.live.values() if any(_same_pod(known, ref) for known in live.pods)
+        ]
+        named = [live for live in of_pod if told is not None and live.run.run_id == told.run_id]
+        if len(of_pod) == 1 or named:
+            return _holder((named or of_pod)[0], ref)
         return Holder(pod=ref, project=project_of_pod(pod) if pod is not None else "")
 
-    def _jobs(self) -> Mapping[str, tuple[str, ...]]:
+    def _jobs(self, now: Moment) -> Mapping[str, tuple[str, ...]]:
         if self._slurm is None:
             return {}
         try:
-            return self._slurm.look()
+            jobs = self._slurm.look()
         except ReadError:
             return {}
+        present = {job for found in jobs.values() for job in found}
+        self._mapped_since = {job: self._mapped_since.get(job, now.wall_ns) for job in present}
+        return jobs
 
     def _mapped(
         self,
@@ -298,13 +380,27 @@ class Resolver:
         found: dict[HoldKey, Hold],
     ) -> None:
         """Holds of the Slurm jobs that a prolog has written down for the GPU."""
-        for job in jobs.get(str(reading.gpu.index), ()):
-            run_id = run_ids.slurm_id(self._cluster, job)
-            live = self._registry.live.get(run_id) or self._begin(Claim(job_id=run_id, source="slurm"), now)
-            if live is not None:
-                self._seen_ns[run_id] = now.ns
-                holder = _holder(live, NO_POD)
-                found[uuid, holder, ""] = Hold(holder, max(live.began.ns, self._ticked_ns))
+        index = reading.gpu.index
+        places = [(str(index), "", 1)]
+        places += [(f"{index}.{i.gpu_instance}", i.uuid, i.slices) for i in reading.mig_instances]
+        for name, mig_uuid, weight in places:
+            for job in jobs.get(name, ()):
+                live = self._run_of_job(job, now)
+                if live is not None:
+                    holder = _holder(live, NO_POD)
+                    since_ns = max(live.began.ns, self._ticked_ns)
+                    found[uuid, holder, mig_uuid] = Hold(holder, since_ns, mig_uuid=mig_uuid, weight=weight)
+
+    def _run_of_job(self, job: str, now: Moment) -> LiveRun | None:
+        run_id = run_ids.slurm_id(self._cluster, job)
+        live = self._registry.live.get(run_id)
+        if live is None:
+            live = self._begin(
+                Claim(job_id=run_id, source="slurm", since_wall_ns=self._mapped_since.get(job)), now
+            )
+        if live is not None:
+            self._seen_ns[run_id] = now.ns
+        return live
 
     def _used(
         self,
@@ -327,12 +423,7 @@ class Resolver:
                     continue  # it ended between two looks
                 holder = owners.get(pid) or STRANGER
                 started_ns = facts[pid].started_ns if pid in facts else 0
-                # A process in a pod that the GPU is allocated to is that hold, not a second one.
-                key = next(
-                    (k for k in found if k[0] == uuid and k[2] == mig_uuid and _same(k[1], holder)),
-                    (uuid, holder, mig_uuid),
-                )
-                before = found.get(key)
+                key, before = _taken_over(found, (uuid, holder, mig_uuid))
                 since_ns = min(now.ns, max(started_ns, self._ticked_ns, self._began_ns(holder)))
                 found[key] = Hold(
                     key[1],
@@ -362,8 +453,8 @@ class Resolver:
 
     def _ended_ns(self, hold: Hold, uuid: str, current: Mapping[HoldKey, Hold], now: Moment) -> int:
         """When a hold that has gone let go: with its run, when another took its processes, or just now."""
-        ended = self._registry.ended.get(hold.holder.run_id)
-        if ended is not None and ended.ending is not None and ended.run.attempt == hold.holder.attempt:
+        ended = self._registry.ended.get((hold.holder.run_id, hold.holder.attempt))
+        if ended is not None and ended.ending is not None:
             return ended.ending.at.ns
         heirs = [
             heir.since_ns
@@ -382,6 +473,10 @@ class Resolver:
         Of its container or job where that is counted; of a run without one, of the processes that claimed it
         and their descendants.
         """
+        elapsed_ns = now.ns - self._cpu_at_ns
+        if elapsed_ns < RATE_NS:
+            self._cpu_rates = {holder: r for holder, r in self._cpu_rates.items() if self._goes_on(holder)}
+            return
         seen: dict[int | str, _Cpu] = {}
         for pid, holder in owners.items():
             fact = facts[pid]
@@ -396,15 +491,15 @@ class Resolver:
             family = {pid for root in live.processes for pid in (root, *self._processes.descendants(root))}
             holder = _holder(live, NO_POD)
             for pid, fact in self._processes.look(family - set(owners)).items():
-                seen.setdefault(pid, _Cpu(holder, fact.cpu_ns))
+                if fact.cgroup.path not in seen:
+                    seen.setdefault(pid, _Cpu(holder, fact.cpu_ns))
         used: dict[Holder, int] = {}
         for key, cpu in seen.items():
             before = self._cpu.get(key)
             if before is not None and cpu.used_ns >= before.used_ns:
                 used[cpu.holder] = used.get(cpu.holder, 0) + cpu.used_ns - before.used_ns
-        self._cpu = seen
-        elapsed_ns = now.ns - self._looked_ns
-        self._cpu_rates = {holder: used_ns / elapsed_ns for holder, used_ns in used.items() if elapsed_ns > 0}
+        self._cpu, self._cpu_at_ns = seen, now.ns
+        self._cpu_rates = {holder: used_ns / elapsed_ns for holder, used_ns in used.items()}
 
 
 def _pids_on(reading: GpuReading) -> Iterable[int]:
@@ -417,17 +512,55 @@ def _holder(live: LiveRun, pod: PodRef) -> Holder:
     return Holder(live.run.run_id, live.run.attempt, pod, live.run.project)
 
 
+def _taken_over(found: dict[HoldKey, Hold], key: HoldKey) -> tuple[HoldKey, Hold | None]:
+    """The hold that a process of this holder is part of: an allocation to its pod is no second one.
+
+    An allocation that nobody has used yet is taken over by whichever run of the pod uses it.
+    """
+    uuid, holder, mig_uuid = key
+    here = [known for known in found if known[0] == uuid and known[2] == mig_uuid]
+    for known in here:
+        if _same(known[1], holder):
+            return known, found[known]
+    for known in here:
+        if holder.pod.name and _same_pod(known[1].pod, holder.pod) and not found[known].processes:
+            return key, found.pop(known)
+    return key, None
+
+
+def _same_pod(one: PodRef, other: PodRef) -> bool:
+    return (one.namespace, one.name) == (other.namespace, other.name)
+
+
 def _same(one: Holder, other: Holder) -> bool:
     """The same pod, where either is one; containers of a pod are told apart only when both are known."""
     if one == other:
         return True
-    same_pod = (one.pod.namespace, one.pod.name) == (other.pod.namespace, other.pod.name)
-    return bool(one.pod.name) and same_pod and one.run_id == other.run_id
+    return bool(one.pod.name) and _same_pod(one.pod, other.pod) and one.run_id == other.run_id
 
 
 def _ref(pod: PodFacts, fact: ProcessFacts) -> PodRef:
     names = {container.container_id: container.name for container in pod.containers}
     return PodRef(pod.namespace, pod.name, names.get(fact.cgroup.container_id, ""))
+
+
+def _started_wall_ns(pod: PodFacts, ref: PodRef) -> int | None:
+    """Since when the container that holds the GPU has been there."""
+    started = [
+        container.started_wall_ns
+        for container in pod.containers
+        if container.exit_code is None and ref.container in ("", container.name)
+    ]
+    return next((at for at in started if at is not None), pod.started_wall_ns)
+
+
+def _exit(pod: PodFacts, ref: PodRef, live: LiveRun) -> ContainerFacts | None:
+    """The container in which a run's process has died, once it has ended: not one that came after it."""
+    for container in pod.containers:
+        is_later = container.started_wall_ns is not None and container.started_wall_ns > live.began.wall_ns
+        if ref.container in ("", container.name) and not is_later:
+            return container if container.exit_code is not None else None
+    return None
 
 
 def _pod_result(pods: Iterable[PodFacts | None]) -> tuple[Result, str]:
