@@ -115,7 +115,7 @@ def test_every_path_of_the_landing_page_answers(tmp_path: Path) -> None:
         assert {"/metrics", "/-/healthy", "/-/ready", "/openapi.json", "/api/v1/node"} <= set(linked)
         assert {path: daemon.get(path).status for path in linked} == dict.fromkeys(linked, 200)
         described = json.loads(daemon.get("/openapi.json").text)["paths"]
-        assert set(described) == set(linked)
+        assert {path for path in described if "{" not in path} == set(linked), "a run is reached by the list"
 
 
 def test_the_node_document_agrees_with_the_metrics(tmp_path: Path) -> None:
