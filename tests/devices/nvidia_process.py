@@ -20,7 +20,7 @@ from wattspan.devices.nvidia import NvidiaSource
 from wattspan.errors import NotHereError, ReadError, RestartNeededError, SetupError, WattspanError
 from wattspan.model import GpuReading, SourceReport
 
-STATE_VARIABLE = "WATTSPAN_FAKE_NVML"
+STATE_VARIABLE = "FAKE_NVML_STATE"
 SECOND = 1_000_000_000
 
 

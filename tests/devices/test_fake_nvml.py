@@ -34,7 +34,7 @@ MIG_CONFIG_CHANGE, XID = 0x100, 0x8
 
 
 def initialise(asked: AskedPynvml, fake: FakeNvml) -> None:
-    asked.ask(f"os.environ.update(WATTSPAN_FAKE_NVML={str(fake.state_path)!r})")
+    asked.ask(f"os.environ.update(FAKE_NVML_STATE={str(fake.state_path)!r})")
     asked.ask("nvml.nvmlInit()")
 
 
@@ -733,6 +733,16 @@ def test_a_wait_blocks_until_the_event(play: Play) -> None:
     assert (fake.open_event_sets(), fake.waiting()) == (0, 0)
 
 
+def test_a_wait_sleeps(play: Play) -> None:
+    """While nothing happens a wait does not wake its thread, as a driver's does not."""
+    _, asked = play("ga100")
+    listen(asked, 1)
+    wakes = "__import__('resource').getrusage(__import__('resource').RUSAGE_SELF).ru_nvcsw"
+    before = asked.ask(wakes)
+    assert asked.code(WAIT.format(1000)) == TIMED_OUT
+    assert asked.ask(wakes) - before < 20
+
+
 def test_events_queue_in_order(play: Play) -> None:
     """Events that come while nobody waits are kept in order; those before the set are not seen."""
     fake, asked = play("ga100")
@@ -819,7 +829,7 @@ def test_no_state_is_no_driver(tmp_path: Path) -> None:
     (tmp_path / "h100.nvml").write_bytes(b"something else")
     with AskedPynvml(environment) as asked:
         assert asked.code("nvml.nvmlInit()") == NOT_LOADED
-        asked.ask("os.environ.pop('WATTSPAN_FAKE_NVML')")
+        asked.ask("os.environ.pop('FAKE_NVML_STATE')")
         assert asked.code("nvml.nvmlInit()") == NOT_LOADED
 
 

@@ -38,7 +38,7 @@ from tests.fakes.nvml.scenario import (
 )
 from wattspan.units import NS_PER_S
 
-_VARIABLE: Final = "WATTSPAN_FAKE_NVML"
+_VARIABLE: Final = "FAKE_NVML_STATE"
 _SYSTEM: Final = layout.GPU_MAX
 
 _NOT_SUPPORTED: Final = 3
@@ -220,6 +220,7 @@ class FakeNvml:
         row.losses += 1
         row.unlisted = not listed
         row.lost_code = code
+        self._ring()
 
     def bring_back(self, gpu: int, *, heal_handles: bool = False) -> None:
         """The GPU is here again: for the next init, or at once for those who hold handles."""
@@ -301,6 +302,11 @@ class FakeNvml:
         event.gpu_instance = layout.NOT_MIG if gpu_instance is None else gpu_instance
         event.compute_instance = layout.NOT_MIG if compute_instance is None else compute_instance
         self._state.event_head = head + 1
+        self._ring()
+
+    def _ring(self) -> None:
+        """Wake those that wait for an event: a mapping that is written to tells nobody."""
+        os.utime(self.state_path)
 
     # What is on the card
 

@@ -1,9 +1,11 @@
 /* The mapped state file: finding it, reading it while a test changes it, its clock and its faults. */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -12,9 +14,10 @@
 #include "fake.h"
 
 #define NS_PER_S 1000000000LL
+#define STATE_VARIABLE "FAKE_NVML_STATE"
 
 static struct state *refuse(const char *path, const char *why) {
-    fprintf(stderr, "fake NVML: WATTSPAN_FAKE_NVML=%s: %s\n", path ? path : "", why);
+    fprintf(stderr, "fake NVML: " STATE_VARIABLE "=%s: %s\n", path ? path : "", why);
     return NULL;
 }
 
@@ -28,12 +31,14 @@ static struct state *map_file(const char *path, int file, int64_t size) {
     return state;
 }
 
+static char mapped_path[PATH_MAX];
+
 /* The state named by the environment now; the caller sees to it that one thread maps at a time.
  * A mapping is never undone: a hung call on a forgotten thread may still look at it. */
 struct state *map_state(void) {
     static struct state *mapped;
     static struct stat mapped_file;
-    const char *path = getenv("WATTSPAN_FAKE_NVML");
+    const char *path = getenv(STATE_VARIABLE);
     if (path == NULL) return refuse(path, "names no state file");
     int file = open(path, O_RDWR | O_CLOEXEC);
     struct stat found;
@@ -41,9 +46,22 @@ struct state *map_state(void) {
     if (mapped == NULL || found.st_ino != mapped_file.st_ino || found.st_dev != mapped_file.st_dev) {
         mapped = map_file(path, file, found.st_size);
         mapped_file = found;
+        snprintf(mapped_path, sizeof mapped_path, "%s", path);
     }
     close(file);
     return mapped;
+}
+
+/* A file descriptor that is readable once the test has touched the state file; -1 where there is none left. */
+int hang_up_bell(void) {
+    int bell = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (bell >= 0) inotify_add_watch(bell, mapped_path, IN_ATTRIB);
+    return bell;
+}
+
+void quieten(int bell) {
+    char rings[1024];
+    while (read(bell, rings, sizeof rings) > 0) continue;
 }
 
 int64_t monotonic_ns(void) {
