@@ -103,7 +103,7 @@ class RunService:
         )
         self.mailbox = Mailbox(wake)
         self._desk = RunDesk(self._registry, self._book, self.mailbox, self._job_of)
-        self.peers = PeerProcesses(config.path_procfs)
+        self.peers = PeerProcesses()
         tokens = TokenFile(config.api_token_file) if config.api_token_file else None
         identity = Identity(self.peers, self._pod_by_address, tokens)
         self.api = RunsApi(self.mailbox, _NodeHistory(board, history), identity, config.cluster_name)
@@ -216,15 +216,20 @@ def _restored(restored: Restored, history: History, book: RunBook) -> Registry:
     """The runs of an earlier daemon. After a reboot those that only processes held are lost."""
     now = Moment(time.monotonic_ns(), time.time_ns())
     accounts = {(account.quantity, account.labels): account.total for account in restored.accounts}
-    live = [resumed(kept, book, accounts, same_boot=restored.same_boot) for kept in restored.runs]
+    live = []
+    for kept in restored.runs:
+        try:
+            live.append(resumed(kept, book, accounts, same_boot=restored.same_boot))
+        except (LookupError, TypeError, ValueError) as error:
+            logger.warning("run %s of another version is not gone on with: %r", kept.record.run.run_id, error)
     last = {run_id: LastAttempt(*known) for run_id, known in history.last_attempts().items()}
     recent = history.runs(state="ended", since_wall_ns=now.wall_ns - KEEP_ENDED_NS)
     ended = [just_ended(record, book, now) for record in reversed(list(recent))]
     registry = Registry(live, last, ended)
     if not restored.same_boot:
         for kept in restored.runs:
-            run, seen_wall_ns = kept.record.run, kept.resume["seen_wall_ns"]
-            if run.source == "api" and not kept.record.pods:
+            run, seen_wall_ns = kept.record.run, kept.resume.get("seen_wall_ns", now.wall_ns)
+            if run.source == "api" and not kept.record.pods and run.run_id in registry.live:
                 registry.end(run.run_id, run.attempt, Ending(Moment(now.ns, seen_wall_ns), "lost"))
     return registry
 

@@ -40,6 +40,8 @@ EXIT_NS: Final = 45 * NS_PER_S
 RATE_NS: Final = NS_PER_S
 """CPU time is compared over at least so long: the kernel counts it in hundredths of a second."""
 
+LOCAL_RANK: Final = "LOCAL_RANK"
+
 _POD_RESULTS: Final[Mapping[str, Result]] = {"Succeeded": "success", "Failed": "failure"}
 
 HoldKey = tuple[str, Holder, str]
@@ -271,6 +273,18 @@ class Resolver:
                 started_ns, live = claims[pid]
                 if self._processes.alive(pid, started_ns):
                     return live
+        return self._beside(fact, {pid: live for pid, (_, live) in claims.items()})
+
+    def _beside(self, fact: ProcessFacts, claims: Mapping[int, LiveRun]) -> LiveRun | None:
+        """The run that a rank beside this one has claimed: launchers start a node's ranks side by side.
+
+        Only local rank 0 reports; torchrun and its like set LOCAL_RANK in each.
+        """
+        if LOCAL_RANK not in fact.markers or fact.ppid <= 1:
+            return None
+        for pid, other in self._processes.look(claims).items():
+            if LOCAL_RANK in other.markers and other.ppid == fact.ppid and other.uid == fact.uid:
+                return claims[pid]
         return None
 
     def _join_or_begin(self, claim: Claim, began_ns: int, now: Moment) -> LiveRun | None:
@@ -278,7 +292,8 @@ class Resolver:
         live = self._registry.live.get(claim.job_id)
         if live is None:
             return self._begin(claim, Moment(began_ns, now.wall_ns - now.ns + began_ns))
-        if live.run.namespace != claim.namespace or not (claim.pod.name or claim.uid in (0, *live.uids)):
+        theirs = not claim.pod.name and live.uids and claim.uid not in (0, *live.uids)
+        if live.run.namespace != claim.namespace or theirs:
             return None
         if claim.rank_zero and not live.run.rank_zero:
             return self._begin(claim, now)
