@@ -17,6 +17,7 @@ from tests.cli.conftest import Wattspan, clean_environment
 from wattspan import __version__
 from wattspan.cli import main, reference
 from wattspan.config import SETTINGS
+from wattspan.journal.store import Journal
 
 COMMANDS = [
     "serve",
@@ -61,7 +62,7 @@ def test_help_names_every_setting(wattspan: Wattspan, command: str) -> None:
         (["grid", "--grid.zone"], "argument --grid.zone: expected one argument"),
         (
             ["demo", "--gpus", "0"],
-            "argument --gpus: '0' is not allowed; allowed: a whole number from 1 to 64",
+            "'0' is not allowed; allowed: a whole number from 1 to 64 (see: wattspan demo --help)",
         ),
         (["demo", "--gpus", "x"], "argument --gpus: 'x' is not allowed"),
         (
@@ -77,6 +78,8 @@ def test_help_names_every_setting(wattspan: Wattspan, command: str) -> None:
         (["check-config"], "the following arguments are required: FILE"),
         (["check-config", "none.yml"], "config.file: cannot read 'none.yml': No such file or directory"),
         (["journal", "sideways"], "invalid choice: 'sideways'"),
+        (["journal", "export", "a", "--state.dir", "x", "b"], "unexpected argument 'b'"),
+        (["journal", "export", "--state.dir", "x", "-b"], "unexpected argument '-b'"),
         (["grid", b"--node.name=\xff"], r"node.name: '\udcff' is not allowed"),
         (["grid", "x" * 5000], "unexpected argument 'xxxx"),
     ],
@@ -139,6 +142,7 @@ def test_check_config_shows_what_holds(wattspan: Wattspan, tmp_path: Path) -> No
     ("content", "said"),
     [
         ("grid: {zoen: FR}", "unknown key 'grid.zoen'; did you mean grid.zone?"),
+        ("gird: {zone: FR}", "unknown key 'gird'; did you mean grid?"),
         ("grid: {zone: Atlantis}", "grid.zone: 'Atlantis' is unknown"),
         ("grid: {zone: DE, region: eu-west-3}", "grid.zone: 'DE' is in Germany, but grid.region is"),
         ("web: {config: {file: none.yml}}", "none.yml"),
@@ -272,6 +276,17 @@ def test_journal_export_without_a_journal(wattspan: Wattspan) -> None:
     answer = wattspan("journal", "export", "out.jsonl", "--state.dir", "nowhere")
     assert answer.code == 3
     assert "nowhere" in answer.err
+
+
+def test_journal_file_may_stand_after_flags(wattspan: Wattspan, tmp_path: Path) -> None:
+    """A journal travels through a file that is named before or after the flags, and through the streams."""
+    Journal.open(tmp_path / "s", "a boot").close(clean=True)
+    assert wattspan("journal", "export", "a", "--state.dir", "s").code == 0
+    assert wattspan("journal", "export", "--state.dir", "s", "b").code == 0
+    assert wattspan("journal", "--state.dir", "s", "export", "-").out.startswith('{"kind":"header"')
+    assert wattspan("journal", "import", "--state.dir", "t", "b").code == 0
+    assert wattspan("journal", "--state.dir", "u", "import", "a").code == 0
+    assert all((tmp_path / folder / "journal.db").exists() for folder in "tu")
 
 
 def test_journal_import_of_garbage(wattspan: Wattspan, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_lists(file: Path, content: str) -> None:
     ("content", "said"),
     [
         ("grid: {zoen: FR}", r"unknown key 'grid.zoen'; did you mean grid.zone\? \(.* line 1\)"),
-        ("\n\nsampel:\n  interval: 1s", r"unknown key 'sampel' \(.* line 3\)"),
+        ("\n\nsampel:\n  interval: 1s", r"unknown key 'sampel'; did you mean sample\? \(.* line 3\)"),
         ("sample.intervall: 1s", r"unknown key 'sample.intervall'; did you mean sample.interval\?"),
         ("grid: {zone: FR, zone: DE}", r"grid.zone: given twice"),
         ("grid: {zone: FR}\ngrid: {pue: 2}", r"grid: given twice \(.* line 2\)"),

@@ -53,6 +53,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             # argparse of Python 3.11 drops such a value and then trips over its absence.
             raise SetupError(f"{flag}: '--' is not allowed")
     args, extras = parser.parse_known_args(argv)
+    if extras and getattr(args, "file", "") is None and (extras[0] == "-" or not extras[0].startswith("-")):
+        # argparse before Python 3.13 takes an optional word for missing once a flag stands before it.
+        args.file = extras.pop(0)
     if extras:
         raise SetupError(f"unexpected argument {quoted(extras[0])} (see: wattspan {args.command} --help)")
     given = {key: getattr(args, key, "") for key in SETTINGS}
@@ -91,6 +94,7 @@ def _grammar() -> tuple[Parser, set[str]]:
             module.NAME,
             help=module.HELP,
             description=module.HELP,
+            prog=f"wattspan {module.NAME}",
             usage=f"wattspan {module.USAGE}",
             parents=[settings],
         )

@@ -23,7 +23,6 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
         nargs="?",
-        default=STREAM,
         metavar="FILE",
         help="Where to write or read; - is standard output or input, and the default.",
     )
@@ -33,18 +32,18 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Copy the whole journal. Export works beside a running daemon; import wants a folder without one."""
     from wattspan.journal import portable
 
-    state_dir = loaded.config.state_dir
+    state_dir, name = loaded.config.state_dir, args.file or STREAM
     try:
         if args.direction == "export":
-            with written(args.file) as out:
+            with written(name) as out:
                 portable.export_journal(state_dir, out)
         else:
-            with _read(args.file) as source:
+            with _read(name) as source:
                 portable.import_journal(state_dir, source)
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise UnreachableError(f"journal {args.direction}: {args.file}: {error.strerror or error}") from error
+        raise UnreachableError(f"journal {args.direction}: {name}: {error.strerror or error}") from error
     return 0
 
 

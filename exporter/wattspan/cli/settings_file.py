@@ -22,6 +22,11 @@ MAX_BYTES: Final = 1 << 20
 
 _NULL_TAG: Final = "tag:yaml.org,2002:null"
 
+_KEYS: Final = frozenset(SETTINGS) | {
+    key[:end] for key in SETTINGS for end, sign in enumerate(key) if sign == "."
+}
+"""Every key that may stand in the file: settings, and the sections that hold them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Given:
@@ -126,11 +131,11 @@ def _mapping_entries(node: "MappingNode", prefix: str) -> Iterator[_Entry]:
             yield _leaf(key, _line(name), value)
         elif key in sections:
             yield _Entry(key, _line(name), problem=f"{key}: given twice")
-        elif any(known.startswith(f"{key}.") for known in SETTINGS):
+        elif key in _KEYS:
             sections.add(key)
             yield from _entries(value, key)
         else:
-            yield _Entry(key, _line(name), problem=f"unknown key {quoted(key)}{near(key, SETTINGS)}")
+            yield _Entry(key, _line(name), problem=f"unknown key {quoted(key)}{near(key, _KEYS)}")
 
 
 def _leaf(key: str, line: int, value: "Node") -> _Entry:
