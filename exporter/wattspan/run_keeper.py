@@ -14,7 +14,7 @@ from wattspan.journal.run_book import RunBook
 from wattspan.ledger.ledger import Tick
 from wattspan.model import CounterKey, GridState
 from wattspan.publish.spans import SpanCounts
-from wattspan.runs import Holder, Holdings, PodRef, RunNow, RunRecord, SpanRecord, Stretch
+from wattspan.runs import Holder, Holdings, PodRef, RunNow, RunRecord, SpanRecord, Stretch, WindowExemplar
 from wattspan.units import NS_PER_S
 from wattspan.workloads.registry import COUNTS, KEEP_ENDED_NS, Ending, LiveRun, Moment, Registry
 
@@ -82,7 +82,7 @@ class RunKeeper:
         for live in runs:
             record = self._book.record(live)
             for stretch in self._book.stretches(live, now.wall_ns):
-                spans += self._spans(record, stretch)
+                spans += self._stretch_spans(live, record, stretch)
             if live.ending is not None:
                 record = self._book.close(live)
                 kept.append(KeptRun(record))
@@ -117,6 +117,13 @@ class RunKeeper:
     def _runs(self) -> list[LiveRun]:
         """Those that have ended first, so that of two attempts of a run the newer one comes later."""
         return [*self._registry.ended.values(), *self._registry.live.values()]
+
+    def _stretch_spans(self, live: LiveRun, record: RunRecord, stretch: Stretch) -> tuple[SpanRecord, ...]:
+        spans = self._spans(record, stretch)
+        if spans and not stretch.name:
+            exemplar = WindowExemplar(spans[0].span_id, stretch.ended_wall_ns, stretch.totals)
+            self._book.exemplify(live, exemplar)
+        return spans
 
     def _spans(self, record: RunRecord, stretch: Stretch | None) -> tuple[SpanRecord, ...]:
         return self._spans_of(record, stretch) if self._spans_of else ()

@@ -283,6 +283,21 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowExemplar:
+    """The last window of a run that closed, for the exemplars of its counters.
+
+    Attributes:
+        span_id: of the window's span.
+        at_wall_ns: its end.
+        totals: what was used in it.
+    """
+
+    span_id: str
+    at_wall_ns: int
+    totals: RunTotals
+
+
+@dataclass(frozen=True, slots=True)
 class RunNow:
     """A run as gauges and the API show it now, also for a while after its end.
 
@@ -295,6 +310,7 @@ class RunNow:
         progress_ratio: steps over planned steps; None while those are unknown.
         projected_co2e_g: what the whole run will have emitted at this pace; only for runs on one node.
         named: what it is called is fixed; before that its name would change under the eyes of a dashboard.
+        exemplar: changes only when a window closes; None before the first, and where no span is exported.
     """
 
     record: RunRecord
@@ -305,6 +321,7 @@ class RunNow:
     progress_ratio: float | None
     projected_co2e_g: float | None
     named: bool = True
+    exemplar: WindowExemplar | None = None
 
 
 AttributeValue = str | int | float | bool | tuple[str, ...]

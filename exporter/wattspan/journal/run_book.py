@@ -19,6 +19,7 @@ from wattspan.runs import (
     RunRecord,
     RunTotals,
     Stretch,
+    WindowExemplar,
 )
 from wattspan.units import NS_PER_S
 from wattspan.workloads import run_ids
@@ -87,6 +88,7 @@ class RunBook:
         self._window_ns = window_ns
         self._open: dict[tuple[str, int], _Open] = {}
         self._final: dict[tuple[str, int], RunRecord] = {}
+        self._exemplars: dict[tuple[str, int], WindowExemplar] = {}
 
     def begin(self, live: LiveRun) -> None:
         """From here on the run's accounts are this attempt's. Once more changes nothing."""
@@ -217,7 +219,12 @@ class RunBook:
             progress_ratio=progress_ratio(record),
             projected_co2e_g=projected_co2e_g(record),
             named=live.named(now_wall_ns),
+            exemplar=self._exemplars.get((live.run.run_id, live.run.attempt)),
         )
+
+    def exemplify(self, live: LiveRun, exemplar: WindowExemplar) -> None:
+        """Let the run's counters point to the window that has just closed."""
+        self._exemplars[live.run.run_id, live.run.attempt] = exemplar
 
     def trace_id(self, live: LiveRun) -> str:
         """The trace of an attempt."""
@@ -226,6 +233,7 @@ class RunBook:
     def forget(self, live: LiveRun) -> None:
         """Let go of an attempt whose record is final and stored."""
         self._final.pop((live.run.run_id, live.run.attempt), None)
+        self._exemplars.pop((live.run.run_id, live.run.attempt), None)
 
     def resume_document(self, live: LiveRun) -> dict[str, Any]:
         """What another daemon needs to go on with this attempt, as JSON."""
