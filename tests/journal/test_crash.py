@@ -88,7 +88,6 @@ def test_unclean_reboot_starts_from_zero(state: Path, boot_id: str) -> None:
     (account,) = journal.restored.accounts
     assert (account.total, account.base, account.published) == (5_000_000, 5_000_000, 0)
     assert not account.released
-    assert journal.restored.baselines == (replace(BASELINE, same_boot=False),)
     assert "every counter starts again from 0" in journal.restored.notices[0]
 
     journal.commit([replace(account, total=5_000_007, released=True)], [])
@@ -109,6 +108,19 @@ def test_zero_point_survives_a_crash_right_after_the_start(state: Path) -> None:
     found = restored(state, "boot-2")
     assert found.accounts == (replace(ENERGY, base=5_000_000, released=False),)
     assert found.notices == ()
+
+
+def test_baseline_of_an_unknown_boot_is_dropped(state: Path) -> None:
+    """Where boots cannot be told apart, what the hardware has counted since its own is not charged again."""
+    for clean in (True, False):
+        journal = Journal.open(state, "")
+        assert journal.restored.baselines == ()
+        journal.commit([ENERGY], [BASELINE])
+        journal.close(clean=clean)
+    found = restored(state, "")
+    assert found.baselines == ()
+    assert "boot's id cannot be read" in found.notices[-1]
+    assert restored(state, "boot-1").baselines == ()
 
 
 def test_baseline_of_an_earlier_boot_stays_one(state: Path) -> None:

@@ -17,6 +17,10 @@ _UNCLEAN: Final = (
     "the journal was left without a clean stop, and not in this boot: every counter starts again from 0, "
     "totals go on from the last commit on the disk, which held all of them at {synced}"
 )
+_NO_BOOT: Final = (
+    "the boot's id cannot be read (sys/kernel/random/boot_id under --path.procfs): what was used while no "
+    "daemon ran is not counted, because some of it may have been"
+)
 
 
 def resume(contents: Contents, boot_id: str, mark: Mark | None) -> Restored:
@@ -25,16 +29,19 @@ def resume(contents: Contents, boot_id: str, mark: Mark | None) -> Restored:
     Counters go on where nothing can have been published beyond what the journal holds: after a clean stop,
     or within one boot, whose commits all survive.
     Otherwise they start again from 0, never from an older value, while their totals go on.
+    A baseline of an unknown boot is dropped: taken for one of an earlier boot, all that its hardware has
+    counted since that began would be charged at each start anew.
 
     Args:
         contents: the journal as found.
-        boot_id: of the machine now.
+        boot_id: of the machine now; empty when unknown.
         mark: the newest commit known to have been made, if any.
     """
     standing = contents.standing
     same_boot = standing.boot_id == boot_id != ""
     behind = mark is not None and mark.lineage == standing.lineage and mark.commits > standing.commits
-    accounts, baselines = contents.accounts, contents.baselines
+    accounts = contents.accounts
+    baselines = tuple((read_in, b) for read_in, b in contents.baselines if read_in and boot_id)
     notices: tuple[str, ...] = ()
     if behind or not (same_boot or standing.clean_stop):
         accounts = tuple(replace(account, base=account.total, released=False) for account in accounts)
@@ -42,9 +49,11 @@ def resume(contents: Contents, boot_id: str, mark: Mark | None) -> Restored:
     if behind and mark is not None and mark.boot_id == boot_id:
         # Newer readings than these were published in this boot: their energy would be counted twice.
         baselines = ()
+    if contents.baselines and not boot_id:
+        notices += (_NO_BOOT,)
     return Restored(
         accounts=accounts,
-        baselines=tuple(replace(b, same_boot=read_in == boot_id != "") for read_in, b in baselines),
+        baselines=tuple(replace(b, same_boot=read_in == boot_id) for read_in, b in baselines),
         same_boot=same_boot,
         clean_stop=standing.clean_stop,
         notices=notices,
