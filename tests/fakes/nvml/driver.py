@@ -305,7 +305,7 @@ class FakeNvml:
         self._ring()
 
     def _ring(self) -> None:
-        """Wake those that wait for an event: a mapping that is written to tells nobody."""
+        """Wake those that wait for an event: writing to a mapping tells nobody, touching its file does."""
         os.utime(self.state_path)
 
     # What is on the card

@@ -7,7 +7,6 @@
 
 #define SETS 16
 #define NS_PER_MS 1000000LL
-#define LOOK_AGAIN_NS (250 * NS_PER_MS) /* how late a freed set or a shutdown may end a wait */
 
 struct event_set {
     int in_use;
@@ -57,8 +56,10 @@ EXPORT int nvmlEventSetFree(struct event_set *set) {
     int code = is_open(set) ? SUCCESS : INVALID_ARGUMENT;
     if (code == SUCCESS) __atomic_store_n(&set->in_use, 0, __ATOMIC_RELEASE);
     pthread_mutex_unlock(&sets_lock);
-    if (code == SUCCESS) __atomic_sub_fetch(&call.state->event_sets, 1, __ATOMIC_ACQ_REL);
-    return code;
+    if (code != SUCCESS) return code;
+    __atomic_sub_fetch(&call.state->event_sets, 1, __ATOMIC_ACQ_REL);
+    ring();
+    return SUCCESS;
 }
 
 EXPORT int nvmlDeviceGetSupportedEventTypes(device_handle device, unsigned long long *types) {
@@ -98,9 +99,9 @@ static int registered_loss(const struct state *state, const struct event_set *se
     return SUCCESS;
 }
 
-/* Until the test rings, or so long; a real driver's wait sleeps on a file too, and costs nothing meanwhile. */
+/* Sleep on a file, as a real driver's wait does, so that waiting costs the caller nothing. */
 static void listen_for(int bell, int64_t duration_ns) {
-    struct pollfd ear = {.fd = bell, .events = POLLIN}; /* poll passes over a bell of -1 */
+    struct pollfd ear = {.fd = bell, .events = POLLIN};
     if (poll(&ear, 1, (int)((duration_ns + NS_PER_MS - 1) / NS_PER_MS)) > 0) quieten(bell);
 }
 
@@ -114,7 +115,7 @@ static int wait_for(struct state *state, struct event_set *set, struct event_dat
         if (lost != SUCCESS) return lost;
         int64_t left_ns = until_ns - monotonic_ns();
         if (left_ns <= 0) return TIMED_OUT;
-        listen_for(bell, left_ns < LOOK_AGAIN_NS ? left_ns : LOOK_AGAIN_NS);
+        listen_for(bell, left_ns);
     }
 }
 
@@ -124,9 +125,10 @@ EXPORT int nvmlEventSetWait_v2(struct event_set *set, struct event_data *data, u
     ENTER_SYSTEM(nvmlEventSetWait_v2, &call);
     if (data == NULL) return INVALID_ARGUMENT;
     int bell = hang_up_bell(); /* before anybody can see that we wait, so that no ring is missed */
+    if (bell < 0) return 999;
     __atomic_add_fetch(&call.state->waiting, 1, __ATOMIC_ACQ_REL);
     int code = wait_for(call.state, set, data, bell, monotonic_ns() + timeout_ms * NS_PER_MS);
     __atomic_sub_fetch(&call.state->waiting, 1, __ATOMIC_ACQ_REL);
-    if (bell >= 0) close(bell);
+    close(bell);
     return code;
 }

@@ -63,6 +63,7 @@ int enter_device(enum function function, device_handle device, struct call *call
 /* state.c: the mapped file, its clock and its faults. */
 struct state *map_state(void);
 int hang_up_bell(void);
+void ring(void);
 void quieten(int bell);
 int64_t monotonic_ns(void);
 void sleep_ns(int64_t duration_ns);

@@ -147,6 +147,7 @@ EXPORT int nvmlShutdown(void) {
         if (--references == 0) session.state = NULL;
     }
     pthread_mutex_unlock(&init_lock);
+    ring();
     return code;
 }
 
