@@ -12,7 +12,7 @@ from wattspan.model import Failure, PlatformReading, Snapshot, SourceReport
 from wattspan.sampler import CLOCK_STEP_NS, Sampler
 from wattspan.units import NS_PER_S
 
-TICK_NS = NS_PER_S // 5
+TICK_NS = NS_PER_S  # long, so that a busy machine answers within the patience that a tick has
 
 
 class Clock:

@@ -198,9 +198,11 @@ class Sampler:
         """
         next_ns = self._monotonic_ns()
         missed = 0
-        while not stop.is_set() and not self.restart_needed:
+        while not stop.is_set():
             mail()
             deliver(self.look(missed))
+            if self.restart_needed:
+                return
             now_ns = self._monotonic_ns()
             next_ns += self.interval_ns
             missed = max(0, (now_ns - next_ns) // self.interval_ns)
