@@ -199,7 +199,7 @@ def _sample_duration(view: LedgerView) -> Iterator[Row]:
     sums = view.counters.get("sample_duration_sum", {})
     for (source,), sum_ns in sums.items():
         cumulative = 0
-        for bound in (*map(str, SAMPLE_DURATION_BOUNDS_S), "+Inf"):
+        for bound in DURATION_BOUNDS:
             cumulative += int(counts.get((source, bound), 0))
             yield (source, bound), cumulative
         yield (source, ""), sum_ns / NS_PER_S
@@ -255,8 +255,12 @@ def _spans_pending(view: LedgerView) -> Iterator[Row]:
         yield (), view.spans_pending
 
 
-def _build_info(_: LedgerView) -> Iterator[Row]:
-    yield (__version__, platform.python_version()), 1
+def _build_info(_: LedgerView) -> Iterable[Row]:
+    return BUILD
+
+
+BUILD: Final = (((__version__, platform.python_version()), 1),)
+DURATION_BOUNDS: Final = (*map(str, SAMPLE_DURATION_BOUNDS_S), "+Inf")
 
 
 GPU: Final = ("uuid", "gpu")
