@@ -4,9 +4,9 @@ Each stands between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``; what is o
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 from wattspan import __version__
 from wattspan.carbon.location import HINTS
@@ -30,12 +30,16 @@ from wattspan.model import (
 )
 from wattspan.publish.catalogue import CATALOGUE
 from wattspan.publish.openapi import document
+from wattspan.publish.run_documents import COMPONENTS
+from wattspan.runs import Attribution, RunSource
 
 README: Final = Path(__file__).parents[2] / "README.md"
 
 LABEL_VALUES: Final[Sequence[tuple[str, str, Iterable[str]]]] = (
+    ("attribution", "of the energy of runs and pods", get_args(Attribution)),
     ("basis", "of CO2e and intensity", get_args(Basis)),
     ("component", "of host energy and power", get_args(Component)),
+    ("component", "of the energy of runs, pods and owners", COMPONENTS),
     ("method", "of GPU energy", METHODS),
     ("mig_mode", "of `wattspan_gpu_info`", get_args(MigMode)),
     ("power_scope", "of `wattspan_gpu_info`", get_args(PowerScope)),
@@ -46,9 +50,17 @@ LABEL_VALUES: Final[Sequence[tuple[str, str, Iterable[str]]]] = (
     ("share", "of `wattspan_gpu_attributed_energy_joules_total`", SHARES),
     ("signal", "of intensity", get_args(Signal)),
     ("source", "of sources", (*Config().source_modes, DemoSource.name)),
+    ("source", "of `wattspan_run_info`", get_args(RunSource)),
     ("vendor", "of `wattspan_gpu_info`", get_args(Vendor)),
 )
 """The labels whose values are a closed set, and where each stands."""
+
+WHO: Final = {
+    "": "everybody",
+    "basic": "readers",
+    "token": "writers",
+}
+"""Who may ask, by the way to show it."""
 
 CLOUDS: Final = {"": "any cloud", "aws": "AWS", "gcp": "Google Cloud", "azure": "Azure"}
 
@@ -92,12 +104,20 @@ def hints() -> str:
 
 
 def http() -> str:
-    """Every path of the HTTP interface."""
+    """Every request that the HTTP interface takes."""
     rows = (
-        (f"`{path}`", methods["get"]["summary"], "no" if methods["get"].get("security") == [] else "yes")
-        for path, methods in document(__version__)["paths"].items()
+        (f"`{method.upper()} {path}`", page[method]["summary"], WHO[_asked(page[method])])
+        for path, page in document(__version__, runs=True)["paths"].items()
+        for method in ("get", "post")
+        if method in page
     )
-    return table(("path", "answer", "asks for the password, where one is set"), rows)
+    return table(("request", "what it does", "open to"), rows)
+
+
+def _asked(operation: Mapping[str, Any]) -> str:
+    """Which way to show oneself an operation names; the password where it names none of its own."""
+    security = operation.get("security", [{"basic": []}])
+    return next((scheme for way in security for scheme in way), "")
 
 
 BLOCKS: Final[dict[str, Callable[[], str]]] = {

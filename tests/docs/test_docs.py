@@ -6,21 +6,26 @@ import shlex
 import shutil
 import subprocess
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.docs import markdown
 from tests.docs.generate import README, renewed
 from tests.publish.certificates import Authority
 from tests.real_parts import need
+from tests.report import samples
 from wattspan import __version__, cli
 from wattspan.carbon.countries import ATTRIBUTION
 from wattspan.cli.arguments import parse
 from wattspan.config import HINTS, SETTINGS
-from wattspan.publish import openapi
+from wattspan.publish import openapi, span_content, tokens
 from wattspan.publish.catalogue import CATALOGUE
 from wattspan.publish.webconfig import WebConfigFile
+from wattspan.runs import PodRef, Stretch
+from wattspan.workloads import run_ids
 
 ROOT = README.parent
 PAGE = README.read_text(encoding="utf-8")
@@ -29,9 +34,9 @@ MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 PROMISED = """
-    build_info clock_steps_total gpu_attributed_energy_joules_total gpu_co2e_grams_per_second
-    gpu_co2e_grams_total gpu_energy_check_ratio gpu_energy_joules_total gpu_holders
-    gpu_implausible_intervals_total gpu_info gpu_memory_total_bytes gpu_memory_used_bytes
+    build_info clock_steps_total electricity_price_per_kwh gpu_attributed_energy_joules_total
+    gpu_co2e_grams_per_second gpu_co2e_grams_total gpu_energy_check_ratio gpu_energy_joules_total
+    gpu_holders gpu_implausible_intervals_total gpu_info gpu_memory_total_bytes gpu_memory_used_bytes
     gpu_power_instant_watts gpu_power_limit_watts gpu_power_watts gpu_recovery_action gpu_sm_clock_hertz
     gpu_temperature_celsius gpu_throttled_seconds_total gpu_unattributed_energy_joules_total gpu_up
     gpu_utilization_ratio gpu_xid_errors_total grid_fallback_level grid_fetched_timestamp_seconds
@@ -40,10 +45,27 @@ PROMISED = """
     grid_valid_until_timestamp_seconds host_co2e_grams_total host_energy_joules_total
     host_estimated_energy_joules_total host_estimated_power_watts host_power_watts journal_commits_total
     journal_last_commit_timestamp_seconds node_co2e_grams_total node_energy_joules_total node_power_watts
-    platform_power_watts pue_configured pue_ratio sample_duration_seconds series_dropped_total
-    source_last_read_timestamp_seconds source_read_failures_total source_up unpriced_energy_joules_total
+    owner_co2e_grams_total owner_cost_total owner_energy_joules_total owner_gpu_seconds_total
+    owner_idle_gpu_seconds_total owner_wasted_cost_total owner_wasted_energy_joules_total
+    platform_power_watts pod_co2e_grams_total pod_energy_joules_total pod_idle_gpu_seconds_total
+    pue_configured pue_ratio run_attempt_info run_budget_co2e_grams run_budget_projected_ratio
+    run_budget_used_ratio run_co2e_grams_per_second run_co2e_grams_total run_cost_total
+    run_energy_joules_total run_gpu_seconds_total run_gpus run_idle_gpu_seconds_total run_info run_pod_info
+    run_power_watts run_progress_ratio run_projected_co2e_grams run_repeated_steps_total run_samples_total
+    run_start_timestamp_seconds run_steps_total run_tokens_total sample_duration_seconds
+    series_dropped_total source_last_read_timestamp_seconds source_read_failures_total source_up
+    span_export_failures_total spans_dropped_total spans_exported_total spans_pending spans_rejected_total
+    unpriced_energy_joules_total
 """
 """Names that strangers' dashboards use by now: none of them may go or change."""
+
+
+VECTORS = [
+    "b641e7d2518e39667fb3d3367234428a",
+    "2821be844569cfaea81e052aaff3d153",
+    "e7f8974d0b07f78812e3d82d0bb6ca4b",
+]
+"""Trace ids of the contract's test vectors."""
 
 
 def test_generated_parts_are_current() -> None:
@@ -80,7 +102,7 @@ def test_every_setting_that_is_named_exists() -> None:
 
 def test_every_path_that_is_named_is_served() -> None:
     """Prose names no HTTP path that is not there."""
-    served = set(openapi.document(__version__)["paths"])
+    served = set(openapi.document(__version__, runs=True)["paths"])
     named = re.findall(r"`(/(?:api|-|health|metrics|openapi)[^` ?]*)`", PAGE)
     prefixes = {path.rpartition("/")[0] + "/" for path in served}
     assert set(named) <= served | prefixes
@@ -164,6 +186,62 @@ def test_the_web_configuration_works(tmp_path: Path) -> None:
     assert taken.passwords() is not None
 
 
+def test_the_token_file_works(tmp_path: Path) -> None:
+    """The daemon takes the lines that are shown, for the namespaces that they name."""
+    (lines,) = (text for text in markdown.blocks(PAGE, "text") if "sha256:" in text)
+    file = tmp_path / "tokens"
+    file.write_text(lines)
+    (token,) = tokens.read(file)
+    assert token.scopes == {tokens.RUNS_WRITE}
+    assert token.namespaces == {"nlp", "vision"}
+
+
+def test_the_role_is_the_least_that_the_kubelet_asks_for() -> None:
+    """Reading pods is one verb on one resource, and never the one that opens every pod of the node."""
+    (role,) = (text for text in markdown.blocks(PAGE, "yaml") if "kind: ClusterRole" in text)
+    assert yaml.safe_load(role)["rules"] == [
+        {"apiGroups": [""], "resources": ["nodes/pods"], "verbs": ["get"]}
+    ]
+
+
+def test_ids_are_those_of_the_test_vectors() -> None:
+    """Each row of the table is what the code computes, and what the contract has promised."""
+    rows = re.findall(
+        r"^\| (\S+) \| `(\S+)` \| (\d+) \| (\S+)" + r" \| `([0-9a-f]+)`" * 3 + r" \|$",
+        PAGE,
+        re.MULTILINE,
+    )
+    assert [row[4] for row in rows] == VECTORS
+    for shown, run_id, number, node, *ids in rows:
+        attempt = ("" if shown == "(empty)" else shown, run_id, int(number))
+        assert ids == [
+            run_ids.trace_id(*attempt),
+            run_ids.run_span_id(*attempt),
+            run_ids.node_span_id(*attempt, node),
+        ]
+
+
+def test_every_span_attribute_has_a_row() -> None:
+    """What spans carry is what the table says, on the spans that it says, and nothing else."""
+    documented: dict[str, set[str]] = {"run": set(), "node": set(), "window": set(), "phase": set()}
+    table = PAGE.partition("| attribute | on |")[2].partition("\n\n")[0]
+    for names, on in re.findall(r"^\| (`.+`) \| ([a-z, ]+) \|", table, re.MULTILINE):
+        for kind in documented if on == "all" else on.split(", "):
+            documented[kind] |= set(re.findall("`(.+?)`", names))
+    # Of either only the one that fits a window or a phase is on it.
+    documented["window"] -= {"wattspan.phase.name", "wattspan.phase.index"}
+    documented["phase"] -= {"wattspan.window.index"}
+    assert {span: names for span, names in _carried().items() if names != documented[span]} == {}
+
+
+def test_every_python_block_is_python() -> None:
+    """Snippets compile; those that need nothing but wattspan are run by the test of the quick start."""
+    snippets = markdown.blocks(PAGE, "python")
+    assert len(snippets) == 7
+    for text in snippets:
+        compile(text, "README.md", "exec")
+
+
 def test_the_unit_is_restarted_in_any_case() -> None:
     """After a driver upgrade the daemon exits 0, so only `always` brings it back."""
     service = _unit()["Service"]
@@ -200,6 +278,34 @@ def test_the_changelog_is_in_its_form() -> None:
     assert versions[1:] == sorted(versions[1:], key=lambda text: [*map(int, text.split("."))], reverse=True)
     sections = set(re.findall(r"^### (.+)$", CHANGELOG, re.MULTILINE))
     assert sections <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def _carried() -> dict[str, set[str]]:
+    """The attributes that spans carry where everything is known, by kind of span."""
+    whole = replace(
+        samples.training(),
+        result="failure",
+        error_type="OutOfMemoryError",
+        pods=(PodRef("nlp", "sft-0", "trainer"),),
+        currency="EUR",
+    )
+    run = replace(whole.run, parent_trace_id=VECTORS[0], parent_span_id="a3d0bdb7167b9d71", nodes_expected=1)
+    totals = replace(whole.totals, unpriced_uj=1)
+    record = replace(whole, run=run, totals=totals)
+    several = replace(record, pods=(*record.pods, PodRef("nlp", "sft-1", "trainer")))
+    spans = [
+        span
+        for ended in (record, several)
+        for span in span_content.closing_spans(ended, hub=False, parent_span_id=run.parent_span_id)
+    ]
+    for name in ("", "epoch"):
+        stretch = Stretch(name, 0, record.began_wall_ns, record.began_wall_ns + 1, totals)
+        spans.append(span_content.stretch_span(record, stretch))
+    carried: dict[str, set[str]] = {}
+    for span in spans:
+        kind = span.name.partition(".")[2] or "run"
+        carried.setdefault(kind, set()).update(span.attributes)
+    return carried
 
 
 def _program(line: str) -> str:

@@ -1,8 +1,10 @@
 """The README's quick start, as a newcomer would follow it: the demo, a real Prometheus, and its queries."""
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.parse
@@ -79,12 +81,35 @@ def above_zero(address: str, query: str) -> list[dict[str, Any]]:
 def test_the_queries_answer_with_the_configuration_that_is_shown(tmp_path: Path) -> None:
     """Power, energy and grams come from the demo through the scrape configuration, by the node's name."""
     configuration = next(text for text in markdown.blocks(PAGE, "yaml") if text.startswith("scrape_configs:"))
-    (queries,) = markdown.blocks(PAGE, "promql")
+    nodes, runs = markdown.blocks(PAGE, "promql")
     with Daemon(None, tmp_path / "state", command=("demo", "--gpus", "2")) as daemon:
         daemon.wait_ready()
         faster = configuration.replace("127.0.0.1:9746", f"127.0.0.1:{daemon.port}").replace("15s", "1s")
         with prometheus(tmp_path, faster) as address:
-            power, energy, grams = (above_zero(address, query) for query in queries.split("\n\n"))
+            power, energy, grams = (above_zero(address, query) for query in nodes.split("\n\n"))
+            of_projects, of_tokens, of_owners = (above_zero(address, query) for query in runs.split("\n\n"))
     assert [series["metric"] for series in (*power, *energy)] == 2 * [{"instance": "127.0.0.1"}]
     assert {series["metric"]["gpu"] for series in grams} == {"0", "1"}
     assert {series["metric"]["instance"] for series in grams} == {"127.0.0.1"}
+    assert [series["metric"] for series in of_projects] == [{"project": "assistant"}]
+    assert [series["metric"].keys() for series in of_tokens] == [{"run_id"}]
+    assert [series["metric"] for series in of_owners] == [{"pod_namespace": "nlp", "project": "assistant"}]
+
+
+def test_the_run_that_is_shown_is_a_run(tmp_path: Path) -> None:
+    """The lines for a training script make a run with its name, its phases and its progress."""
+    (script,) = (text for text in markdown.blocks(PAGE, "python") if "range(2)" in text)
+    file = tmp_path / "train.py"
+    file.write_text(script)
+    with Daemon(None, tmp_path / "state", command=("demo", "--gpus", "1")) as daemon:
+        daemon.wait_ready()
+        environment = {**os.environ, "WATTSPAN_SOCKET": str(tmp_path / "state" / "demo" / "wattspan.sock")}
+        told = subprocess.run(
+            [sys.executable, file], env=environment, capture_output=True, text=True, check=True, timeout=60
+        )
+        runs = json.loads(daemon.get("/api/v1/runs?project=nlp").text)["runs"]
+    assert told.stderr == ""
+    assert "(success)" in told.stdout
+    (run,) = runs
+    assert (run["run_name"], run["group"], run["result"]) == ("llama-sft", "sweep-7", "success")
+    assert (run["progress"]["steps"], run["progress"]["ratio"]) == (60, 1.0)
