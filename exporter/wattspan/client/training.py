@@ -24,7 +24,7 @@ _complaints: Final[set[str]] = set()
 def quiet(event: Event) -> Event:
     """An event of a callback that never raises into the training.
 
-    What frameworks hand over changes between their versions: what cannot be read is passed over and said once.
+    What frameworks hand over changes with their versions: what cannot be read is passed over and said once.
     """
 
     @functools.wraps(event)
