@@ -1,0 +1,565 @@
+"""What runs have used, from ledger to journal: by attempt, phase and window, over restarts and reboots."""
+
+import gc
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.ledger.readings import UUID, WALL_OFFSET_NS, look, package, snapshot
+from wattspan.carbon.price import Price
+from wattspan.carbon.pricing import Pricing
+from wattspan.journal.board import Board
+from wattspan.journal.books import Books
+from wattspan.journal.history import History
+from wattspan.journal.marks import pasts
+from wattspan.journal.run_book import MAX_POINTS, MAX_WINDOWS, RunBook, progress_ratio, projected_co2e_g
+from wattspan.journal.store import Journal
+from wattspan.ledger.ledger import Ledger
+from wattspan.model import CounterKey, GridState, Intensity
+from wattspan.run_keeper import RunKeeper, just_ended, resumed
+from wattspan.runs import Hold, Holder, Holdings, PodRef, RunNow, RunRecord, SpanRecord, Stretch
+from wattspan.units import NS_PER_S, UJ_PER_J, UJ_PER_KWH
+from wattspan.workloads import registry
+from wattspan.workloads.registry import Claim, Ending, LastAttempt, LiveRun, Moment, Registry, Told
+
+WATTS = 300
+G_PER_KWH = 400.0
+PUE = 1.25
+WINDOW_S = 600
+INTENSITY = Intensity(G_PER_KWH, None, None, "FR", "static", "average", "lifecycle", estimated=True)
+
+
+class Station:
+    """A daemon's writer without hardware: one card of 300 W, a clock and holders in the test's hands."""
+
+    def __init__(
+        self, state: Path, *, boot: str = "boot-1", at_s: float = 1000, window_s: float = WINDOW_S
+    ) -> None:
+        self.now_s = at_s
+        self.journal = Journal.open(state, boot, lambda: self.now.wall_ns)
+        self.board = Board()
+        self.stretches: list[tuple[str, int, Stretch]] = []
+        self.closed: list[RunRecord] = []
+        self.book = RunBook("node-a", "", "EUR", self._accounts, round(window_s * NS_PER_S))
+        restored = self.journal.restored
+        accounts = {(account.quantity, account.labels): account.total for account in restored.accounts}
+        live = [resumed(kept, self.book, accounts, same_boot=restored.same_boot) for kept in restored.runs]
+        history = History(state)
+        last = {run_id: LastAttempt(*known) for run_id, known in history.last_attempts().items()}
+        recent = history.runs(state="ended", since_wall_ns=self.now.wall_ns - 300 * NS_PER_S)
+        self.registry = Registry(live, last, [just_ended(record, self.book, self.now) for record in recent])
+        price = Price(0.2, "EUR")
+        self.keeper = RunKeeper(self.registry, self.book, price, self._spans_of)
+        self.ledger = Ledger(NS_PER_S, pasts(restored.baselines))
+        self.books = Books(self.journal, self.board, price, self.keeper)
+        self.sequence = 0
+
+    @property
+    def now(self) -> Moment:
+        ns = round(self.now_s * NS_PER_S)
+        return Moment(ns, WALL_OFFSET_NS + ns)
+
+    def _accounts(self, run_id: str) -> dict[CounterKey, int | float]:
+        return self.books.accounts_of_run(run_id)
+
+    def _spans_of(self, record: RunRecord, stretch: Stretch | None) -> tuple[SpanRecord, ...]:
+        if stretch is None:
+            self.closed.append(record)
+        else:
+            self.stretches.append((record.run.run_id, record.run.attempt, stretch))
+        return ()
+
+    def tick(
+        self,
+        seconds: float = 1,
+        *,
+        holds: Sequence[Hold] | None = None,
+        cpu_ns: Mapping[Holder, int] | None = None,
+    ) -> None:
+        """Time passes; by default every run that lives holds the card, or held it until its end."""
+        self.now_s += seconds
+        self.sequence += 1
+        found = self._holds() if holds is None else holds
+        holdings = Holdings({UUID: tuple(found)} if found else {}, cpu_ns or {}, cores=4)
+        self.keeper.holdings(holdings)
+        joules = self.now_s * WATTS
+        reading = look(self.now_s, joules, watts=WATTS, utilization_ratio=0.5)
+        host = package(self.now_s, self.now_s * 40)
+        grid = GridState(INTENSITY, 0, PUE, pue_configured=True)
+        taken = snapshot(self.sequence, reading, host, at_s=self.now_s)
+        self.books.take(self.ledger.apply(taken, holdings), Pricing((INTENSITY,), PUE), grid)
+        self.board.scraped(self.board.view.sequence, 0)
+
+    def _holds(self) -> list[Hold]:
+        ended = [run for run in self.registry.ended.values() if not self.book.is_closed(run)]
+        return [
+            Hold(_holder(run), run.began.ns, run.ending.at.ns if run.ending else None)
+            for run in (*ended, *self.registry.live.values())
+        ]
+
+    def begin(self, run_id: str = "sft", **more: object) -> LiveRun:
+        claim = Claim(run_id=run_id, **more)  # type: ignore[arg-type]
+        live, _ = self.registry.begin(claim, self.now)
+        self.book.begin(live)
+        return live
+
+    def end(self, run_id: str = "sft", result: str = "success") -> None:
+        self.registry.end(run_id, None, Ending(self.now, result))  # type: ignore[arg-type]
+
+    def counter(self, quantity: str, *labels: str) -> float | None:
+        """As it is published."""
+        return self.board.view.counters.get(quantity, {}).get(labels)
+
+    @property
+    def shown(self) -> dict[str, RunNow]:
+        """Runs of the view."""
+        named = {now.record.run.run_id: now for now in self.board.view.runs}
+        assert len(named) == len(self.board.view.runs), "a run is shown twice"
+        return named
+
+    def stop(self, *, clean: bool = False) -> None:
+        if clean:
+            self.books.close()
+        else:
+            self.journal.close(clean=False)
+
+
+def _holder(run: LiveRun) -> Holder:
+    pod = next(iter(run.pods), PodRef())
+    return Holder(run.run.run_id, run.run.attempt, pod, run.run.project)
+
+
+@pytest.fixture
+def station(state: Path) -> Station:
+    made = Station(state)
+    made.tick()
+    return made
+
+
+def gpu_j(record: RunRecord) -> float:
+    return sum(uj for (component, _), uj in record.totals.energy_uj.items() if component == "gpu") / UJ_PER_J
+
+
+# One attempt
+
+
+def test_a_run_has_what_its_card_used_between_begin_and_end(station: Station) -> None:
+    """To the microjoule, also where both fall between two looks."""
+    station.now_s += 0.25
+    station.begin()
+    station.tick(0.75)
+    station.tick()
+    station.now_s += 0.5
+    station.end()
+    station.tick(0.5)
+    (record,) = station.closed
+    assert gpu_j(record) == 2.25 * WATTS
+    assert record.totals.gpu_energy_uj == {UUID: 675 * UJ_PER_J}
+    assert record.totals.gpu_ns == 2.25 * NS_PER_S
+    assert record.totals.utilization_ns == pytest.approx(1.125 * NS_PER_S)
+    assert (record.ended_wall_ns or 0) - record.began_wall_ns == 2.25 * NS_PER_S
+
+
+def test_grams_and_cost_are_those_of_its_energy(station: Station) -> None:
+    """With the PUE once."""
+    station.begin(project="nlp")
+    station.tick(10)
+    station.end()
+    station.tick()
+    (record,) = station.closed
+    kwh = 10 * WATTS * UJ_PER_J / UJ_PER_KWH
+    assert record.totals.co2e_g == pytest.approx(kwh * G_PER_KWH * PUE)
+    assert record.totals.cost == pytest.approx(kwh * PUE * 0.2)
+    assert (record.grid_zone, record.basis, record.providers) == ("FR", "lifecycle", ("static",))
+    assert (record.estimated, record.pue, record.currency) == (True, PUE, "EUR")
+    assert station.counter("owner_energy", "", "nlp", "gpu") == 10 * WATTS * UJ_PER_J
+
+
+def test_a_runs_part_of_the_host_is_its_own_and_stays_with_the_node(station: Station) -> None:
+    """By CPU time; the component is told apart and the node's sum is what it was."""
+    live = station.begin()
+    station.tick(2, cpu_ns={_holder(live): 2 * NS_PER_S})
+    station.end()
+    station.tick()
+    (record,) = station.closed
+    assert record.totals.energy_uj["cpu", "cpu_time"] == 20 * UJ_PER_J
+    assert station.counter("node_energy") == 3 * (WATTS + 40) * UJ_PER_J
+
+
+def test_two_runs_that_share_the_card_sum_to_it(station: Station) -> None:
+    """And to nothing before the first and after the last."""
+    station.begin("a")
+    station.tick()
+    station.begin("b")
+    station.tick(3)
+    station.end("a")
+    station.tick()
+    station.end("b")
+    station.tick()
+    energy = {record.run.run_id: gpu_j(record) for record in station.closed}
+    assert energy == {"a": 2.5 * WATTS, "b": 2.5 * WATTS}
+
+
+def test_counters_of_a_run_exist_at_nothing_before_they_count(state: Path) -> None:
+    """Prometheus takes the first value for the start."""
+    station = Station(state)
+    station.tick()
+    station.begin()
+    station.tick()
+    assert station.counter("run_energy", "sft", "gpu", "exclusive") == 0
+    assert station.counter("run_gpu", "sft") == 0
+    assert station.counter("run_co2e", "sft", "operational", "lifecycle") == 0
+    station.tick()
+    assert station.counter("run_energy", "sft", "gpu", "exclusive") == 2 * WATTS * UJ_PER_J
+
+
+def test_a_runs_gauges(station: Station) -> None:
+    """Power and cards now; zero once it has ended; its begin and progress as long as it is shown."""
+    station.begin(total_steps=100, nodes_expected=1)
+    station.registry.progress("sft", 0, Told(steps=0))
+    station.tick(10)
+    station.registry.progress("sft", 0, Told(steps=25))
+    station.tick(10)
+    now = station.shown["sft"]
+    assert (now.power_uw, now.gpus, now.progress_ratio) == (WATTS * 10**6, 1, 0.25)
+    assert now.projected_co2e_g == pytest.approx(4 * now.record.totals.co2e_g)
+    assert now.co2e_g_per_s == pytest.approx(now.record.totals.co2e_g / 20)
+    assert station.counter("run_steps", "sft") == 25
+    station.end()
+    station.tick()
+    now = station.shown["sft"]
+    assert (now.power_uw, now.gpus, now.co2e_g_per_s, now.progress_ratio) == (0, 0, 0.0, 0.25)
+
+
+def test_progress_that_began_elsewhere(station: Station) -> None:
+    """At step 500 of 1000 with half to go: the attempt's own pace tells what is to come."""
+    station.begin(total_steps=1000, nodes_expected=1)
+    station.registry.progress("sft", 0, Told(steps=500))
+    station.tick(10)
+    record = station.shown["sft"].record
+    assert (progress_ratio(record), projected_co2e_g(record)) == (0.5, None)
+    station.registry.progress("sft", 0, Told(steps=600))
+    station.tick(10)
+    record = station.shown["sft"].record
+    assert progress_ratio(record) == 0.6
+    assert projected_co2e_g(record) == pytest.approx(record.totals.co2e_g * 5)
+    assert station.counter("run_steps", "sft") == 100
+    assert record.progress_before is not None
+    assert record.progress_before.steps == 500
+
+
+# Attempts
+
+
+def test_the_next_attempt_has_its_own_energy_and_the_run_has_both(station: Station) -> None:
+    """Series go on over attempts, records are per attempt, and of two only the newer is shown."""
+    station.begin()
+    station.registry.progress("sft", 0, Told(steps=0))
+    station.registry.progress("sft", 0, Told(steps=100))
+    station.tick(5)
+    station.end(result="failure")
+    station.tick()
+    station.begin()
+    station.registry.progress("sft", 1, Told(steps=80))
+    station.tick(3)
+    station.registry.progress("sft", 1, Told(steps=110))
+    station.tick(2)
+    assert station.shown["sft"].record.run.attempt == 1
+    station.end()
+    station.tick()
+    assert [(r.run.attempt, gpu_j(r)) for r in station.closed] == [(0, 5 * WATTS), (1, 5 * WATTS)]
+    assert station.counter("run_energy", "sft", "gpu", "exclusive") == 10 * WATTS * UJ_PER_J
+    assert station.counter("run_steps", "sft") == 110
+    assert station.counter("run_repeated_steps", "sft") == 20
+    assert station.counter("owner_wasted_energy", "", "", "failed") == 5 * WATTS * UJ_PER_J
+    assert station.counter("owner_wasted_energy", "", "", "repeated") == 3 * WATTS * UJ_PER_J
+    first, second = station.closed
+    assert (first.progress.steps, first.progress.repeated_steps) == (100, 0)
+    assert second.progress_before is not None
+    assert (second.progress_before.steps, second.progress.steps) == (100, 110)
+
+
+def test_an_attempt_that_is_replaced_is_told_all_the_same(station: Station, state: Path) -> None:
+    """The new one begins in the tick in which the old one is found to be over; energy is counted once."""
+    station.begin(attempt=0)
+    station.tick(5)
+    station.now_s += 0.5
+    station.begin(attempt=1)
+    station.tick(0.5)
+    station.tick(4)
+    station.end()
+    station.tick()
+    first, second = station.closed
+    assert (first.run.attempt, first.result) == (0, "lost")
+    assert gpu_j(first) + gpu_j(second) == 10 * WATTS
+    assert gpu_j(first) == pytest.approx(5.5 * WATTS, abs=0.5 * WATTS)
+    assert [r.run.attempt for r in History(state).attempts("sft")] == [0, 1]
+
+
+# Phases and windows
+
+
+def phases(station: Station) -> dict[tuple[str, int | None], float]:
+    return {
+        (stretch.name, stretch.index): sum(stretch.totals.energy_uj.values()) / UJ_PER_J
+        for _, _, stretch in station.stretches
+        if stretch.name
+    }
+
+
+def test_phases_have_what_was_used_in_them(station: Station) -> None:
+    """Each its own part, nested and one after the other, also when one of a name follows at once."""
+    station.begin()
+    station.registry.begin_phase("sft", 0, "fit", None, station.now)
+    station.registry.begin_phase("sft", 0, "epoch", None, station.now)
+    station.tick(0)
+    station.tick(4)
+    station.registry.end_phase("sft", 0, "epoch", None, station.now)
+    station.registry.begin_phase("sft", 0, "epoch", None, station.now)
+    station.tick(0.001)
+    station.tick(2)
+    assert phases(station)["epoch", None] == pytest.approx(4 * WATTS, abs=1)
+    station.end()
+    station.tick(0.001)
+    assert phases(station)["epoch", None] == pytest.approx(2 * WATTS, abs=1)
+    assert phases(station)["fit", None] == pytest.approx(6 * WATTS, abs=2)
+
+
+def test_windows_sum_to_the_run(state: Path) -> None:
+    """One after the other without a gap, the last with the run's end."""
+    station = Station(state, window_s=10)
+    station.tick()
+    station.begin()
+    for _ in range(25):
+        station.tick()
+    station.end()
+    station.tick()
+    windows = [stretch for _, _, stretch in station.stretches]
+    assert [window.index for window in windows] == [0, 1, 2]
+    assert [sum(window.totals.energy_uj.values()) for window in windows] == [
+        s * WATTS * UJ_PER_J for s in (10, 10, 5)
+    ]
+    assert all(a.ended_wall_ns == b.began_wall_ns for a, b in pairwise(windows))
+    assert windows[-1].ended_wall_ns == station.closed[0].ended_wall_ns
+
+
+def test_a_run_has_so_many_windows_at_most(state: Path) -> None:
+    """However long it is: they double, and the last one waits for the run's end."""
+    station = Station(state, window_s=1)
+    station.tick()
+    station.begin()
+    for _ in range(1300):
+        station.tick()
+    assert len(station.stretches) == MAX_WINDOWS - 1
+    station.tick(100_000)
+    station.tick(100_000)
+    station.end()
+    station.tick()
+    assert len(station.stretches) == MAX_WINDOWS
+    lengths = {s.ended_wall_ns - s.began_wall_ns for _, _, s in station.stretches[:-1]}
+    assert lengths == {2**n * NS_PER_S for n in range(8)}
+
+
+def test_history_is_thinned_out_evenly(station: Station) -> None:
+    """Points come half as often each time they are too many, from first to last."""
+    station.begin()
+    for _ in range(1500):
+        station.tick(5)
+    station.end()
+    station.tick()
+    (record,) = station.closed
+    assert MAX_POINTS / 2 < len(record.points) <= MAX_POINTS + 1
+    gaps = {round((b.at_wall_ns - a.at_wall_ns) / NS_PER_S) for a, b in pairwise(record.points[:-1])}
+    assert len(gaps) <= 2
+    assert record.points[-1].co2e_g == pytest.approx(record.totals.co2e_g)
+    assert set(record.points[-2].power_uw.values()) == {WATTS * 10**6}
+
+
+# Restarts
+
+
+def test_a_killed_daemon_costs_a_run_nothing(station: Station, state: Path) -> None:
+    """The next one goes on with the same attempt: energy, progress, open phases, to the last commit."""
+    live = station.begin(project="nlp", process=(42, 7), uid=1000, total_steps=50)
+    station.registry.progress("sft", 0, Told(steps=0))
+    station.tick(12)
+    station.registry.begin_phase("sft", 0, "epoch", 3, station.now)
+    station.tick(0)
+    station.tick()
+    station.registry.progress("sft", 0, Told(steps=20))
+    station.tick(3)
+    station.stop()
+    again = Station(state, at_s=station.now_s + 30)
+    (back,) = again.registry.live.values()
+    assert (back.run, back.processes, back.uids) == (live.run, {42: 7}, {1000})
+    assert back.began == live.began
+    assert (back.progress.steps, back.counted("steps")) == (20, 20)
+    assert set(back.open_phases) == {("epoch", 3)}
+    again.tick(0)
+    again.tick(4)
+    again.end()
+    again.tick()
+    (record,) = again.closed
+    assert gpu_j(record) == (12 + 1 + 3 + 30 + 4) * WATTS
+    assert phases(again) == {("epoch", 3): (1 + 3 + 30 + 4) * WATTS}
+    assert again.counter("run_steps", "sft") == 20
+
+
+def test_a_run_that_has_just_ended_is_shown_by_the_next_daemon(station: Station, state: Path) -> None:
+    """With its final values until five minutes after its end; then its series and accounts go."""
+    station.begin(project="nlp")
+    station.registry.progress("sft", 0, Told(steps=0))
+    station.registry.progress("sft", 0, Told(steps=9))
+    station.tick(10)
+    station.end()
+    station.tick()
+    station.stop(clean=True)
+    again = Station(state, at_s=station.now_s + 100)
+    again.tick()
+    assert again.shown["sft"].record.run.project == "nlp"
+    assert gpu_j(again.shown["sft"].record) == 10 * WATTS
+    assert again.counter("run_energy", "sft", "gpu", "exclusive") == 10 * WATTS * UJ_PER_J
+    again.tick(197)
+    assert again.counter("run_steps", "sft") == 9
+    again.tick(2)
+    assert again.shown == {}
+    assert again.counter("run_energy", "sft", "gpu", "exclusive") is None
+    assert again.counter("run_steps", "sft") is None
+    assert again.begin("sft").run.attempt == 1
+
+
+def test_series_of_a_run_that_is_long_over_do_not_outlive_a_restart(station: Station, state: Path) -> None:
+    """The daemon was away when its five minutes ended."""
+    station.begin()
+    station.tick(10)
+    station.end()
+    station.tick()
+    station.stop()
+    again = Station(state, at_s=station.now_s + 1000)
+    again.tick()
+    assert again.shown == {}
+    assert again.counter("run_energy", "sft", "gpu", "exclusive") is None
+    again.stop()
+    assert not [a for a in Journal.open(state, "boot-1").restored.accounts if a.quantity.startswith("run_")]
+
+
+def test_a_runs_pod_goes_five_minutes_after_it_let_go_also_over_a_restart(
+    station: Station, state: Path
+) -> None:
+    """Its owner's account stays."""
+    pod = PodRef("nlp", "sft-0", "main")
+    hold = Hold(Holder(pod=pod, project="p"), 0)
+    station.tick(5, holds=[hold])
+    key = ("nlp", "sft-0", "main", "gpu", "exclusive")
+    assert station.counter("pod_energy", *key) is not None
+    station.stop()
+    again = Station(state, at_s=station.now_s + 10)
+    again.tick(holds=[])
+    assert again.counter("pod_energy", *key) is not None
+    again.tick(299, holds=[])
+    again.tick(2, holds=[])
+    assert again.counter("pod_energy", *key) is None
+    assert again.counter("owner_energy", "nlp", "p", "gpu") is not None
+
+
+def test_a_reboot_keeps_the_totals_of_a_run(station: Station, state: Path) -> None:
+    """Its counters start again from 0; the attempt goes on where its pods do."""
+    station.begin(source="kubernetes", pod=PodRef("nlp", "sft-0", "main"), process=(42, 7))
+    station.tick(10)
+    station.stop()
+    again = Station(state, boot="boot-2", at_s=50)
+    (back,) = again.registry.live.values()
+    assert back.processes == {}
+    assert back.began.wall_ns == WALL_OFFSET_NS + 1001 * NS_PER_S
+    again.tick(0)
+    again.tick()
+    assert again.counter("run_energy", "sft", "gpu", "exclusive") == WATTS * UJ_PER_J
+    assert gpu_j(again.shown["sft"].record) == 11 * WATTS
+
+
+# What stays
+
+
+def test_a_finished_run_is_gone_after_five_minutes_and_kept_in_the_journal(
+    station: Station, state: Path
+) -> None:
+    """Final values until then, then no series; the history has it with its result."""
+    station.begin()
+    station.tick(10)
+    station.end(result="cancelled")
+    station.tick()
+    final = station.counter("run_energy", "sft", "gpu", "exclusive")
+    station.tick(298)
+    assert station.counter("run_energy", "sft", "gpu", "exclusive") == final
+    station.tick(2)
+    assert station.counter("run_energy", "sft", "gpu", "exclusive") is None
+    assert station.shown == {}
+    (kept,) = History(state).attempts("sft")
+    assert (kept.result, gpu_j(kept)) == ("cancelled", 10 * WATTS)
+
+
+def test_a_full_disk_loses_nothing_of_a_run(station: Station, state: Path) -> None:
+    """A run that begins, progresses and ends while no commit is possible is whole afterwards."""
+    database = next(state.glob("*.db"))
+    moved = database.with_suffix(".away")
+    database.rename(moved)
+    station.begin(project="nlp")
+    station.tick(5)
+    assert station.books.journal_error
+    assert "run_energy" not in station.board.view.counters
+    station.end()
+    station.tick(5)
+    moved.rename(database)
+    station.tick()
+    assert not station.books.journal_error
+    (kept,) = History(state).attempts("sft")
+    assert gpu_j(kept) == 5 * WATTS
+    assert [record.run.run_id for record in station.closed] == ["sft"]
+
+
+@pytest.mark.slow
+def test_a_thousand_runs_in_a_row_leave_no_growth_in_memory(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once what is bounded is full, their accounts, records and names come and go."""
+    monkeypatch.setattr(registry, "MAX_REMEMBERED", 500)
+    station = Station(state)
+
+    def live_through(numbers: range) -> int:
+        for number in numbers:
+            run_id = f"run-{number:06d}"
+            pod = PodRef("nlp", run_id, "main")
+            station.begin(run_id, project="nlp", pod=pod, process=(number + 2, 1), total_steps=10)
+            station.registry.progress(run_id, 0, Told(steps=0, samples=0))
+            station.registry.progress(run_id, 0, Told(steps=10, samples=10))
+            station.registry.begin_phase(run_id, 0, "epoch", 0, station.now)
+            station.tick(20)
+            station.end(run_id)
+            station.tick(20)
+        station.stretches.clear()
+        station.closed.clear()
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    before = live_through(range(1000))  # the journal remembers 8,192 label texts, nine for each run
+    grown = live_through(range(1000, 2000)) - before
+    assert grown < 1000, f"{grown / 1000:.1f} blocks of memory for each run"
+    assert len(station.books.runs) <= 9
+    counters = station.board.view.counters
+    assert sum(len(values) for quantity, values in counters.items() if quantity.startswith("pod_")) < 50
+
+
+def test_shown_attempts_are_those_of_the_view(station: Station) -> None:
+    """What a daemon found is named after half a minute, what was told at once."""
+    station.begin("told")
+    station.begin("found", source="slurm")
+    station.tick()
+    assert {run_id: now.named for run_id, now in station.shown.items()} == {"told": True, "found": False}
+    station.tick(30)
+    assert station.shown["found"].named
+    assert station.shown["told"].trace_id == station.book.trace_id(station.registry.live["told"])
+    assert replace(station.shown["told"].record.run, name="") == station.registry.live["told"].run
