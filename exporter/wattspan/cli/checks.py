@@ -18,6 +18,7 @@ Mark = Literal["ok", "--", "!!"]
 
 EXTRAS: Final = {
     "daemon": ("bcrypt", "prometheus_client", "uvicorn", "yaml"),
+    "kubernetes": ("grpc",),
     "systemd": ("cysystemd",),
     "amd": ("amdsmi",),
 }
