@@ -118,7 +118,10 @@ def _run(
         for notice in journal.restored.notices:
             logger.warning("journal: %s", notice)
         sampler = Sampler(wanted, config.sample_interval_ns)
-        service = RunService(config, journal, board, sampler.woken.set, demo=demo) if runs else None
+        wake = sampler.woken.set
+        service = None
+        if runs:
+            service = RunService(config, journal, board, wake, demo=demo, export=not ephemeral)
         if service is not None:
             undo.callback(service.stop, STOP_S)
             # A site of its own: each has an event loop, and whoever reaches the socket needs no password.

@@ -66,10 +66,18 @@ class RunService:
         board: where views are pinned.
         wake: has the sampler look at the mailbox.
         demo: simulated workloads instead of this machine's.
+        export: spans, where a collector is configured; not from the base install's ephemeral daemon.
     """
 
     def __init__(
-        self, config: Config, journal: Journal, board: Board, wake: Callable[[], None], *, demo: bool = False
+        self,
+        config: Config,
+        journal: Journal,
+        board: Board,
+        wake: Callable[[], None],
+        *,
+        demo: bool = False,
+        export: bool = True,
     ) -> None:
         price = price_of(config)
         self._books: Books | None = None
@@ -90,7 +98,7 @@ class RunService:
             else Resolver(self._registry, self._processes, os.cpu_count() or 1, config.cluster_name, slurm)
         )
         self._watch = None if demo else _watch_of(config)
-        exporting = spans_otlp.wanted(os.environ)
+        exporting = export and spans_otlp.wanted(os.environ)
         self._delivered: list[int] = []
         self._exporter = self._exporter_of(config) if exporting else None
         self.keeper = RunKeeper(

@@ -436,7 +436,7 @@ class Resolver:
             for pid in pids or ():
                 if pid not in facts and pid in self._known_pids:
                     continue  # it ended between two looks
-                holder = owners.get(pid) or STRANGER
+                holder = owners.get(pid) or _allocated_to(found, uuid, mig_uuid, facts.get(pid)) or STRANGER
                 started_ns = facts[pid].started_ns if pid in facts else 0
                 key, before = _taken_over(found, (uuid, holder, mig_uuid))
                 since_ns = min(now.ns, max(started_ns, self._ticked_ns, self._began_ns(holder)))
@@ -515,6 +515,20 @@ class Resolver:
                 used[cpu.holder] = used.get(cpu.holder, 0) + cpu.used_ns - before.used_ns
         self._cpu, self._cpu_at_ns = seen, now.ns
         self._cpu_rates = {holder: used_ns / elapsed_ns for holder, used_ns in used.items()}
+
+
+def _allocated_to(
+    found: Mapping[HoldKey, Hold], uuid: str, mig_uuid: str, fact: ProcessFacts | None
+) -> Holder | None:
+    """Whose a process is that nobody knows, on a device that is allocated to one container alone.
+
+    Of one in some pod, or that we cannot see, there the allocation is the best witness;
+    a process of the host itself has no business on the device, and stays a stranger.
+    """
+    holders = {key[1] for key in found if (key[0], key[2]) == (uuid, mig_uuid) and key[1].pod.name}
+    if len(holders) != 1 or (fact is not None and not fact.cgroup.pod_uid):
+        return None
+    return next(iter(holders))
 
 
 def _pids_on(reading: GpuReading) -> Iterable[int]:
