@@ -118,9 +118,8 @@ class WattspanCallback(Callback):
         """A batch is done, which may have completed a step."""
         if not self._training.going:
             return
-        before = trainer.fit_loop.epoch_loop.total_batch_idx
-        self._samples = _added(self._samples, _batch_size(batch), self._ranks, before)
-        self._tokens = _added(self._tokens, _batch_tokens(batch), self._ranks, before)
+        self._samples = _added(trainer, self._samples, _batch_size(batch), self._ranks)
+        self._tokens = _added(trainer, self._tokens, _batch_tokens(batch), self._ranks)
         self._training.goes_on(
             step=trainer.global_step, samples=self._samples, tokens=self._tokens, loss=_loss(outputs)
         )
@@ -176,12 +175,12 @@ def _data_ranks(trainer: Any) -> int:
     return int(shared.get("num_replicas", trainer.world_size))
 
 
-def _added(total: int | None, found: int | None, ranks: int, batches_before: int) -> int | None:
+def _added(trainer: Any, total: int | None, found: int | None, ranks: int) -> int | None:
     """A total with one more batch; the first one found stands for those before a resume."""
     if found is None:
         return total
     if total is None:
-        return found * ranks * (batches_before + 1)
+        total = found * ranks * trainer.fit_loop.epoch_loop.total_batch_idx
     return total + found * ranks
 
 

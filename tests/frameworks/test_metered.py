@@ -21,7 +21,7 @@ from tests.real_parts import need
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 WATTS: Final = 300
-INTERVAL_S: Final = 0.2
+INTERVAL_S: Final = 0.5
 ONE_SAMPLE_J: Final = WATTS * INTERVAL_S
 
 CARD: Final = parse_scenario(
