@@ -697,3 +697,24 @@ def test_progress_needs_no_look(world: World) -> None:
     world.registry.progress("sft", 0, Told(steps=1))
     with no_handles():
         assert holds(world.tick(1, 42))["sft"].until_ns is None
+
+
+def test_without_pod_metadata_an_allocated_device_is_its_pods_alone(world: World) -> None:
+    """A process of some pod, or one we cannot see, is the allocation's; one of the host is a stranger."""
+    world.process(7, cgroup=in_pod())
+    world.process(8, cgroup="0::/system.slice/dcgm.service\n")
+    world.kubernetes(held=world.allocated(SFT))
+    assert set(holds(world.tick(1, 7))) == {"sft-0"}
+    assert set(holds(world.tick(1, 7, 4_000_000))) == {"sft-0"}, "not visible without hostPID"
+    assert set(holds(world.tick(1, 7, 8))) == {"sft-0", "stranger"}
+
+
+def test_ranks_beside_the_one_that_reports_are_of_its_run(world: World) -> None:
+    """torchrun starts a node's ranks side by side, and only local rank 0 begins the run."""
+    world.process(50)
+    for rank, pid in enumerate((51, 52)):
+        world.process(pid, ppid=50, environ=f"LOCAL_RANK={rank}\0WORLD_SIZE=2\0".encode())
+    world.process(60, ppid=50)
+    world.track("run-a", 51)
+    assert holds(world.tick(1, 51, 52))["run-a"].processes == {51, 52}
+    assert set(holds(world.tick(1, 51, 52, 60))) == {"run-a", "stranger"}
