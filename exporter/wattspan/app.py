@@ -34,6 +34,7 @@ from wattspan.journal.records import JournalError
 from wattspan.journal.store import Journal
 from wattspan.ledger.ledger import Ledger
 from wattspan.model import Snapshot
+from wattspan.publish import otlp_metrics, spans_otlp
 from wattspan.publish.api import NodeInfo
 from wattspan.publish.runs_api import RunsApi
 from wattspan.publish.socket_server import SocketServer
@@ -135,7 +136,18 @@ def _run(
         daemon.start()
         if web is not None:
             web.start(board, node, service.api if service else None)
+            _export_metrics(config, board, undo)
         return daemon.wait()
+
+
+def _export_metrics(config: Config, board: Board, undo: ExitStack) -> None:
+    """OpenTelemetry's hardware metrics, for whoever asks with OTEL_METRICS_EXPORTER=otlp."""
+    if otlp_metrics.wanted(os.environ):
+        kubernetes = config.kubelet_dir.is_dir()
+        resource = spans_otlp.resource_of(
+            config.node_name, config.cluster_name, __version__, kubernetes=kubernetes
+        )
+        undo.callback(otlp_metrics.MetricExport(board, os.environ, resource).close, STOP_S)
 
 
 class _Web:
