@@ -20,7 +20,7 @@ from wattspan.model import (
 )
 from wattspan.publish.catalogue import CATALOGUE
 from wattspan.publish.exposition import Exposition
-from wattspan.runs import PodRef, Progress, Run, RunNow, RunRecord, RunTotals
+from wattspan.runs import PodRef, Progress, Run, RunNow, RunRecord, RunTotals, WindowExemplar
 from wattspan.units import NS_PER_S, UW_PER_W
 
 UNITS = ("joules", "watts", "grams", "seconds", "ratio", "bytes", "celsius", "hertz")
@@ -40,7 +40,10 @@ def running(wall_ns: int) -> RunNow:
         Progress(steps=100, total_steps=1000),
         pods=(PodRef("nlp", "sft-0", "trainer"),),
     )
-    return RunNow(record, "b641e7d2518e39667fb3d3367234428a", 300_000_000, 0.03, 1, 0.1, 5.0)
+    window = RunTotals({("gpu", "exclusive"): 4_500_000}, co2e_g=0.25, gpu_ns=4_000_000_000)
+    exemplar = WindowExemplar("a3d0bdb7167b9d71", wall_ns + 1_500_000_000, window)
+    trace_id = "b641e7d2518e39667fb3d3367234428a"
+    return RunNow(record, trace_id, 300_000_000, 0.03, 1, 0.1, 5.0, exemplar=exemplar)
 
 
 def full_view() -> LedgerView:

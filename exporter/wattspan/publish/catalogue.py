@@ -6,13 +6,13 @@ The metric reference in the README is made from this table.
 """
 
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from wattspan import __version__
 from wattspan.model import SAMPLE_DURATION_BOUNDS_S, GpuReading, GridState, LedgerView
-from wattspan.runs import RunNow
+from wattspan.runs import RunNow, RunTotals
 from wattspan.units import NS_PER_S, UJ_PER_J, UW_PER_W
 
 Kind = Literal["counter", "gauge", "histogram", "info"]
@@ -35,6 +35,7 @@ class Metric:
         unit: base unit that the name ends with; empty for plain numbers.
         across: how the values of several nodes combine in PromQL.
         rows: its series in a view.
+        exemplar: of a run's counter, what a window added to it; the counter then points to the window's span.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Metric:
     unit: str
     across: Across
     rows: Callable[[LedgerView], Iterable[Row]]
+    exemplar: Callable[[RunTotals], float] | None = None
 
     @property
     def exposed_name(self) -> str:
@@ -263,6 +265,21 @@ BUILD: Final = (((__version__, platform.python_version()), 1),)
 DURATION_BOUNDS: Final = (*map(str, SAMPLE_DURATION_BOUNDS_S), "+Inf")
 
 
+def exemplars(metric: Metric, view: LedgerView) -> Mapping[str, tuple[Mapping[str, str], float, float]]:
+    """By run id what its counter points to: labels, value, time in seconds; empty for other metrics."""
+    if metric.exemplar is None:
+        return {}
+    return {
+        now.record.run.run_id: (
+            {"trace_id": now.trace_id, "span_id": now.exemplar.span_id},
+            metric.exemplar(now.exemplar.totals),
+            now.exemplar.at_wall_ns / NS_PER_S,
+        )
+        for now in view.runs
+        if now.exemplar is not None
+    }
+
+
 GPU: Final = ("uuid", "gpu")
 RUN: Final = ("run_id",)
 OWNER: Final = ("pod_namespace", "project")
@@ -407,14 +424,15 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric(
         "wattspan_run_energy_joules", "counter", "Energy of the run by component and rule of its share.",
         ("run_id", "component", "attribution"), "joules", "sum", _account("run_energy", UJ_PER_J),
+        lambda totals: sum(totals.energy_uj.values()) / UJ_PER_J,
     ),
     Metric(
         "wattspan_run_co2e_grams", "counter", "CO2e of the run; operational with PUE applied.",
-        ("run_id", "part", "basis"), "grams", "sum", _account("run_co2e"),
+        ("run_id", "part", "basis"), "grams", "sum", _account("run_co2e"), lambda totals: totals.co2e_g,
     ),
     Metric(
         "wattspan_run_gpu_seconds", "counter", "GPU time the run held; of a shared GPU its part.",
-        RUN, "seconds", "sum", _account("run_gpu", NS_PER_S),
+        RUN, "seconds", "sum", _account("run_gpu", NS_PER_S), lambda totals: totals.gpu_ns / NS_PER_S,
     ),
     Metric(
         "wattspan_run_idle_gpu_seconds", "counter", "GPU time the run held while no kernel ran.",

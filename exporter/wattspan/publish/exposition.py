@@ -9,7 +9,7 @@ Importing this module needs the daemon's extra; without it that raises the Setup
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -17,7 +17,7 @@ from typing import Final
 from wattspan.model import LedgerView
 from wattspan.publish import extra
 from wattspan.publish.budget import SeriesBudget
-from wattspan.publish.catalogue import CATALOGUE, LabelValues, Metric
+from wattspan.publish.catalogue import CATALOGUE, LabelValues, Metric, exemplars
 from wattspan.publish.process import FAMILIES, Process
 
 try:
@@ -65,7 +65,7 @@ class Exposition:
         self._series_budget = series_budget
         self._labels: dict[LabelValues, _LabelTexts] = {}
         self._families = [
-            (_Head(metric.name, metric.kind, metric.help, metric.unit), self._lines(metric))
+            (metric, _Head(metric.name, metric.kind, metric.help, metric.unit), self._lines(metric))
             for metric in catalogue
         ]
         self._process = Process() if process else None
@@ -77,8 +77,10 @@ class Exposition:
         openmetrics = content_type.startswith("application/openmetrics")
         budget = SeriesBudget(self._series_budget)
         text: list[str] = []
-        for head, lines_of in self._families:
+        for metric, head, lines_of in self._families:
             lines = lines_of(view)
+            if openmetrics and lines and metric.exemplar:
+                lines = _with_exemplars(metric, view, lines)
             if lines and budget.takes(len(lines)):
                 text.append(head.in_format(openmetrics))
                 text += lines
@@ -124,6 +126,22 @@ class Exposition:
         if sum(map(len, self._labels.values())) > SPARE_LABELS + 2 * lines:
             for texts in self._labels.values():
                 texts.clear()
+
+
+def _with_exemplars(metric: Metric, view: LedgerView, lines: list[str]) -> list[str]:
+    """The same lines, each with what its run's counter points to; only OpenMetrics has a place for it."""
+    pointers = exemplars(metric, view)
+    if not pointers:
+        return lines
+    return [
+        f"{line[:-1]}{_exemplar(*pointers[values[0]])}\n" if values[0] in pointers else line
+        for line, (values, _) in zip(lines, metric.rows(view), strict=True)
+    ]
+
+
+def _exemplar(labels: Mapping[str, str], value: float, at_s: float) -> str:
+    pairs = ",".join(f'{name}="{_quoted(text)}"' for name, text in sorted(labels.items()))
+    return f" # {{{pairs}}} {_number(value)} {at_s}"
 
 
 class _Head:

@@ -4,16 +4,16 @@
 Scrapes of the daemon do not come through here: `exposition` writes the same text without these objects.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
-from prometheus_client.samples import Sample
+from prometheus_client.samples import Exemplar, Sample
 
 from wattspan.model import LedgerView
 from wattspan.publish import ViewDoor
 from wattspan.publish.budget import SeriesBudget
-from wattspan.publish.catalogue import CATALOGUE, LabelValues, Metric
+from wattspan.publish.catalogue import CATALOGUE, LabelValues, Metric, exemplars
 
 
 class ViewCollector(Collector):
@@ -46,8 +46,13 @@ def _family(metric: Metric, view: LedgerView) -> Family:
     if metric.kind == "histogram":
         family.samples = list(_histogram(metric, view))
     else:
-        name = metric.exposed_name
-        family.samples = [_sample(name, metric.labels, *row) for row in metric.rows(view)]
+        name, pointers = metric.exposed_name, exemplars(metric, view)
+        family.samples = [
+            _sample(
+                name, metric.labels, values, number, _exemplar(pointers.get(values[0])) if pointers else None
+            )
+            for values, number in metric.rows(view)
+        ]
     return family
 
 
@@ -63,5 +68,11 @@ def _histogram(metric: Metric, view: LedgerView) -> Iterator[Sample]:
             yield _sample(f"{metric.name}_sum", metric.labels, tuple(labels), number)
 
 
-def _sample(name: str, names: LabelValues, values: LabelValues, number: float) -> Sample:
-    return Sample(name, dict(zip(names, values, strict=True)), number)
+def _sample(
+    name: str, names: LabelValues, values: LabelValues, number: float, exemplar: Exemplar | None = None
+) -> Sample:
+    return Sample(name, dict(zip(names, values, strict=True)), number, None, exemplar)
+
+
+def _exemplar(pointer: tuple[Mapping[str, str], float, float] | None) -> Exemplar | None:
+    return None if pointer is None else Exemplar(dict(pointer[0]), pointer[1], pointer[2])
