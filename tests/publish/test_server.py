@@ -22,12 +22,13 @@ from tests.publish.certificates import Authority
 from tests.publish.serving import Renderer, app, ask, connect, hears_the_end, serving
 from tests.publish.views import Door, filled
 from wattspan.errors import SetupError, UnreachableError
-from wattspan.publish.connection import Limits
+from wattspan.publish.connection import MAX_HEAD_BYTES, Limits
 from wattspan.publish.listen import bind
 from wattspan.publish.server import Server
 from wattspan.publish.tls import TlsGate, TlsSettings, gate
 
 HASTY = Limits(request_s=0.3, answer_s=0.3, idle_s=0.3)
+PATIENT_BETWEEN_REQUESTS = Limits(request_s=0.3, answer_s=0.3, idle_s=600)
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +208,22 @@ def test_a_dripping_body_wins_no_time() -> None:
             drip(client, b"x" * 2000)
 
 
+def test_an_owed_body_is_no_pause_between_requests() -> None:
+    """Who was answered before the body had come has a request's time for the rest, not a pause's."""
+    with serving(limits=PATIENT_BETWEEN_REQUESTS) as port, connect(port) as client:
+        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n")
+        assert hears_the_end(client)
+
+
+def test_a_queued_answer_is_no_pause_between_requests() -> None:
+    """An answer that waited behind another one has an answer's time to be taken."""
+    render = Renderer(size=30_000_000)
+    with serving(app(render=render), limits=PATIENT_BETWEEN_REQUESTS) as port, connect(port) as client:
+        client.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\nGET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        time.sleep(3 * PATIENT_BETWEEN_REQUESTS.answer_s)
+        assert len(everything(client)) < render.size
+
+
 def test_a_silent_tls_client_is_let_go(protected: TlsGate) -> None:
     """A handshake has a deadline."""
     with serving(gate=lambda: protected, limits=HASTY) as port, connect(port) as client:
@@ -236,6 +253,14 @@ def test_a_slow_reader_costs_little_and_is_let_go() -> None:
         b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
         b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\nabc",
+        b"GET / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nContent-Length : 3\r\n\r\nabc",
+        b"GET / HTTP/1.1\r\nX: a\r\n b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: a\nY: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: a\x00b\r\n\r\n",
+        b"GET http:// HTTP/1.1\r\n\r\n",
+        b"CONNECT x:1 HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -255,6 +280,16 @@ def test_garbage_is_answered_or_cut_and_leaves_no_line(
         assert ask(port, "/metrics").status == 200
     assert [record for record in caplog.records if record.name.startswith(("wattspan", "uvicorn"))] == []
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"])
+def test_a_head_without_end_is_cut(before: bytes) -> None:
+    """A head is cut at its bound, however much patience there is with its sender."""
+    with serving(limits=Limits(request_s=600, idle_s=600)) as port, connect(port) as client:
+        client.sendall(before + b"GET / HTTP/1.1\r\nX: ")
+        with suppress(ConnectionError):
+            client.sendall(b"x" * (MAX_HEAD_BYTES + 1))
+        assert hears_the_end(client)
 
 
 def test_a_body_without_end_is_cut() -> None:

@@ -43,7 +43,7 @@ def test_every_path_answers_get_and_head_alike(path: str) -> None:
     assert "server" not in got.headers
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "PROPFIND"])
 def test_other_methods_are_refused_by_name(method: str) -> None:
     """What is neither GET nor HEAD is a 405 that says what is allowed."""
     with serving() as port:

@@ -24,7 +24,7 @@ try:
     from uvicorn import Config
     from uvicorn.server import ServerState
 
-    from wattspan.publish.connection import MAX_HEAD_BYTES, Connection, Crowd, Limits
+    from wattspan.publish.connection import Connection, Crowd, Limits
 except ModuleNotFoundError as error:
     raise extra.missing("uvicorn", "serving HTTP") from error
 
@@ -189,7 +189,6 @@ def _config(app: Asgi, limits: Limits) -> Config:
         server_header=False,
         date_header=False,
         timeout_keep_alive=limits.idle_s,  # type: ignore[arg-type] # goes to loop.call_later, which takes both
-        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
     config.load()
     return config
