@@ -93,8 +93,8 @@ class Crowd:
 class Connection(HttpToolsProtocol):
     """One client: uvicorn's HTTP/1.1 with a deadline on every wait.
 
-    Of uvicorn's two parsers this is the one in C: with h11, in Python, a scrape of 308 series took a fifth more
-    CPU time (tests/bench).
+    Of uvicorn's two parsers this is the one in C: with h11, in Python, a scrape of 308 series took a fifth
+    more CPU time (tests/bench).
 
     Args:
         client: the accepted socket.
