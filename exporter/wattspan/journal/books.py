@@ -27,6 +27,7 @@ from wattspan.model import (
     GpuState,
     GridState,
     LedgerView,
+    Snapshot,
     SourceReport,
 )
 from wattspan.runs import Holder, RunNow, SpanRecord
@@ -338,7 +339,8 @@ class Books:
             self.add("journal_commits", (), 1)
             self._counted_commit = True
         try:
-            self._write()
+            dropped = self._write()
+            self._take_as_kept(snapshot)
             if snapshot.taken_at_ns - self._synced_at_ns >= SYNC_NS:
                 self._journal.sync()
                 self._synced_at_ns = snapshot.taken_at_ns
@@ -350,6 +352,11 @@ class Books:
         if self._journal_error:
             logger.info("journal: commits again")
         self._journal_error = ""
+        if dropped:
+            self.add("spans_dropped", (), dropped)  # for the next commit: this one is made
+
+    def _take_as_kept(self, snapshot: Snapshot) -> None:
+        """What was given to the journal is on the disk: publish it, and give none of it again."""
         self._counted_commit = False
         self._last_commit_wall_ns = snapshot.taken_at_ns + snapshot.wall_offset_ns
         self._show(self._changed)
@@ -362,7 +369,8 @@ class Books:
         self._changed.clear()
         self._marks.clear()
 
-    def _write(self) -> None:
+    def _write(self) -> int:
+        """Give the journal what has changed; how many spans had to leave the outbox for it."""
         accounts = [
             Account(quantity, labels, entry.total, entry.base, entry.released)
             for (quantity, labels), entry in ((key, self._entries[key]) for key in self._changed)
@@ -371,7 +379,7 @@ class Books:
             Baseline(device, mark.energy_uj, mark.read_at_ns, facts_of(mark))
             for device, mark in self._marks.items()
         ]
-        dropped = self._journal.commit(
+        return self._journal.commit(
             accounts,
             baselines,
             spans=self._outgoing.spans,
@@ -379,8 +387,6 @@ class Books:
             runs=self._outgoing.runs,
             gone=self._gone(),
         )
-        if dropped:
-            self.add("spans_dropped", (), dropped)
 
     def _show(self, keys: Iterable[CounterKey]) -> None:
         """Take these accounts into what is published; views already pinned keep the maps they have."""
