@@ -85,8 +85,6 @@ class WattspanCallback(TrainerCallback):
         self._logged_step = state.global_step
         self._epoch = -1
         self._training.goes_on(total_steps=state.max_steps, **self._counts(state))
-        if getattr(args, "eval_on_start", False):
-            self._training.phase_begins("evaluate", state.global_step)
 
     @quiet
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -157,9 +155,8 @@ class WattspanCallback(TrainerCallback):
 
         To log is to wait for the GPU to finish the steps before, which is no part of an evaluation.
         """
-        logs_first = control.should_log and state.global_step > self._logged_step
-        if logs_first or self._training.in_phase("evaluate"):
-            return
+        if control.should_log and state.global_step > self._logged_step:
+            return  # on_log comes first
         if control.should_evaluate:
             self._training.phase_begins("evaluate", state.global_step)
         elif control.should_save:
@@ -207,8 +204,7 @@ class Samples:
         if not self.batches:
             return step * self.per_step
         whole = int(epoch)
-        batches = round((epoch - whole) * self.batches)
-        return whole * self.per_epoch + min(batches * self.per_batch, self.per_epoch)
+        return whole * self.per_epoch + round((epoch - whole) * self.batches) * self.per_batch
 
 
 def _name(args: Any, state: Any) -> str:

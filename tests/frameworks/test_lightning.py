@@ -136,6 +136,7 @@ def test_only_a_fit_is_a_run(daemon: StandIn, tiny_lightning: Any, callback: Any
     trainer.fit(module, tiny_lightning.loader())
     tiny_lightning.trainer(home, [callback], max_epochs=1).fit(module, tiny_lightning.loader())
     assert [word for word in story(daemon) if word in ("begin", "success")] == ["begin", "success"] * 2
+    assert first_and_last(daemon)[1] == (3, 10, 80)
 
 
 def test_a_run_of_the_callers_own(daemon: StandIn, tiny_lightning: Any, kind: Any, home: Path) -> None:

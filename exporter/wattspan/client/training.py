@@ -89,10 +89,6 @@ class Training:
             self._phases[name] = index
             self.run.begin_phase(name, index)
 
-    def in_phase(self, name: str) -> bool:
-        """Whether a phase of this name is open."""
-        return name in self._phases
-
     def phase_ends(self, name: str) -> None:
         """The phase of this name ends, if one is open."""
         index = self._phases.pop(name, None)
