@@ -201,7 +201,7 @@ def test_a_run_that_ended_lets_go_at_its_end(world: World) -> None:
     world.clock.advance(0.3)
     world.registry.end("sft", 0, Ending(world.now, "success"))
     found = holds(world.tick(0.2, 42))
-    assert found["sft"].until_ns == world.at(1.3)
+    assert found["sft"].until_ns == found["stranger"].since_ns == world.at(1.3)
     assert found["stranger"].processes == {42}
 
 
@@ -213,6 +213,19 @@ def test_a_stranger_that_becomes_a_run_does_so_at_its_begin(world: World) -> Non
     world.track("sft", 42)
     found = holds(world.tick(0.2, 42))
     assert found["stranger"].until_ns == found["sft"].since_ns == world.at(1.3)
+
+
+def test_a_run_that_follows_another_in_a_process_begins_when_that_one_ended(world: World) -> None:
+    """Nobody shares the card with himself."""
+    world.process(42)
+    world.track("first", 42)
+    world.tick(1, 42)
+    world.clock.advance(0.3)
+    world.registry.end("first", 0, Ending(world.now, "success"))
+    world.clock.advance(0.1)
+    world.track("second", 42)
+    found = holds(world.tick(0.1, 42))
+    assert (found["first"].until_ns, found["second"].since_ns) == (world.at(1.3), world.at(1.4))
 
 
 def test_a_pid_that_is_used_again_is_not_the_run(world: World) -> None:

@@ -455,16 +455,26 @@ class Resolver:
 
     def _since_last(self, found: dict[HoldKey, Hold], now: Moment) -> dict[HoldKey, Hold]:
         """Holds that go on keep their beginning; those that have gone are told once more, with their end."""
+        gone = {key: hold for key, hold in self._holds.items() if key not in found}
         current: dict[HoldKey, Hold] = {}
         for key, hold in found.items():
             before = self._holds.get(key)
-            current[key] = replace(hold, since_ns=before.since_ns if before else hold.since_ns)
+            since_ns = before.since_ns if before else max(hold.since_ns, self._left_ns(key[0], hold, gone))
+            current[key] = replace(hold, since_ns=since_ns)
         told = dict(current)
-        for key, hold in self._holds.items():
-            if key not in current:
-                told[key] = replace(hold, until_ns=self._ended_ns(hold, key[0], current, now))
+        for key, hold in gone.items():
+            told[key] = replace(hold, until_ns=self._ended_ns(hold, key[0], current, now))
         self._holds = current
         return told
+
+    def _left_ns(self, uuid: str, heir: Hold, gone: Mapping[HoldKey, Hold]) -> int:
+        """When the run ended that had the heir's processes until now; 0 without one."""
+        runs = [
+            self._registry.ended.get((hold.holder.run_id, hold.holder.attempt))
+            for (of, _, _), hold in gone.items()
+            if of == uuid and hold.processes & heir.processes
+        ]
+        return max((run.ending.at.ns for run in runs if run is not None and run.ending), default=0)
 
     def _ended_ns(self, hold: Hold, uuid: str, current: Mapping[HoldKey, Hold], now: Moment) -> int:
         """When a hold that has gone let go: with its run, when another took its processes, or just now."""
