@@ -68,6 +68,7 @@ class WattspanCallback(Callback):
         super().__init__()
         self._training = Training({"name": name, **options} if name else options, run, report=report)
         self._ranks = 1
+        self._counting = False
         self._samples: int | None = None
         self._tokens: int | None = None
 
@@ -82,6 +83,7 @@ class WattspanCallback(Callback):
         if trainer.local_rank:
             return
         self._training.begins(type(pl_module).__name__, FRAMEWORK, tells=trainer.is_global_zero)
+        self._counting = False
         self._samples = self._tokens = None
 
     @quiet
@@ -108,8 +110,12 @@ class WattspanCallback(Callback):
 
     @quiet
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Whatever was saved after the last batch is saved."""
+        """What was saved after the batch before is saved; the first batch says from where samples count."""
         self._training.phase_ends("checkpoint")
+        if not self._counting:
+            self._counting = True
+            self._count(batch, self._ranks * trainer.fit_loop.epoch_loop.total_batch_idx)
+            self._training.goes_on(samples=self._samples, tokens=self._tokens)
 
     @quiet
     def on_train_batch_end(
@@ -118,8 +124,7 @@ class WattspanCallback(Callback):
         """A batch is done, which may have completed a step."""
         if not self._training.going:
             return
-        self._samples = _added(trainer, self._samples, _batch_size(batch), self._ranks)
-        self._tokens = _added(trainer, self._tokens, _batch_tokens(batch), self._ranks)
+        self._count(batch, self._ranks)
         self._training.goes_on(
             step=trainer.global_step, samples=self._samples, tokens=self._tokens, loss=_loss(outputs)
         )
@@ -162,6 +167,14 @@ class WattspanCallback(Callback):
         """The run ends by an exception; SIGTERM is one too, and would look like ``sys.exit()``."""
         self._training.ends("cancelled" if trainer.received_sigterm else None, error=exception)
 
+    def _count(self, batch: Any, batches: int) -> None:
+        """So many batches like this one."""
+        size, tokens = _batch_size(batch), _batch_tokens(batch)
+        if size is not None:
+            self._samples = (self._samples or 0) + size * batches
+        if tokens is not None:
+            self._tokens = (self._tokens or 0) + tokens * batches
+
 
 def _total_steps(trainer: Any) -> int | None:
     """Planned optimizer steps; None for no end."""
@@ -173,15 +186,6 @@ def _data_ranks(trainer: Any) -> int:
     """How many ranks are given different batches: those that share a model in parallel are given the same."""
     shared = getattr(trainer.strategy, "distributed_sampler_kwargs", None) or {}
     return int(shared.get("num_replicas", trainer.world_size))
-
-
-def _added(trainer: Any, total: int | None, found: int | None, ranks: int) -> int | None:
-    """A total with one more batch; the first one found stands for those before a resume."""
-    if found is None:
-        return total
-    if total is None:
-        total = found * ranks * trainer.fit_loop.epoch_loop.total_batch_idx
-    return total + found * ranks
 
 
 def _batch_size(batch: Any) -> int | None:
