@@ -5,6 +5,7 @@ import os
 import select
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import threading
@@ -56,6 +57,12 @@ def drip(client: socket.socket, words: bytes) -> None:
     for letter in words:
         client.sendall(bytes((letter,)))
         time.sleep(0.01)
+
+
+def packets_with_data(client: socket.socket) -> int:
+    """How many have come in: tcpi_data_segs_in of struct tcp_info (include/uapi/linux/tcp.h)."""
+    (count,) = struct.unpack_from("I", client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), 152)
+    return int(count)
 
 
 def everything(client: socket.socket) -> bytes:
@@ -324,6 +331,16 @@ def test_pipelined_requests_are_answered_in_order() -> None:
         got = everything(client)
     assert got.count(b"HTTP/1.1 200 ") == 9
     assert got.count(b"HTTP/1.1 404 ") == 1
+
+
+@pytest.mark.parametrize("path", ["/-/healthy", "/metrics", "/no"])
+def test_an_answer_leaves_in_one_packet(path: str) -> None:
+    """A head goes with its body, so that a client is woken once."""
+    with serving(app(render=Renderer(size=8_000))) as port, connect(port) as client:
+        for number in range(1, 4):
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert b"\r\n\r\n" in client.recv(1 << 20)
+            assert packets_with_data(client) == number
 
 
 @pytest.mark.parametrize("secure", [False, True])
