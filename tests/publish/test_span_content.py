@@ -143,6 +143,7 @@ def test_run_span_carries_the_totals() -> None:
         "wattspan.gpu.uuids": ("GPU-a", "GPU-b"),
         "wattspan.gpu.seconds": 7_200.0,
         "wattspan.gpu.utilization": 0.75,
+        "wattspan.uncertainty.ratio": pytest.approx(0.05, rel=1e-3),
     }
 
 

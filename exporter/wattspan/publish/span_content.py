@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from wattspan.ledger import certainty
 from wattspan.runs import AttributeValue, PodRef, Run, RunRecord, RunTotals, SpanRecord, Stretch
 from wattspan.units import NS_PER_S, UJ_PER_J, UJ_PER_KWH
 from wattspan.workloads import run_ids
@@ -135,7 +136,14 @@ def _links(record: RunRecord, parent_span_id: str) -> tuple[tuple[str, str], ...
 def _whole(record: RunRecord, scope: str) -> Attributes:
     """What a run's span and its node's span have in common."""
     figures = _figures(record, record.totals, record.gpus)
-    return {**_identity(record.run, record, scope), **_progress(record), **figures}
+    measured = _component_j(record.totals, "gpu") is not None
+    lasted_ns = _ended(record) - record.began_wall_ns
+    return {
+        **_identity(record.run, record, scope),
+        **_progress(record),
+        **figures,
+        "wattspan.uncertainty.ratio": certainty.gpu_energy_ratio(lasted_ns) if measured else None,
+    }
 
 
 def _identity(run: Run, record: RunRecord, scope: str) -> Attributes:
