@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help venv debian demo serve test lint format types golden docs bench replay soak gpu clean
+.PHONY: help venv tools debian demo serve test lint format types golden docs bench replay soak gpu clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
@@ -15,10 +15,16 @@ help: ## Show the targets.
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable '.[daemon,grpc,kubernetes,systemd]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[daemon,grpc,kubernetes,systemd]'
 	@touch $@
 
-venv: $(VENV)/.ready ## Make the virtual environment with everything that tests and lint need.
+$(VENV)/.tests: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --group dev --group frameworks
+	@touch $@
+
+venv: $(VENV)/.ready ## Make the virtual environment that Wattspan runs in.
+
+tools: $(VENV)/.tests ## Put into it what tests and lint need.
 
 debian: ## As root, install the Debian packages whose real programs the tests use; else say what is missing.
 	@tests/debian-packages prometheus:promtool prometheus-alertmanager:amtool
@@ -29,25 +35,25 @@ demo: venv ## Serve living metrics of simulated GPUs on port 9746; needs no GPU.
 serve: venv ## Meter this machine and serve on port 9746.
 	$(BIN)/wattspan serve
 
-test: venv debian ## Run lint, types and every test; what cannot be had here is skipped by name (in CI that fails).
+test: tools debian ## Run lint, types and every test; what cannot be had here is skipped by name (in CI that fails).
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(PYTEST)
 
-lint: venv ## Check style and types.
+lint: tools ## Check style and types.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-format: venv ## Put the code into the house style.
+format: tools ## Put the code into the house style.
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-golden: venv ## Write the golden /metrics files anew; the diff is the review.
+golden: tools ## Write the golden /metrics files anew; the diff is the review.
 	$(PYTEST) tests/golden --regenerate
 
-docs: venv ## Write the generated references in README.md anew.
+docs: tools ## Write the generated references in README.md anew.
 	$(BIN)/python tests/docs/generate.py
 
 .venv-bench/.ready: pyproject.toml
@@ -56,16 +62,16 @@ docs: venv ## Write the generated references in README.md anew.
 	.venv-bench/bin/python -m pip install --quiet --group bench
 	@touch $@
 
-bench: venv .venv-bench/.ready ## Ours beside nvitop-exporter and CodeCarbon on one fake of 8 GPUs x 8 processes (about 5 min).
+bench: tools .venv-bench/.ready ## Ours beside nvitop-exporter and CodeCarbon on one fake of 8 GPUs x 8 processes (about 5 min).
 	$(BIN)/python -m tests.bench --peer-python .venv-bench/bin/python
 
-replay: venv ## 24 h of metering on the fake clock: energy exact to the microjoule, memory flat.
+replay: tools ## 24 h of metering on the fake clock: energy exact to the microjoule, memory flat.
 	$(BIN)/python -m tests.bench.replay_24h
 
-soak: venv debian ## 100 x kill -9 at random moments under a 1 s scrape (about 10 min).
+soak: tools debian ## 100 x kill -9 at random moments under a 1 s scrape (about 3 min).
 	$(PYTEST) tests/e2e/test_kill.py --kills 100
 
-gpu: venv ## The tests that need a real NVIDIA GPU.
+gpu: tools ## The tests that need a real NVIDIA GPU.
 	$(PYTEST) -m gpu tests/gpu
 
 clean: ## Remove what make made.
