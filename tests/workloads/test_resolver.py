@@ -608,7 +608,8 @@ def test_a_run_told_over_tcp_ends_with_its_pod(world: World) -> None:
     world.kubernetes(training_pod("dev-0", labels={}, owner=None), held=())
     claim = Claim(run_id="sft", pod=PodRef("nlp", "dev-0"), namespace="nlp")
     run, _ = world.registry.begin(claim, world.now)
-    world.tick(1)
+    world.process(42, cgroup=in_pod())
+    assert set(holds(world.tick(1, 42))) == {"sft"}, "its processes are the pod's"
     assert run.ending is None
     world.kubernetes(training_pod("dev-0", labels={}, owner=None, phase="Failed", reason="Evicted"))
     world.tick(1)

@@ -250,7 +250,7 @@ class Resolver:
         if live is not None:
             self._seen_ns[live.run.run_id] = now.ns
             return _holder(live, ref)
-        return Holder(pod=ref, project=project_of_pod(pod)) if pod is not None else None
+        return self._holder_of_pod(ref, pods) if pod is not None and pods is not None else None
 
     def _slurm_job(self, fact: ProcessFacts) -> MarkedRun | None:
         """The job that a process's control group names, where its environment may not be read."""
