@@ -1,5 +1,7 @@
 """Ours beside its peers: the same machine, the same fake NVML of 8 GPUs x 8 processes, turn by turn.
 
+The processes on each GPU are one training run, so that all that the programs tell apart is there to be told:
+nvitop-exporter has series for each process, Wattspan for each run.
 The programs never run at the same time; a round is one turn of each, and ratios are taken within a round,
 so that a machine that is slower for a while is slower for both.
 In a turn the program warms up, meters alone, then meters while it is scraped slower than it samples,
@@ -27,7 +29,7 @@ from tests.bench.subjects import (
     Subject,
     SubjectError,
     codecarbon,
-    idle_processes,
+    idle_runs,
     nvitop_exporter,
     plain_environment,
     running,
@@ -48,7 +50,7 @@ def main() -> int:
     ours, peer = wattspan(options.wattspan), nvitop_exporter(options.peer_python)
     turns: list[Turn] = []
     try:
-        with idle_processes(GPUS * PROCESSES_PER_GPU) as pids:
+        with idle_runs(GPUS, PROCESSES_PER_GPU) as pids:
             for number in range(options.rounds):
                 # Who goes first alternates, so that neither always gets the cooler machine.
                 turns += [
@@ -89,12 +91,11 @@ def _arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def _turn(subject: Subject, pids: Sequence[int], options: argparse.Namespace) -> Turn:
+def _turn(subject: Subject, pids: Sequence[Sequence[int]], options: argparse.Namespace) -> Turn:
     print(f"{subject.name} ...", file=sys.stderr, flush=True)
     scenario = replace(load_scenario("h100x8"), clock="real")
     with TemporaryDirectory(prefix="wattspan-bench-") as folder, FakeNvml(scenario, Path(folder)) as fake:
-        for gpu in range(GPUS):
-            mine = pids[gpu * PROCESSES_PER_GPU : (gpu + 1) * PROCESSES_PER_GPU]
+        for gpu, mine in enumerate(pids):
             fake.set_processes(gpu, [Process(pid, memory_mib=4096, sm_percent=12) for pid in mine])
         with running(subject, fake.library, fake.environment(plain_environment())) as target:
             time.sleep(options.warm_s)

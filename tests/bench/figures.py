@@ -99,6 +99,10 @@ def _number(figure: Figure, turn: Turn) -> float:
     return value
 
 
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1000
+
+
 def _ms_per_thousand_samples(seconds: float | None, samples: int) -> float | None:
     return None if seconds is None or not samples else seconds * 1000 / samples * 1000
 
@@ -132,6 +136,8 @@ SCRAPING = (
     Figure(
         f"CPU with a scrape every {PROMETHEUS_INTERVAL_S} s, % of a core", _percent_while_scraped, 0.5, "ours"
     ),
+    Figure("  all of one scrape, at the client, ms", lambda turn: _ms(turn.scrape_wall_s)),
+    Figure("  all of one scrape, CPU of the server, ms", lambda turn: _ms(turn.cpu_per_scrape_s)),
     Figure("samples in a scrape (series)", lambda turn: turn.samples),
     Figure("bytes of a scrape on the wire", lambda turn: turn.wire_bytes),
 )

@@ -111,14 +111,20 @@ def running(subject: Subject, library: Path, environment: dict[str, str]) -> Ite
 
 
 @contextmanager
-def idle_processes(count: int) -> Iterator[list[int]]:
-    """Pids of real processes that do nothing, to stand for those that hold GPUs.
+def idle_runs(runs: int, processes_per_run: int) -> Iterator[list[list[int]]]:
+    """Pids, by run, of real processes that do nothing, to stand for training runs that hold GPUs.
 
-    They must exist: nvitop looks each of them up in /proc.
+    They must exist: nvitop looks each of them up in /proc, and so does Wattspan, for the run that it is of.
     """
-    processes = [subprocess.Popen(["sleep", "infinity"]) for _ in range(count)]
+    environments = [plain_environment() | {"WATTSPAN_RUN_ID": f"bench-{run}"} for run in range(runs)]
+    processes = [
+        subprocess.Popen(["sleep", "infinity"], env=environment)
+        for environment in environments
+        for _ in range(processes_per_run)
+    ]
+    pids = [process.pid for process in processes]
     try:
-        yield [process.pid for process in processes]
+        yield [pids[start : start + processes_per_run] for start in range(0, len(pids), processes_per_run)]
     finally:
         for process in processes:
             process.kill()

@@ -4,6 +4,7 @@ import math
 import resource
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import ClassVar
 from weakref import WeakSet
@@ -151,13 +152,39 @@ class Value(str):
 
 
 def test_labels_are_written_once_while_scrapes_meet_them() -> None:
-    """A series that stays is not written anew: that is what makes a scrape cheaper than the library's."""
+    """A series that stays is not named anew: that is what makes a scrape cheaper than the library's."""
     Value.written.clear()
-    metric = one_metric("gauge", ("run_id",), lambda _: [((Value("a"),), 1), ((Value("b"),), 2)])
+    ticks = count()
+    metric = one_metric("gauge", ("run_id",), lambda _: [((Value(run),), next(ticks)) for run in "ab"])
     exposition = Exposition(10, process=False, catalogue=(metric,))
     bodies = {exposition.render(EMPTY, "").body for _ in range(5)}
     assert Value.written == ["a", "b"]
-    assert len(bodies) == 1
+    assert len(bodies) == 5
+
+
+class Number(float):
+    """A value that counts how often it is written."""
+
+    written = 0
+
+    def __float__(self) -> float:
+        Number.written += 1
+        return super().__float__()
+
+
+def test_a_family_that_stays_as_it_was_is_not_written_again() -> None:
+    """Facts and counters at rest cost a comparison; one row that moves writes its family."""
+    Number.written = 0
+    rows = [(("a",), Number(1.5)), (("b",), Number(2.5))]
+    metric = one_metric("gauge", ("run_id",), lambda _: list(rows))
+    exposition = Exposition(10, process=False, catalogue=(metric,))
+    for accept in ACCEPTS:
+        exposition.render(EMPTY, accept)
+    assert Number.written == 2
+    rows[1] = (("b",), Number(3.5))
+    assert b'wattspan_x{run_id="b"} 3.5' in exposition.render(EMPTY, "").body
+    rows.pop()
+    assert b'run_id="b"' not in exposition.render(EMPTY, "").body
 
 
 def test_labels_of_series_that_are_gone_are_forgotten() -> None:

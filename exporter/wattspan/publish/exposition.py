@@ -2,7 +2,8 @@
 
 prometheus-client decides the format and sets the rules, but its writer makes every head, name and label anew
 at each scrape, which is most of what a scrape costs.
-Here a scrape writes values alone: heads are made once, and labels once for as long as scrapes meet them.
+Here a scrape writes what is new: heads are made once, labels once for as long as scrapes meet them,
+and a family is written only when one of its rows has changed.
 A test holds the text equal to the library's, byte for byte.
 
 Importing this module needs the daemon's extra; without it that raises the SetupError that says so.
@@ -17,7 +18,7 @@ from typing import Final
 from wattspan.model import LedgerView
 from wattspan.publish import extra
 from wattspan.publish.budget import SeriesBudget
-from wattspan.publish.catalogue import CATALOGUE, LabelValues, Metric, exemplars
+from wattspan.publish.catalogue import CATALOGUE, LabelValues, Metric, Row, exemplars
 from wattspan.publish.process import FAMILIES, Process
 
 try:
@@ -51,7 +52,7 @@ class Rendered:
 
 
 class Exposition:
-    """Renders views; keeps of them only the labels.
+    """Renders views, and keeps of each what the next one may have too.
 
     Args:
         series_budget: the most series of ours in a scrape.
@@ -64,10 +65,7 @@ class Exposition:
     ) -> None:
         self._series_budget = series_budget
         self._labels: dict[LabelValues, _LabelTexts] = {}
-        self._families = [
-            (metric, _Head(metric.name, metric.kind, metric.help, metric.unit), self._lines(metric))
-            for metric in catalogue
-        ]
+        self._families = [_Family(metric, self._writer(metric)) for metric in catalogue]
         self._process = Process() if process else None
         self._process_heads = {name: _Head(name, kind, text) for name, (kind, text) in FAMILIES.items()}
 
@@ -77,12 +75,12 @@ class Exposition:
         openmetrics = content_type.startswith("application/openmetrics")
         budget = SeriesBudget(self._series_budget)
         text: list[str] = []
-        for metric, head, lines_of in self._families:
-            lines = lines_of(view)
-            if openmetrics and lines and metric.exemplar:
-                lines = _with_exemplars(metric, view, lines)
+        for family in self._families:
+            lines = family.lines(view)
+            if openmetrics and lines and family.metric.exemplar:
+                lines = _with_exemplars(family.metric, view, lines)
             if lines and budget.takes(len(lines)):
-                text.append(head.in_format(openmetrics))
+                text.append(family.head.in_format(openmetrics))
                 text += lines
         self._forget_labels(len(text))
         if self._process:
@@ -93,21 +91,21 @@ class Exposition:
             text.append("# EOF\n")
         return Rendered("".join(text).encode(), content_type, budget.dropped)
 
-    def _lines(self, metric: Metric) -> Callable[[LedgerView], list[str]]:
-        """What writes the samples of one family."""
+    def _writer(self, metric: Metric) -> "_Writer":
+        """What makes lines of a metric's rows."""
         if metric.kind == "histogram":
-            return self._histogram_lines(metric)
-        name, rows, labels = metric.exposed_name, metric.rows, self._labels_of(metric.labels)
-        return lambda view: [f"{name}{labels[values]} {_number(number)}\n" for values, number in rows(view)]
+            return self._histogram_writer(metric)
+        name, labels = metric.exposed_name, self._labels_of(metric.labels)
+        return lambda rows: [f"{name}{labels[values]} {_number(number)}\n" for values, number in rows]
 
-    def _histogram_lines(self, metric: Metric) -> Callable[[LedgerView], list[str]]:
+    def _histogram_writer(self, metric: Metric) -> "_Writer":
         """Rows are (labels.., le) with cumulative counts, then (labels.., "") with the sum."""
         name, labels = metric.name, self._labels_of(metric.labels)
         bucket_labels = self._labels_of((*metric.labels, "le"))
 
-        def lines(view: LedgerView) -> list[str]:
+        def lines(rows: list[Row]) -> list[str]:
             written, count = [], 0.0
-            for values, number in metric.rows(view):
+            for values, number in rows:
                 if values[-1]:
                     count = number
                     written.append(f"{name}_bucket{bucket_labels[values]} {_number(number)}\n")
@@ -126,6 +124,33 @@ class Exposition:
         if sum(map(len, self._labels.values())) > SPARE_LABELS + 2 * lines:
             for texts in self._labels.values():
                 texts.clear()
+
+
+_Writer = Callable[[list[Row]], list[str]]
+
+
+class _Family:
+    """A metric, and how its samples were written last.
+
+    Args:
+        metric: which.
+        write: makes lines of its rows.
+    """
+
+    def __init__(self, metric: Metric, write: _Writer) -> None:
+        self.metric = metric
+        self.head = _Head(metric.name, metric.kind, metric.help, metric.unit)
+        self._write = write
+        self._last: tuple[list[Row], list[str]] = [], []
+
+    def lines(self, view: LedgerView) -> list[str]:
+        """Its samples in a view; from one scrape to the next half of all rows stay as they are."""
+        rows = list(self.metric.rows(view))
+        last_rows, lines = self._last
+        if rows != last_rows:
+            lines = self._write(rows)
+            self._last = rows, lines
+        return lines
 
 
 def _with_exemplars(metric: Metric, view: LedgerView, lines: list[str]) -> list[str]:
