@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -47,7 +48,8 @@ class Prometheus:
             "  - job_name: wattspan\n"
             f"    file_sd_configs: [{{files: ['{self._targets}'], refresh_interval: 1s}}]\n"
             "    relabel_configs:\n"
-            f"      - {{target_label: instance, replacement: {node}}}\n" + scrape
+            f"      - {{target_label: instance, replacement: {node}}}\n"
+            "      - {source_labels: [__node__], regex: (.+), target_label: instance}\n" + scrape
         )
         subprocess.run(["promtool", "check", "config", config], check=True, capture_output=True)
         self._log = (folder / "prometheus.log").open("wb")
@@ -76,9 +78,13 @@ class Prometheus:
 
     def target(self, address: str) -> None:
         """Scrape this address from now on, and no other."""
-        part = self._targets.with_suffix(".part")
-        part.write_text(json.dumps([{"targets": [address]}]))
-        part.replace(self._targets)
+        self._scrape([{"targets": [address]}])
+
+    def nodes(self, addresses: Mapping[str, str]) -> None:
+        """Scrape these nodes from now on; addresses by the name that each node's `instance` is to be."""
+        self._scrape(
+            [{"targets": [address], "labels": {"__node__": node}} for node, address in addresses.items()]
+        )
 
     def query(self, expression: str, at_s: float | None = None) -> list[dict[str, Any]]:
         """An instant query's result vector or matrix."""
@@ -103,6 +109,15 @@ class Prometheus:
             for series in self.query(f"{selector}[{window}]")
         }
 
+    def exemplars(
+        self, selector: str, seconds: float
+    ) -> dict[tuple[tuple[str, str], ...], list[dict[str, Any]]]:
+        """Exemplars that were stored for the last `seconds`, by label set."""
+        now_s = time.time()
+        parameters = {"query": selector, "start": f"{now_s - seconds:.3f}", "end": f"{now_s:.3f}"}
+        answer = self._get(f"/api/v1/query_exemplars?{urllib.parse.urlencode(parameters)}")
+        return {tuple(sorted(found["seriesLabels"].items())): found["exemplars"] for found in answer["data"]}
+
     def counters(self, window: str) -> dict[tuple[tuple[str, str], ...], list[tuple[float, float]]]:
         """Raw samples of everything of ours that must never go back, histograms included."""
         return self.samples('{__name__=~"wattspan_.+_(total|bucket|count|sum)"}', window)
@@ -116,6 +131,11 @@ class Prometheus:
                 return float(result[0]["value"][1])
             time.sleep(0.2)
         raise AssertionError(f"{expression} has no value; targets: {self._get('/api/v1/targets')}")
+
+    def _scrape(self, groups: list[dict[str, Any]]) -> None:
+        part = self._targets.with_suffix(".part")
+        part.write_text(json.dumps(groups))
+        part.replace(self._targets)
 
     def _get(self, path: str) -> dict[str, Any]:
         with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=30) as answer:

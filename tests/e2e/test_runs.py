@@ -269,6 +269,7 @@ def test_a_reboot_in_mid_run(tmp_path: Path) -> None:
         assert jobs is not None
 
 
+@pytest.mark.slow
 def test_processes_that_say_who_they_are_in_their_environment(tmp_path: Path) -> None:
     """Two ranks on two cards, marked and without a line of code, are one run; without them it is over."""
     with (
