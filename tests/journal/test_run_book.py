@@ -2,12 +2,16 @@
 
 import gc
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.ledger.readings import UUID, WALL_OFFSET_NS, look, package, snapshot
 from wattspan.carbon.price import Price
@@ -519,6 +523,62 @@ def test_a_full_disk_loses_nothing_of_a_run(station: Station, state: Path) -> No
     (kept,) = History(state).attempts("sft")
     assert gpu_j(kept) == 5 * WATTS
     assert [record.run.run_id for record in station.closed] == ["sft"]
+
+
+RUN_IDS = st.sampled_from(("a", "b", "c"))
+STORY = st.lists(
+    st.tuples(st.just("begin"), RUN_IDS)
+    | st.tuples(st.just("end"), RUN_IDS)
+    | st.tuples(st.just("pass"), st.floats(0.01, 90))
+    | st.tuples(st.just("look"), st.floats(0.01, 3))
+    | st.tuples(st.just("kill"), st.floats(0.1, 200)),
+    max_size=30,
+)
+
+
+@given(story=STORY)
+@settings(max_examples=60, deadline=None)
+def test_whatever_happens_energy_is_conserved_and_nobody_has_any_outside_his_life(
+    story: list[tuple[str, Any]],
+) -> None:
+    """Arrivals, departures, sharing, long silences, kills and restarts, to the microjoule."""
+    with tempfile.TemporaryDirectory() as folder:
+        state = Path(folder) / "state"
+        station = Station(state)
+        station.tick()
+        first_s = station.now_s
+        closed: list[RunRecord] = []
+        for what, which in (*story, ("pass", 0.5), ("look", 1)):
+            match what:
+                case "begin":
+                    station.begin(which)
+                    station.tick(0.001)  # as in the daemon: who begins or ends has the card looked at
+                case "end" if which in station.registry.live:
+                    station.end(which)
+                    station.tick(0.001)
+                case "pass":
+                    station.now_s += which
+                case "look":
+                    station.tick(which)
+                case "kill":
+                    station.stop()
+                    closed += station.closed
+                    station = Station(state, at_s=station.now_s + which)
+        for run_id in list(station.registry.live):
+            station.end(run_id)
+        station.tick()
+        closed += station.closed
+        used_uj = round((station.now_s - first_s) * WATTS * UJ_PER_J)
+        totals = station.books.totals
+        assert totals["gpu_energy", (UUID, "counter")] == pytest.approx(used_uj, abs=2)
+        shares = [uj for (quantity, _), uj in totals.items() if quantity == "gpu_attributed_energy"]
+        assert sum(shares) == totals["gpu_energy", (UUID, "counter")]
+        of_runs = sum(uj for r in closed for (of, _), uj in r.totals.energy_uj.items() if of == "gpu")
+        assert of_runs == totals["gpu_attributed_energy", (UUID, "run")]
+        for record in closed:
+            lived_s = ((record.ended_wall_ns or 0) - record.began_wall_ns) / NS_PER_S
+            assert gpu_j(record) <= lived_s * WATTS + 0.4 * WATTS * 0.001 * len(story) + 1e-3
+        station.stop()
 
 
 @pytest.mark.slow
