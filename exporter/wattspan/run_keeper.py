@@ -94,7 +94,7 @@ class RunKeeper:
             runs=tuple(kept),
             spans=tuple(spans),
             delivered=self._acknowledged(),
-            gone=(*orphans, *self._forget_runs(books, now), *self._forget_pods(books, now)),
+            gone=(*orphans, *self._forgotten(books, now)),
         )
 
     def shown(self, pricing: Pricing, wall_ns: int) -> tuple[RunNow, ...]:
@@ -183,6 +183,12 @@ class RunKeeper:
             return None
         self._stored[key] = (now.ns, state)
         return KeptRun(self._book.record(live, points=True), resume_of(live, self._book, now))
+
+    def _forgotten(self, books: Books, now: Moment) -> list[CounterKey]:
+        """Accounts whose time is over; none while they could not be deleted from the journal, too."""
+        if books.journal_error:
+            return []
+        return [*self._forget_runs(books, now), *self._forget_pods(books, now)]
 
     def _forget_runs(self, books: Books, now: Moment) -> list[CounterKey]:
         gone: list[CounterKey] = []

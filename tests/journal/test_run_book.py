@@ -525,6 +525,33 @@ def test_a_full_disk_loses_nothing_of_a_run(station: Station, state: Path) -> No
     assert [record.run.run_id for record in station.closed] == ["sft"]
 
 
+@pytest.mark.parametrize("failing_s", [0, 100])
+def test_a_run_that_begins_again_while_its_old_series_cannot_be_deleted(
+    station: Station, state: Path, failing_s: float
+) -> None:
+    """The disk was full when its five minutes ended: the new attempt's energy is counted all the same."""
+    station.begin()
+    station.tick(5)
+    station.end()
+    station.tick()
+    database = next(state.glob("*.db"))
+    database.rename(database.with_suffix(".away"))
+    if failing_s:
+        station.tick(failing_s)
+    station.tick(300)
+    assert station.begin().run.attempt == 1
+    station.tick(2)
+    station.tick(2)
+    database.with_suffix(".away").rename(database)
+    station.tick()
+    station.tick()
+    gone_on = 5 if failing_s else 0  # known to fail by then, the journal kept the old accounts
+    assert station.counter("run_energy", "sft", "gpu", "exclusive") == (gone_on + 6) * WATTS * UJ_PER_J
+    station.stop()
+    again = Station(state, at_s=station.now_s)
+    assert gpu_j(again.book.record(again.registry.live["sft"])) == 6 * WATTS
+
+
 RUN_IDS = st.sampled_from(("a", "b", "c"))
 STORY = st.lists(
     st.tuples(st.just("begin"), RUN_IDS)

@@ -228,6 +228,19 @@ def test_a_run_that_follows_another_in_a_process_begins_when_that_one_ended(worl
     assert (found["first"].until_ns, found["second"].since_ns) == (world.at(1.3), world.at(1.4))
 
 
+def test_a_process_that_joins_a_run_was_a_strangers_until_then(world: World) -> None:
+    """The run has held the card for long; the stranger did not let go that long ago."""
+    world.process(42)
+    world.process(43)
+    world.track("sft", 42)
+    world.tick(1, 42, 43)
+    world.tick(1, 42, 43)
+    world.track("sft", 43)
+    found = holds(world.tick(1, 42, 43))
+    assert found["stranger"].until_ns == world.at(3)
+    assert found["sft"].since_ns == world.at(0)
+
+
 def test_a_pid_that_is_used_again_is_not_the_run(world: World) -> None:
     """Pid and start together are a process."""
     world.process(42)
@@ -670,10 +683,11 @@ def test_looks_close_to_each_other_make_no_pace(world: World) -> None:
     world.process(42)
     world.track("sft", 42)
     world.tick(1, 42)
+    world.tick(LOOK_NS / NS_PER_S, 42)
     world.has_used(42, 0.01)
-    world.track("other", 42)
-    world.tick(0.001, 42)
-    assert cpu(world.tick(1, 42)).get("sft", 0) < 0.02
+    world.process(43)
+    world.tick(0.001, 42, 43)
+    assert cpu(world.tick(1, 42, 43)).get("sft", 0) < 0.02
 
 
 def test_a_container_has_the_cpu_time_of_its_control_group_once(world: World) -> None:

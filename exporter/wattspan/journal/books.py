@@ -163,8 +163,9 @@ class Books:
         self._release(notes, tick.snapshot.taken_at_ns)
         self._enter(tick, pricing, grid, notes)
         self._marks.update(tick.marks)
-        self._outgoing = _joined(self._outgoing, self._keeper.entered(self, tick, grid))
-        self._drop(self._outgoing.gone)
+        fresh = self._keeper.entered(self, tick, grid)
+        self._drop(fresh.gone)
+        self._outgoing = _joined(self._outgoing, fresh)
         self._commit(tick)
         self._board.pin(self._view(tick, pricing, grid))
 

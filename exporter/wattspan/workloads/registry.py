@@ -455,8 +455,7 @@ def _repeated(live: LiveRun, step: int) -> int:
         return 0  # the baseline
     highest = live.progress.steps
     live.repeating = step < highest
-    since = step if last is None or step < last else last
-    return max(0, min(step, highest) - since)
+    return 0 if last is None else max(0, min(step, highest) - last)
 
 
 def _later(one: Moment, other: Moment) -> Moment:
