@@ -1,10 +1,12 @@
 """Where commands from the API meet the registry: each is done before a tick and answered after its commit."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
+from wattspan.errors import ReadError
 from wattspan.journal.run_book import RunBook, progress_ratio, projected_co2e_g
 from wattspan.publish.commands import (
     BeginPhase,
@@ -26,6 +28,8 @@ from wattspan.publish.commands import (
 from wattspan.runs import NO_POD, PodRef
 from wattspan.workloads import markers, run_ids
 from wattspan.workloads.registry import Claim, Ending, LiveRun, Moment, RefusedError, Registry, Told
+
+logger = logging.getLogger(__name__)
 
 ROOT: Final = 0
 
@@ -84,6 +88,13 @@ class RunDesk:
                 self._answers.append((envelope, self._do(envelope.command, now)))
             except RefusedError as error:
                 envelope.refuse(ProblemReply(HTTPStatus(error.status), error.detail))
+            except ReadError as error:
+                envelope.refuse(
+                    ProblemReply(HTTPStatus.SERVICE_UNAVAILABLE, f"who asks is not known: {error}")
+                )
+            except Exception:  # whatever a client says, metering goes on
+                logger.exception("a command about a run failed")
+                envelope.refuse(ProblemReply(HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of the daemon's own"))
         return boundary
 
     def answer(self, journal_error: str) -> None:
@@ -122,7 +133,7 @@ class RunDesk:
         job = self._job_of(command.caller, command.markers)
         if not command.caller.may_reach(job.namespace):
             raise RefusedError(403, "this token may not write runs of that namespace")
-        known = self._registry.live.get(command.run_id or job.run_id)
+        known = self._registry.newest(command.run_id or job.run_id)
         if known is not None and not _may_write(command.caller, job, known):
             raise RefusedError(404, f"no run {known.run.run_id} is known on this node")
         several = (command.world_size or 1) > 1
@@ -146,7 +157,7 @@ class RunDesk:
                 parent_span_id=command.parent_span_id,
                 process=None if process is None else (process.pid, process.started_ns),
                 uid=command.caller.uid,
-                handed=known is not None and self._was_handed(command, known),
+                handed=known is not None and known.ending is None and self._was_handed(command, known),
                 pod=job.pod,
                 since_wall_ns=None if process is None else process.started_ns - now.ns + now.wall_ns,
             ),
@@ -199,6 +210,8 @@ def _may_write(caller: Caller, job: Job, live: LiveRun) -> bool:
         return caller.may_reach(live.run.namespace)
     if job.pod.name:
         return live.run.namespace == job.namespace
+    if live.ending is not None and not live.uids and not live.run.namespace:
+        return True  # it ended under an earlier daemon, which did not keep whose it was
     if not live.uids:  # found by its job, and nobody has claimed it yet
         return caller.uid == ROOT or job.run_id == live.run.run_id
     return caller.uid == ROOT or caller.uid in live.uids

@@ -24,6 +24,7 @@ from wattspan.journal.run_book import MAX_POINTS, MAX_WINDOWS, RunBook, progress
 from wattspan.journal.store import Journal
 from wattspan.ledger.ledger import Ledger
 from wattspan.model import CounterKey, GridState, Intensity
+from wattspan.publish.span_content import closing_spans, stretch_span
 from wattspan.run_keeper import RunKeeper, just_ended, resumed
 from wattspan.runs import Hold, Holder, Holdings, PodRef, RunNow, RunRecord, SpanRecord, Stretch
 from wattspan.units import NS_PER_S, UJ_PER_J, UJ_PER_KWH
@@ -254,6 +255,28 @@ def test_progress_that_began_elsewhere(station: Station) -> None:
     assert station.counter("run_steps", "sft") == 100
     assert record.progress_before is not None
     assert record.progress_before.steps == 500
+
+
+def test_a_wall_clock_that_is_set_back_in_mid_run_costs_nothing(station: Station, state: Path) -> None:
+    """The run ends before it began by that clock: its energy is whole, its spans have no negative length."""
+    station.begin(nodes_expected=1)
+    station.tick(10)
+    hour_ago = Moment(station.now.ns, station.now.wall_ns - 3600 * NS_PER_S)
+    station.registry.begin_phase("sft", 0, "epoch", 0, hour_ago)
+    station.registry.end("sft", 0, Ending(hour_ago, "success"))
+    station.tick()
+    (record,) = station.closed
+    assert gpu_j(record) == 10 * WATTS
+    spans = [stretch_span(record, stretch) for _, _, stretch in station.stretches]
+    spans += closing_spans(record, hub=False)
+    assert {span.name for span in spans} == {
+        "training_run",
+        "training_run.node",
+        "training_run.window",
+        "training_run.phase",
+    }
+    assert all(span.end_wall_ns >= span.start_wall_ns == record.began_wall_ns for span in spans)
+    assert gpu_j(History(state).attempts("sft")[0]) == 10 * WATTS
 
 
 # Attempts

@@ -287,6 +287,10 @@ class Registry:
             raise RefusedError(404, f"no run {run_id} is known on this node")
         return over
 
+    def newest(self, run_id: str) -> LiveRun | None:
+        """The attempt that runs, else the one that has just ended."""
+        return self._live.get(run_id) or self._just_ended(run_id, None)
+
     def forget(self, now_ns: int) -> list[LiveRun]:
         """Let go of runs that ended five minutes ago; gives those that went."""
         gone = [
