@@ -1,6 +1,8 @@
 """A view into text: equal to prometheus-client's own writer, and what the budget leaves out."""
 
+import gc
 import math
+import os
 import resource
 from collections.abc import Callable
 from dataclasses import replace
@@ -240,6 +242,15 @@ def test_descriptors_are_counted() -> None:
     before = Process().read()["process_open_fds"]
     with open("/dev/null"):
         assert Process().read()["process_open_fds"] == before + 1
+
+
+def test_what_is_kept_open_is_given_back() -> None:
+    """A reader that is gone leaves no descriptor behind."""
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        Process().read()
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_process_without_procfs_says_less(tmp_path: Path) -> None:

@@ -4,15 +4,18 @@ There are two doors: `server` for TCP and `socket_server` for the local socket.
 """
 
 import json
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Final
 
 MAX_QUERY_BYTES: Final = 4096
 MAX_BODY_BYTES: Final = 65_536
 """Of a request's body; the largest that means anything is a hundredth of it."""
+
+IMF_FIXDATE: Final = "%a, %d %b %Y %H:%M:%S GMT"
+"""RFC 9110, 5.6.7; English as long as nobody sets a locale, and nobody here does."""
 
 BODY_S: Final = 10.0
 """How long a body may take to come in."""
@@ -169,7 +172,7 @@ def headers_of(response: Response) -> dict[str, str]:
     return {
         "content-type": response.content_type,
         "content-length": str(len(response.body)),
-        "date": formatdate(usegmt=True),
+        "date": time.strftime(IMF_FIXDATE, time.gmtime()),
         "cache-control": "no-store",
         "x-content-type-options": "nosniff",
         **response.headers,

@@ -1,12 +1,13 @@
 """This process in the `process_*` families that every Prometheus client exports.
 
 Names, kinds and help are those of prometheus-client's ProcessCollector, and a test holds the values equal.
-That one reads three files at each scrape, whose text costs the kernel more than all our own series cost us.
+That one opens three files at each scrape, which took a fifth of the time of rendering; here two stay open.
 """
 
 import os
 import resource
 import time
+import weakref
 from pathlib import Path
 from typing import Final
 
@@ -29,8 +30,9 @@ class Process:
     """
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
-        self._statm = str(proc / "self" / "statm")
-        self._descriptors = str(proc / "self" / "fd")
+        # They go on to tell of the process that opened them: a fork must make its own.
+        self._statm = self._opened(proc / "self" / "statm")
+        self._descriptors = self._opened(proc / "self" / "fd")
         self._start_s = _start_s(proc)
         self._page_bytes = resource.getpagesize()
 
@@ -39,29 +41,26 @@ class Process:
         values = {"process_cpu_seconds": time.process_time()}
         if self._start_s is not None:
             values["process_start_time_seconds"] = self._start_s
-        return values | self._memory() | self._open_files()
-
-    def _memory(self) -> dict[str, float]:
-        """The first two fields of proc(5)'s statm, in pages."""
-        try:
-            with open(self._statm, "rb", buffering=0) as file:
-                size, resident, *_ = file.read().split()
-        except OSError:
-            return {}
-        return {
-            "process_virtual_memory_bytes": float(size) * self._page_bytes,
-            "process_resident_memory_bytes": float(resident) * self._page_bytes,
-        }
-
-    def _open_files(self) -> dict[str, float]:
-        try:
+        if self._statm is not None:
+            # The first two fields of proc(5)'s statm, in pages.
+            size, resident = os.pread(self._statm, 64, 0).split()[:2]
+            values["process_virtual_memory_bytes"] = float(size) * self._page_bytes
+            values["process_resident_memory_bytes"] = float(resident) * self._page_bytes
+        if self._descriptors is not None:
             # Since Linux 6.2 the folder's size is their number (proc(5)); before, it is 0.
-            count = os.stat(self._descriptors).st_size or len(os.listdir(self._descriptors))
+            count = os.fstat(self._descriptors).st_size or len(os.listdir(self._descriptors))
+            values["process_open_fds"] = float(count)
+            soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            values["process_max_fds"] = float("inf") if soft == resource.RLIM_INFINITY else float(soft)
+        return values
+
+    def _opened(self, path: Path) -> int | None:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            return {}
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        limit = float("inf") if soft == resource.RLIM_INFINITY else float(soft)
-        return {"process_open_fds": float(count), "process_max_fds": limit}
+            return None
+        weakref.finalize(self, os.close, descriptor)
+        return descriptor
 
 
 def _start_s(proc: Path) -> float | None:
