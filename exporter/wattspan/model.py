@@ -397,7 +397,7 @@ Counters = Mapping[str, Mapping[tuple[str, ...], int | float]]
 """Published values by quantity and label values: uJ, ns and counts are whole numbers, grams are floats."""
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
+@dataclass(frozen=True, slots=True)
 class LedgerView:
     """All that may be published, as of one tick. Whoever reads it sees one moment and changes nothing.
 

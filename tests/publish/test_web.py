@@ -4,7 +4,6 @@ import gzip
 import json
 import logging
 import time
-import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
@@ -106,17 +105,6 @@ def test_a_new_view_is_rendered_anew() -> None:
         ask(port, "/metrics")
     assert (first.body, second.body) == (b"sequence 7\n", b"sequence 8\n")
     assert [sequence for sequence, _ in render.calls] == [7, 8, 8]
-
-
-def test_a_scraped_view_is_let_go() -> None:
-    """A view lives no longer for having been scraped: its body is kept, and that alone."""
-    door = Door(filled(7))
-    with serving(app(door)) as port:
-        ask(port, "/metrics")
-        scraped = weakref.ref(door.view)
-        door.view = filled(8)
-        assert scraped() is None
-        assert ask(port, "/metrics").body == b"sequence 8\n"
 
 
 def test_each_accept_header_has_its_own_body() -> None:

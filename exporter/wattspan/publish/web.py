@@ -10,7 +10,6 @@ import gzip
 import html
 import logging
 import time
-import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, Protocol
@@ -109,20 +108,17 @@ def application(
 
 
 class _Renderings:
-    """The newest view's bodies, so that scrapes of one view render once.
-
-    The view itself is not kept: it is large, and whoever scrapes next would have to take it apart.
-    """
+    """The newest view's bodies, so that scrapes of one view render once."""
 
     def __init__(self, render: Render) -> None:
         self._render = render
-        self._view: Callable[[], LedgerView | None] = lambda: None
+        self._view: LedgerView | None = None
         self._plain: dict[str, Rendered] = {}
         self._gzipped: dict[str, bytes] = {}
 
     def of(self, view: LedgerView, accept: str) -> Rendered:
-        if view is not self._view():
-            self._view, self._plain, self._gzipped = weakref.ref(view), {}, {}
+        if view is not self._view:
+            self._view, self._plain, self._gzipped = view, {}, {}
         if accept not in self._plain:
             if len(self._plain) >= MAX_FORMATS:
                 self._plain, self._gzipped = {}, {}
