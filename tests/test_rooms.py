@@ -23,7 +23,7 @@ FLOORS = (
     {"huggingface", "lightning"},
     {"publish"},
     {"run_desk", "run_keeper"},
-    {"run_service"},
+    {"run_service", "carbon_service"},
     {"app"},
     {"cli"},
     {"__main__"},

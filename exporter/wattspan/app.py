@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from wattspan import __version__, log, systemd
-from wattspan.carbon.chain import Chain, chain_of
+from wattspan.carbon.fetcher import Fetcher
+from wattspan.carbon_service import FOLDER, CarbonService
 from wattspan.config import Config
 from wattspan.devices import Source
 from wattspan.devices.amd import AmdSource
@@ -41,7 +42,7 @@ from wattspan.publish.socket_server import SocketServer
 from wattspan.publish.web import Site, application
 from wattspan.publish.webconfig import WebConfigFile
 from wattspan.release import Release
-from wattspan.run_service import RunService, price_of
+from wattspan.run_service import RunService
 from wattspan.runs import NOBODY
 from wattspan.sampler import Sampler
 from wattspan.units import NS_PER_S
@@ -109,8 +110,7 @@ def _run(
 ) -> int:
     log.setup(config.log_level, config.log_format)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is somebody to take it
-    chain = chain_of(config.grid_zone, config.grid_region, config.grid_intensity, config.grid_pue, os.environ)
-    price = price_of(config)
+    carbon = CarbonService(config, os.environ, config.state_dir / FOLDER)
     board = Board()
     node = NodeInfo(config.node_name, config.cluster_name, __version__, config.sample_interval_ns)
     with ExitStack() as undo:
@@ -130,8 +130,8 @@ def _run(
             if local is not None:
                 undo.callback(local.stop, STOP_S)
                 local.start()
-        books = Books(journal, board, price, service.keeper if service else None)
-        daemon = Daemon(config, sampler, chain, journal, books, service, ephemeral=ephemeral)
+        books = Books(journal, board, config.cost_currency, service.keeper if service else None)
+        daemon = Daemon(config, sampler, carbon, journal, books, service, ephemeral=ephemeral)
         undo.callback(daemon.close)
         daemon.start()
         if web is not None:
@@ -200,14 +200,15 @@ class Daemon:
         self,
         config: Config,
         sampler: Sampler,
-        chain: Chain,
+        carbon: CarbonService,
         journal: Journal,
         books: Books,
         runs: RunService | None,
         *,
         ephemeral: bool = False,
     ) -> None:
-        self._chain = chain
+        self._carbon = carbon
+        self._fetcher = Fetcher([carbon])
         self._ephemeral = ephemeral
         self._busy_ns = time.monotonic_ns()
         self._sampler = sampler
@@ -223,8 +224,10 @@ class Daemon:
 
     def start(self) -> None:
         """Begin metering; signals are taken from here on. Must be called in the main thread."""
-        self._chain.refresh(time.time_ns())
-        logger.info("grid: %s", self._chain.location.how)
+        self._carbon.settle(time.time_ns(), time.monotonic_ns())
+        logger.info("grid: %s", self._carbon.chain.location.how)
+        if self._carbon.live:
+            self._fetcher.start()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._end())
         signal.signal(signal.SIGUSR1, lambda *_: self._release.requested())
@@ -241,6 +244,7 @@ class Daemon:
         """Stop metering; the journal has a clean stop when this returns, if the disk allowed it."""
         self._end()
         self._thread.join()
+        self._fetcher.stop(0)
 
     def _end(self) -> None:
         self._stop.set()
@@ -270,7 +274,7 @@ class Daemon:
         holdings = self._runs.holdings(snapshot) if self._runs else NOBODY
         tick = self._ledger.apply(snapshot, holdings)
         wall_ns = snapshot.taken_at_ns + snapshot.wall_offset_ns
-        self._books.take(tick, self._chain.pricing, self._chain.state(wall_ns))
+        self._books.take(tick, self._carbon.rates, self._carbon.state(wall_ns))
         if self._runs is not None:
             self._runs.committed(self._books.journal_error)
         self._release.settle()

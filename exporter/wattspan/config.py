@@ -21,6 +21,8 @@ from wattspan.units import NS_PER_S
 T = TypeVar("T")
 
 SourceMode = Literal["auto", "on", "off"]
+Signal = Literal["average", "marginal"]
+Basis = Literal["lifecycle", "direct"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["logfmt", "json"]
 
@@ -122,6 +124,26 @@ def duration_text(value_ns: int) -> str:
     return "0s"
 
 
+def words(*allowed: str) -> Kind[tuple[str, ...]]:
+    """Some of a few words, in the order that is wanted, each once."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        found = tuple(part.strip() for part in text.split(",")) if text.strip() else ()
+        if len(set(found)) != len(found) or not set(found) <= set(allowed):
+            raise ValueError(text)
+        return found
+
+    return Kind("NAME", f"some of {', '.join(allowed)}; several are separated by commas", parse, ",".join)
+
+
+def _url(text: str) -> str:
+    """An http or https URL without user, password, query and fragment."""
+    match = re.fullmatch(r"https?://[A-Za-z0-9.\[\]:_-]+(/[^?#\s@]*)?", text)
+    if match is None:
+        raise ValueError(text)
+    return text.rstrip("/")
+
+
 def _printable(text: str) -> str:
     """The text itself; it ends up in labels, log lines and paths, so control characters are refused."""
     if not text.isprintable():
@@ -142,10 +164,26 @@ def _addresses(text: str) -> tuple[str, ...]:
 
 
 TEXT: Final = Kind("TEXT", "text without control characters", _printable)
+URL: Final = Kind("URL", "an http or https URL, without user, password and query", _url)
 PATH: Final = Kind("PATH", "a path", lambda text: Path(_printable(text)))
 ADDRESSES: Final = Kind(
     "ADDRESS", "host:port, :port or [IPv6]:port; several are separated by commas", _addresses, ",".join
 )
+GRID_PROVIDERS: Final = (
+    "carbonintensity",
+    "energycharts",
+    "eco2mix",
+    "electricitymaps",
+    "watttime",
+    "entsoe",
+    "eia",
+    "carbonaware",
+    "prometheus",
+    "peer",
+    "file",
+)
+"""Live providers of grid intensity; a test holds them equal to the modules."""
+
 SOURCE_MODE: Final = choice(*get_args(SourceMode))
 
 
@@ -337,6 +375,166 @@ class Config:
         "Power usage effectiveness that grams are multiplied by, once.",
         default_text="not configured, which counts as 1.0",
     )
+    grid_providers: tuple[str, ...] = setting(
+        "grid.providers",
+        words(*GRID_PROVIDERS),
+        "Live sources of the grid's intensity, first choice first; see the README for what each needs."
+        " Without any, figures are yearly.",
+        (),
+        default_text="none",
+        repeatable=True,
+    )
+    grid_signal: Signal | None = setting(
+        "grid.signal",
+        choice("average", "marginal"),
+        "What intensities mean, for providers that have both.",
+        default_text="what the first provider means",
+    )
+    grid_basis: Basis | None = setting(
+        "grid.basis",
+        choice("lifecycle", "direct"),
+        "What intensities count, for providers that have both.",
+        default_text="what the first provider means",
+    )
+    grid_cloud_metadata: str = setting(
+        "grid.cloud-metadata",
+        choice("auto", "off"),
+        "Ask the metadata service of AWS, Google Cloud or Azure for the region; only on machines of theirs.",
+        "auto",
+    )
+    grid_market_intensity: float | None = setting(
+        "grid.market-intensity",
+        number(0, 2000, "grams of CO2e per kWh"),
+        "Intensity of your electricity contract, for market-based figures beside the location-based ones.",
+    )
+    grid_wue: float | None = setting(
+        "grid.wue",
+        number(0, 100, "litres per kWh of IT energy"),
+        "Water usage effectiveness of the site (ISO/IEC 30134-9).",
+    )
+    grid_carbonintensity_url: str = setting(
+        "grid.carbonintensity.url",
+        URL,
+        "UK Carbon Intensity API: Where it is, when not at its usual place.",
+        "",
+        default_text="the service itself",
+    )
+    grid_carbonintensity_zone: str = setting(
+        "grid.carbonintensity.zone",
+        TEXT,
+        "UK Carbon Intensity API: id of a region, 1 to 17, instead of the whole of Great Britain.",
+        "",
+    )
+    grid_energycharts_url: str = setting(
+        "grid.energycharts.url",
+        URL,
+        "Energy-Charts: Where it is, when not at its usual place.",
+        "",
+        default_text="the service itself",
+    )
+    grid_energycharts_zone: str = setting(
+        "grid.energycharts.zone",
+        TEXT,
+        "Energy-Charts: its code of the country, where the grid zone does not say.",
+        "",
+    )
+    grid_eco2mix_url: str = setting(
+        "grid.eco2mix.url",
+        URL,
+        "RTE eCO2mix: Where it is, when not at its usual place.",
+        "",
+        default_text="the service itself",
+    )
+    grid_electricitymaps_url: str = setting(
+        "grid.electricitymaps.url",
+        URL,
+        "Electricity Maps: Where it is, with the version of the API.",
+        "",
+        default_text="the service itself",
+    )
+    grid_electricitymaps_zone: str = setting(
+        "grid.electricitymaps.zone", TEXT, "Electricity Maps: its zone, where it is not the grid zone.", ""
+    )
+    grid_electricitymaps_token_file: Path | None = setting(
+        "grid.electricitymaps.token-file",
+        PATH,
+        "Electricity Maps: file with the token; or set WATTSPAN_GRID_ELECTRICITYMAPS_TOKEN.",
+    )
+    grid_watttime_url: str = setting(
+        "grid.watttime.url",
+        URL,
+        "WattTime: Where it is, when not at its usual place.",
+        "",
+        default_text="the service itself",
+    )
+    grid_watttime_zone: str = setting(
+        "grid.watttime.zone", TEXT, "WattTime: its region, such as `CAISO_NORTH`.", ""
+    )
+    grid_watttime_token_file: Path | None = setting(
+        "grid.watttime.token-file",
+        PATH,
+        "WattTime: file with `user:password`; or set WATTSPAN_GRID_WATTTIME_TOKEN.",
+    )
+    grid_entsoe_url: str = setting(
+        "grid.entsoe.url",
+        URL,
+        "ENTSO-E: Where it is, when not at its usual place.",
+        "",
+        default_text="the service itself",
+    )
+    grid_entsoe_zone: str = setting(
+        "grid.entsoe.zone",
+        TEXT,
+        "ENTSO-E: EIC code of the bidding zone, where the grid zone does not say.",
+        "",
+    )
+    grid_entsoe_token_file: Path | None = setting(
+        "grid.entsoe.token-file",
+        PATH,
+        "ENTSO-E: file with the security token; or set WATTSPAN_GRID_ENTSOE_TOKEN.",
+    )
+    grid_eia_url: str = setting(
+        "grid.eia.url",
+        URL,
+        "US EIA: Where it is, when not at its usual place.",
+        "",
+        default_text="the service itself",
+    )
+    grid_eia_zone: str = setting(
+        "grid.eia.zone",
+        TEXT,
+        "US EIA: the balancing authority, such as `CISO`, where the grid zone does not say.",
+        "",
+    )
+    grid_eia_token_file: Path | None = setting(
+        "grid.eia.token-file", PATH, "US EIA: file with the API key; or set WATTSPAN_GRID_EIA_TOKEN."
+    )
+    grid_carbonaware_url: str = setting("grid.carbonaware.url", URL, "URL of a Carbon Aware SDK web API.", "")
+    grid_carbonaware_zone: str = setting(
+        "grid.carbonaware.zone", TEXT, "Carbon Aware SDK: its location, where it is not the grid zone.", ""
+    )
+    grid_prometheus_url: str = setting(
+        "grid.prometheus.url", URL, "URL of a Prometheus that holds the intensity.", ""
+    )
+    grid_prometheus_token_file: Path | None = setting(
+        "grid.prometheus.token-file",
+        PATH,
+        "Prometheus: file with a bearer token; or set WATTSPAN_GRID_PROMETHEUS_TOKEN.",
+    )
+    grid_prometheus_query: str = setting(
+        "grid.prometheus.query", TEXT, "PromQL that gives one series in grams of CO2e per kWh.", ""
+    )
+    grid_peer_url: str = setting(
+        "grid.peer.url", URL, "URL of another Wattspan, whose intensities and forecasts are taken over.", ""
+    )
+    grid_peer_token_file: Path | None = setting(
+        "grid.peer.token-file",
+        PATH,
+        "Another Wattspan: file with `user:password`; or set WATTSPAN_GRID_PEER_TOKEN.",
+    )
+    grid_file_path: Path | None = setting(
+        "grid.file.path", PATH, "JSON file with intensities; see the README for its members."
+    )
     cost_price_per_kwh: float | None = setting(
         "cost.price-per-kwh",
         number(0, 1000, "units of cost.currency per kWh"),
@@ -344,6 +542,48 @@ class Config:
     )
     cost_currency: str = setting(
         "cost.currency", TEXT, "Currency of cost.price-per-kwh, such as `EUR`; a label, never converted.", ""
+    )
+    cost_schedule: str = setting(
+        "cost.schedule",
+        TEXT,
+        "Price by time of use, such as `Mon-Fri 07:00-22:00 0.31; 0.19`: the first that holds counts.",
+        "",
+    )
+    cost_time_zone: str = setting(
+        "cost.time-zone", TEXT, "Time zone of cost.schedule, such as `Europe/Berlin`.", "UTC"
+    )
+    cost_provider: str = setting(
+        "cost.provider",
+        choice("off", "energycharts", "prometheus", "file"),
+        "Where prices come from by the hour; see the README for what each needs."
+        " cost.price-per-kwh or cost.schedule stands in where it says nothing.",
+        "off",
+    )
+    cost_zone: str = setting(
+        "cost.zone", TEXT, "Bidding zone of cost.provider energycharts, such as `DE-LU`.", ""
+    )
+    cost_url: str = setting("cost.url", URL, "Where cost.provider is, when not at its usual place.", "")
+    cost_query: str = setting(
+        "cost.query", TEXT, "PromQL of cost.provider prometheus: one series, per kWh.", ""
+    )
+    cost_path: Path | None = setting("cost.path", PATH, "JSON file of cost.provider file.")
+    embodied_gpu_kg: float | None = setting(
+        "embodied.gpu-kg",
+        number(0, 100_000, "kilograms of CO2e"),
+        "What making one GPU emitted, for those that the table lacks or where you know better.",
+    )
+    embodied_host_kg: float | None = setting(
+        "embodied.host-kg",
+        number(0, 1_000_000, "kilograms of CO2e"),
+        "What making the server without its GPUs emitted; published figures differ by a factor of five.",
+    )
+    embodied_lifetime_years: float = setting(
+        "embodied.lifetime-years", number(1, 20, "years"), "Expected life of the hardware.", 4.0
+    )
+    calibration_file: Path | None = setting(
+        "calibration.file",
+        PATH,
+        "Your own calibration of GPUs against an external meter; see the README for its columns.",
     )
     runs: str = setting(
         "runs",
@@ -428,6 +668,12 @@ HINTS: Final[Mapping[str, str]] = {
         "The node's label `topology.kubernetes.io/region`, put there by the downward API."
         " A hint that is used where no grid setting says more; a region that is not known is passed over."
     ),
+    "WATTSPAN_GRID_ELECTRICITYMAPS_TOKEN": "Secret of Electricity Maps: the token.",
+    "WATTSPAN_GRID_WATTTIME_TOKEN": "Secret of WattTime: `user:password`.",
+    "WATTSPAN_GRID_ENTSOE_TOKEN": "Secret of ENTSO-E: the security token.",
+    "WATTSPAN_GRID_EIA_TOKEN": "Secret of US EIA: the API key.",
+    "WATTSPAN_GRID_PROMETHEUS_TOKEN": "Secret of Prometheus: a bearer token.",
+    "WATTSPAN_GRID_PEER_TOKEN": "Secret of Another Wattspan: `user:password`.",
     "WATTSPAN_URL": "Of clients: the daemon's URL, such as `http://10.0.0.7:9746`; goes before every socket.",
     "WATTSPAN_TOKEN_FILE": "Of clients: the file with the token to show at `WATTSPAN_URL`.",
     "WATTSPAN_RUN_ID": "Of clients: the run that the job is; `wattspan run` sets it for its command.",

@@ -5,6 +5,7 @@
     ├── UnreachableError    could not reach or lock what was needed, exit 3
     ├── NotHereError        a source that this machine does not have; one line at start
     ├── ReadError           a source that failed now; counted by reason, tried again
+    ├── FetchError          a service on the network that failed now; counted by reason, tried again
     └── RestartNeededError  only a fresh process can go on; books are closed, exit 0
 
 Foreign errors are translated once, at the boundary, with the original attached as ``__cause__``.
@@ -26,6 +27,25 @@ Reason = Literal[
 """Why a read failed: the closed set behind the label `reason` of `wattspan_source_read_failures_total`."""
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
+
+
+FetchReason = Literal[
+    "timeout",  # no whole answer in time
+    "unreachable",  # no connection, no such name, a certificate that is not trusted
+    "refused",  # 401 or 403, or a secret that cannot be read
+    "throttled",  # 429
+    "server",  # another status that is no answer
+    "malformed",  # no such document: a login page, a cut or oversized body, a redirect, null throughout
+    "wrong_zone",  # figures of another place than was asked for
+    "wrong_unit",  # figures in a unit that is not the one expected
+    "implausible",  # negative, above 2000 g/kWh, or no number
+    "stale",  # nothing newer than what is long over
+    "future",  # a current figure whose time has not come
+    "unknown",  # anything else; the log has the text
+]
+"""Why a fetch failed: the closed set behind the label `reason` of `wattspan_grid_fetch_failures_total`."""
+
+FETCH_REASONS: tuple[FetchReason, ...] = get_args(FetchReason)
 
 
 class WattspanError(Exception):
@@ -58,6 +78,22 @@ class ReadError(WattspanError):
         self.reason: Reason = reason
         self.detail = detail
         self.device = device
+
+
+class FetchError(WattspanError):
+    """A service on the network that failed this time.
+
+    Args:
+        reason: one of the closed set of reasons.
+        detail: what happened, for the log; never a secret, so never a query or a header.
+        retry_after_s: how long the service asks to be left alone; None when it does not say.
+    """
+
+    def __init__(self, reason: FetchReason, detail: str, retry_after_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.reason: FetchReason = reason
+        self.detail = detail
+        self.retry_after_s = retry_after_s
 
 
 class RestartNeededError(WattspanError):

@@ -312,6 +312,10 @@ class Intensity:
     Attributes:
         g_per_kwh: grams of CO2e (CO2 alone for some direct sources) per kilowatt-hour.
         valid_from_wall_ns, valid_until_wall_ns: half open; None where the figure has no such end.
+        force_from_wall_ns, force_until_wall_ns: the stretch that the chain has put it in force for, where
+            that
+            is not its own validity: a last good figure stands in for a while, a fallback fills a gap.
+            None for its own end. Set by the chain, never by a provider.
         grid_zone: the zone the figure is for, as the provider names it.
         provider: the module's name, such as ``static``.
         signal: ``average`` or ``marginal``.
@@ -331,6 +335,59 @@ class Intensity:
     estimated: bool
     fetched_wall_ns: int | None = None
     origin: str = ""
+    force_from_wall_ns: int | None = None
+    force_until_wall_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """What electricity costs in one stretch of time.
+
+    Attributes:
+        per_kwh: at the facility's meter, in the currency of the settings; below 0 at times on a spot market.
+        valid_from_wall_ns, valid_until_wall_ns: half open; None where the price has no such end.
+        provider: who said so: ``configured`` or the module's name.
+        fetched_wall_ns: when it was obtained; None for a configured one.
+    """
+
+    per_kwh: float
+    valid_from_wall_ns: int | None = None
+    valid_until_wall_ns: int | None = None
+    provider: str = "configured"
+    fetched_wall_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GreenWindow:
+    """The stretch of a given length with the lowest mean intensity that is known of, from now on.
+
+    Attributes:
+        duration_ns: its length.
+        start_wall_ns: when it begins.
+        g_per_kwh: its mean intensity.
+    """
+
+    duration_ns: int
+    start_wall_ns: int
+    g_per_kwh: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """The hours ahead.
+
+    Attributes:
+        made_wall_ns: the moment that it looks ahead from.
+        figures: that hold at that moment or later, past to future, without those that hold for all time.
+            The first may be measured, the others are forecasts.
+        horizons: intensity so many nanoseconds ahead; one beyond the last figure is missing.
+        greenest: the greenest window of each usual length that the figures cover.
+    """
+
+    made_wall_ns: int
+    figures: tuple[Intensity, ...]
+    horizons: Mapping[int, float] = field(default_factory=dict)
+    greenest: tuple[GreenWindow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,6 +435,10 @@ class GridState:
         pue: power usage effectiveness that grams are multiplied by, once.
         pue_configured: False while `pue` is the 1.0 that nobody has set.
         location: how the zone was found, for people.
+        figures: what each provider says of this moment, in the order of the chain, used or not.
+        outlook: the hours ahead; None where nobody forecasts.
+        tariff: price in force; None without one.
+        signal, basis: what every figure of the chain means, also while there is none.
     """
 
     intensity: Intensity | None
@@ -385,6 +446,11 @@ class GridState:
     pue: float
     pue_configured: bool
     location: str = ""
+    figures: tuple[Intensity, ...] = ()
+    outlook: Outlook | None = None
+    tariff: Tariff | None = None
+    signal: Signal = "average"
+    basis: Basis = "lifecycle"
 
 
 SAMPLE_DURATION_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from wattspan.carbon.price import Price
 from wattspan.carbon.pricing import Pricing
 from wattspan.journal.books import Books, Outgoing
 from wattspan.journal.holder_accounts import POD_QUANTITIES, accounts_of_pod
@@ -30,7 +29,6 @@ class RunKeeper:
     Args:
         registry: of the runs.
         book: of what they used.
-        price: of electricity; None without one.
         spans_of: the spans of a run or of a part of it; None where no collector is configured.
         acknowledged: outbox ids that the collector has taken since this was last asked.
         counts: how the export fares since this process began; None where nothing is exported.
@@ -40,14 +38,12 @@ class RunKeeper:
         self,
         registry: Registry,
         book: RunBook,
-        price: Price | None,
         spans_of: Callable[[RunRecord, Stretch | None], tuple[SpanRecord, ...]] | None,
         acknowledged: Callable[[], tuple[int, ...]] = tuple,
         counts: Callable[[], SpanCounts] | None = None,
     ) -> None:
         self._registry = registry
         self._book = book
-        self._price = price
         self._spans_of = spans_of
         self._acknowledged = acknowledged
         self._counts = counts
@@ -145,7 +141,7 @@ class RunKeeper:
             return
         for charge in tick.charges:
             if charge.holder is not None and charge.holder.run_id in repeating:
-                books.waste(charge.holder, "repeated", charge.energy_uj, self._cost(charge.energy_uj))
+                books.waste(charge.holder, "repeated", charge.energy_uj, books.cost(charge, tick))
 
     def _count_spans(self, books: Books) -> None:
         """Counters of the export go on over restarts; the exporter's own begin at 0."""
@@ -210,9 +206,6 @@ class RunKeeper:
                 del self._pods_seen_ns[namespace, name]
                 gone += accounts_of_pod(books.totals, namespace, name)
         return gone
-
-    def _cost(self, energy_uj: int) -> float:
-        return self._price.cost(energy_uj, 1.0) if self._price else 0.0
 
 
 def resume_of(live: LiveRun, book: RunBook, now: Moment) -> dict[str, Any]:

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from wattspan import __version__
-from wattspan.carbon.price import Price
 from wattspan.config import Config
-from wattspan.errors import NotHereError, SetupError
+from wattspan.errors import NotHereError
 from wattspan.journal.board import Board
 from wattspan.journal.books import Books
 from wattspan.journal.history import History
@@ -79,12 +78,11 @@ class RunService:
         demo: bool = False,
         export: bool = True,
     ) -> None:
-        price = price_of(config)
         self._books: Books | None = None
         self._book = RunBook(
             config.node_name,
             config.cluster_name,
-            price.currency if price else "",
+            config.cost_currency,
             self._accounts,
             config.spans_window_ns,
         )
@@ -104,7 +102,6 @@ class RunService:
         self.keeper = RunKeeper(
             self._registry,
             self._book,
-            price,
             _spans_of if exporting else None,
             self._take_delivered,
             self._span_counts if exporting else None,
@@ -266,19 +263,6 @@ class _NodeHistory:
         if not found:
             return None
         return found[max(found)] if attempt is None else found.get(attempt)
-
-
-def price_of(config: Config) -> Price | None:
-    """The price of electricity.
-
-    Raises:
-        SetupError: a price without a currency, or the reverse.
-    """
-    if (config.cost_price_per_kwh is None) != (not config.cost_currency):
-        raise SetupError("cost.price-per-kwh and cost.currency: only one is set; allowed: both or neither")
-    if config.cost_price_per_kwh is None:
-        return None
-    return Price(config.cost_price_per_kwh, config.cost_currency)
 
 
 def _spans_of(record: RunRecord, stretch: Stretch | None) -> tuple[SpanRecord, ...]:

@@ -181,6 +181,57 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
+class Factor:
+    """Energy of an attempt that was priced by one and the same figure, so that each gram can be traced to it.
+
+    Attributes:
+        began_wall_ns, ended_wall_ns: the stretch in which it was used.
+        energy_uj: of the run, as metered.
+        co2e_g: what it came to: energy times PUE times intensity.
+        g_per_kwh: the intensity; of a `figures` above 1 their mean, weighted by the energy.
+        pue: in force.
+        grid_zone, provider, signal, basis, estimated, origin: of the figure, as in
+            `wattspan.model.Intensity`;
+            the provider is empty where the figure was not kept, as of the last seconds before a kill.
+        valid_from_wall_ns, valid_until_wall_ns: its own validity; None where it has no such end.
+        fetched_wall_ns: when it was obtained; None for the carried table and for what the operator has set.
+        figures: how many figures it stands for: above 1 where neighbours were put together to save room.
+    """
+
+    began_wall_ns: int
+    ended_wall_ns: int
+    energy_uj: int
+    co2e_g: float
+    g_per_kwh: float
+    pue: float
+    grid_zone: str = ""
+    provider: str = ""
+    signal: str = ""
+    basis: str = ""
+    estimated: bool = True
+    origin: str = ""
+    valid_from_wall_ns: int | None = None
+    valid_until_wall_ns: int | None = None
+    fetched_wall_ns: int | None = None
+    figures: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How a GPU's energy counter compares with an external meter, as the operator has measured it.
+
+    Attributes:
+        gain: true energy over counted energy; energy itself is never corrected by it.
+        uncertainty_ratio: of that gain, both ways.
+        provenance: who measured it, how and when.
+    """
+
+    gain: float
+    uncertainty_ratio: float
+    provenance: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunTotals:
     """What one attempt has used on this node.
 
@@ -193,6 +244,10 @@ class RunTotals:
         idle_gpu_ns: of it, with no kernel running.
         utilization_ns: of it, weighted by utilization; over `gpu_ns` the mean.
         gpu_energy_uj: by GPU uuid.
+        embodied_g: grams of making the hardware, for the time it was reserved; None where nothing is known
+            of it.
+        market_g: operational grams by the operator's contracts, PUE applied; None where none are configured.
+        water_l: litres for cooling on site; None where no WUE is configured.
     """
 
     energy_uj: Mapping[tuple[str, Attribution], int] = field(default_factory=dict)
@@ -203,6 +258,9 @@ class RunTotals:
     idle_gpu_ns: int = 0
     utilization_ns: int = 0
     gpu_energy_uj: Mapping[str, int] = field(default_factory=dict)
+    embodied_g: float | None = None
+    market_g: float | None = None
+    water_l: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +299,9 @@ class RunRecord:
         points: its history, thinned out evenly as it grows.
         progress_before: what `progress` was when the attempt began, since steps count over all attempts;
             None while nobody said, which for attempt 0 is nothing.
+        factors: how its grams came about, by time; their energy and grams sum to the totals, but for energy
+            that no intensity was known for.
+        calibrations: of those of its GPUs that the operator has calibrated, by uuid.
     """
 
     run: Run
@@ -262,6 +323,8 @@ class RunRecord:
     currency: str = ""
     points: tuple[Point, ...] = ()
     progress_before: Progress | None = None
+    factors: tuple[Factor, ...] = ()
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +371,12 @@ class RunNow:
         co2e_g_per_s: at that power; None without an intensity.
         gpus: how many it holds now.
         progress_ratio: steps over planned steps; None while those are unknown.
-        projected_co2e_g: what the whole run will have emitted at this pace; only for runs on one node.
+        projected_co2e_g: what the run will have emitted when it ends, over all its attempts, at its pace so
+            far and by the grid's forecast; only for runs on one node.
+        projected_cost, projected_end_wall_ns: likewise; None where that cannot be said.
+        greenest_co2e_g: what the attempt would have emitted in the greenest stretch of its length that is
+            known.
+        budget_used_g: grams of the run on this node over all its attempts, which its budget is held against.
         named: what it is called is fixed; before that its name would change under the eyes of a dashboard.
         exemplar: changes only when a window closes; None before the first, and where no span is exported.
     """
@@ -320,6 +388,10 @@ class RunNow:
     gpus: int
     progress_ratio: float | None
     projected_co2e_g: float | None
+    projected_cost: float | None = None
+    projected_end_wall_ns: int | None = None
+    greenest_co2e_g: float | None = None
+    budget_used_g: float = 0.0
     named: bool = True
     exemplar: WindowExemplar | None = None
 

@@ -19,6 +19,7 @@ from tests.bench.process_cost import BYTES_PER_MIB, memory
 from tests.bench.scrape import PROMETHEUS_2, count_samples
 from tests.fakes.nvml import FakeNvml
 from wattspan.carbon.chain import chain_of
+from wattspan.carbon.rates import Rates
 from wattspan.devices.nvidia import NvidiaSource
 from wattspan.journal.board import Board
 from wattspan.journal.books import Books
@@ -72,7 +73,7 @@ class Replay:
     def tick(self, *, missed: int = 0) -> None:
         """One look and all that follows from it."""
         tick = self._ledger.apply(self._sampler.look(missed))
-        self._books.take(tick, self._chain.pricing, self._chain.state(self._wall_ns()))
+        self._books.take(tick, Rates(self._chain.pricing), self._chain.state(self._wall_ns()))
 
     def scrape(self) -> None:
         """What a Prometheus would get now."""

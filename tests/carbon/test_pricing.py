@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattspan.carbon.pricing import Priced, Pricing
+from wattspan.carbon.pricing import Pricing
 from wattspan.model import Intensity
 from wattspan.units import NS_PER_S, UJ_PER_J, UJ_PER_KWH, UW_PER_W
 
@@ -130,8 +130,8 @@ def test_before_the_first_and_after_the_last_nothing_has_a_price() -> None:
     """An intensity prices nothing outside its validity, whose start is in it and whose end is not."""
     pricing = Pricing(half_hours(100))
     end_ns = MIDNIGHT_NS + HALF_HOUR_NS
-    assert pricing.price(7, MIDNIGHT_NS - 10, MIDNIGHT_NS) == Priced(0.0, 7)
-    assert pricing.price(7, end_ns, end_ns + 10) == Priced(0.0, 7)
+    assert pricing.price(7, MIDNIGHT_NS - 10, MIDNIGHT_NS)[:2] == (0.0, 7)
+    assert pricing.price(7, end_ns, end_ns + 10)[:2] == (0.0, 7)
     assert pricing.at(MIDNIGHT_NS - 1) is None
     assert pricing.at(MIDNIGHT_NS) == pricing.intensities[0]
     assert pricing.at(end_ns - 1) == pricing.intensities[0]
@@ -155,8 +155,8 @@ def test_an_interval_without_length_is_priced_at_its_instant(
     """Start equal to end costs what the intensity of that instant says, or has no price at all."""
     pricing = Pricing(timeline)
     in_force = pricing.at(moment_ns)
-    expected = Priced(energy_uj / UJ_PER_KWH * in_force.g_per_kwh, 0) if in_force else Priced(0.0, energy_uj)
-    assert pricing.price(energy_uj, moment_ns, moment_ns) == expected
+    expected = (energy_uj / UJ_PER_KWH * in_force.g_per_kwh, 0) if in_force else (0.0, energy_uj)
+    assert pricing.price(energy_uj, moment_ns, moment_ns)[:2] == expected
 
 
 @given(timelines(), ENERGIES, MOMENTS, st.integers(1, 2000))
@@ -228,7 +228,7 @@ def test_more_energy_never_costs_less(
 def test_without_intensities_all_energy_is_unpriced(energy_uj: int, start_ns: int, end_ns: int) -> None:
     """An empty timeline prices nothing and knows no rate."""
     pricing = Pricing(())
-    assert pricing.price(energy_uj, start_ns, end_ns) == Priced(0.0, energy_uj)
+    assert pricing.price(energy_uj, start_ns, end_ns)[:2] == (0.0, energy_uj)
     assert pricing.at(start_ns) is None
     assert pricing.g_per_second(energy_uj, start_ns) is None
 

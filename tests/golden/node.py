@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from wattspan.carbon.chain import Chain, chain_of
+from wattspan.carbon.rates import Rates
 from wattspan.devices import Source
 from wattspan.journal import Journal
 from wattspan.journal.board import Board
@@ -59,7 +60,7 @@ class Node:
     def look(self, missed_ticks: int = 0) -> None:
         """One tick, seen by a scrape."""
         tick = self._ledger.apply(self._sampler.look(missed_ticks))
-        self._books.take(tick, self._chain.pricing, self._chain.state(self._wall_ns()))
+        self._books.take(tick, Rates(self._chain.pricing), self._chain.state(self._wall_ns()))
         self._board.scraped(self._board.view.sequence, 0)
 
     def metrics(self) -> str:

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.ledger.readings import UUID, look, snapshot
 from wattspan.carbon.pricing import Pricing
+from wattspan.carbon.rates import Rates
 from wattspan.journal.board import Board
 from wattspan.journal.books import Books
 from wattspan.journal.marks import pasts
@@ -25,7 +26,7 @@ from wattspan.units import NS_PER_S, UJ_PER_J, UJ_PER_KWH
 
 INTENSITY = Intensity(400, None, None, "XX", "static", "average", "lifecycle", True)
 GRID = GridState(INTENSITY, 0, 1.25, True)
-PRICING = Pricing((INTENSITY,), 1.25)
+RATES = Rates(Pricing((INTENSITY,), 1.25))
 MICROJOULES = st.integers(0, 700 * UJ_PER_J)
 
 
@@ -70,7 +71,7 @@ class Node(RuleBasedStateMachine):
         reading = look(self.now_s, joules, watts=300, pids=pids)
         if counter_uj is not None:
             object.__setattr__(reading, "energy_uj", counter_uj)
-        self.books.take(self.ledger.apply(snapshot(self.sequence, reading)), PRICING, GRID)
+        self.books.take(self.ledger.apply(snapshot(self.sequence, reading)), RATES, GRID)
 
     @rule(energy_uj=MICROJOULES, busy=st.booleans())
     def use(self, energy_uj: int, busy: bool) -> None:

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.ledger.readings import UUID, WALL_OFFSET_NS, look, package, snapshot
-from wattspan.carbon.price import Price
+from wattspan.carbon.price import fixed
 from wattspan.carbon.pricing import Pricing
+from wattspan.carbon.rates import Rates
 from wattspan.journal.board import Board
 from wattspan.journal.books import Books
 from wattspan.journal.history import History
@@ -57,10 +58,10 @@ class Station:
         last = {run_id: LastAttempt(*known) for run_id, known in history.last_attempts().items()}
         recent = history.runs(state="ended", since_wall_ns=self.now.wall_ns - 300 * NS_PER_S)
         self.registry = Registry(live, last, [just_ended(record, self.book, self.now) for record in recent])
-        price = Price(0.2, "EUR")
-        self.keeper = RunKeeper(self.registry, self.book, price, self._spans_of)
+        self.prices = fixed(0.2, "EUR")
+        self.keeper = RunKeeper(self.registry, self.book, self._spans_of)
         self.ledger = Ledger(NS_PER_S, pasts(restored.baselines))
-        self.books = Books(self.journal, self.board, price, self.keeper)
+        self.books = Books(self.journal, self.board, "EUR", self.keeper)
         self.sequence = 0
 
     @property
@@ -96,7 +97,9 @@ class Station:
         host = package(self.now_s, self.now_s * 40)
         grid = GridState(INTENSITY, 0, PUE, pue_configured=True)
         taken = snapshot(self.sequence, reading, host, at_s=self.now_s)
-        self.books.take(self.ledger.apply(taken, holdings), Pricing((INTENSITY,), PUE), grid)
+        self.books.take(
+            self.ledger.apply(taken, holdings), Rates(Pricing((INTENSITY,), PUE), self.prices), grid
+        )
         self.board.scraped(self.board.view.sequence, 0)
 
     def _holds(self) -> list[Hold]:

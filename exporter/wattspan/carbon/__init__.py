@@ -1,8 +1,9 @@
-"""carbon: joules in, grams out.
+"""carbon: joules in, grams and money out.
 
-Providers say what the grid emits and when (`Intensity`); `pricing` turns an interval's energy into grams.
+Providers say what the grid emits and when (`Intensity`); the chain chooses among them; `pricing` turns an
+interval's energy into grams, `price` into money.
 This room knows no device and no run, and nothing here is called on the sampling path but pure arithmetic
-over the intensities already at hand.
+over the figures already at hand: a thread of its own fetches.
 """
 
 from collections.abc import Sequence
@@ -27,10 +28,26 @@ class Provider(Protocol):
         """What its figures count: lifecycle or direct emissions."""
 
     def intensities(self, now_wall_ns: int) -> Sequence[Intensity]:
-        """What is known of the zone, past to future, without overlaps.
+        """What is known of the zone, past to future, without overlaps; forecasts are among them.
 
-        The static provider answers from memory; live ones may block and are never called while sampling.
+        Those without network answer from memory; live ones block and are never called while sampling.
 
         Raises:
-            ReadError: the provider did not answer, or answered nonsense.
+            FetchError: the provider did not answer, or answered nonsense.
         """
+
+
+class LiveProvider(Provider, Protocol):
+    """A provider whose figures come and go."""
+
+    @property
+    def resolution_ns(self) -> int:
+        """How long one of its figures holds."""
+
+    @property
+    def floor_ns(self) -> int:
+        """It is asked no more often than this."""
+
+    @property
+    def attribution(self) -> str:
+        """The line that its licence wants shown with its figures; empty when it wants none."""

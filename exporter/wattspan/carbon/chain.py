@@ -1,15 +1,25 @@
 """The ordered choice of providers, and the figures in force. The daemon and the command `grid` hold one."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
 
-from wattspan.carbon import Provider
+from wattspan.carbon import LiveProvider, Provider, forecast, timeline
 from wattspan.carbon.configured import NO_ZONE, ConfiguredProvider
 from wattspan.carbon.countries import WORLD
+from wattspan.carbon.feed import HOLD_RESOLUTIONS, Feed
 from wattspan.carbon.location import Location, locate
 from wattspan.carbon.pricing import Pricing
 from wattspan.carbon.static import StaticProvider
 from wattspan.errors import SetupError
-from wattspan.model import Basis, GridState, Signal
+from wattspan.model import Basis, GridState, Intensity, Outlook, Signal
+from wattspan.units import NS_PER_S
+
+LOOK_AHEAD_NS: Final = 60 * NS_PER_S
+"""The hours ahead are looked at anew this often: what is greenest changes as time passes."""
+
+OUTLOOK_AGE_NS: Final = 24 * 3600 * NS_PER_S
+"""A forecast that nobody has renewed for so long is none."""
 
 
 class Chain:
@@ -19,9 +29,11 @@ class Chain:
     Before the first `refresh` nothing is known, and energy has no price.
 
     Args:
-        providers: at least one.
+        providers: those without network, which stand in where no feed has a figure: the static ones.
         pue: power usage effectiveness; None while nobody has set it: counts as 1.0 and is shown as not set.
         location: where the figures are for.
+        feeds: live ones, first choice first; they go before `providers`.
+        signal, basis: what every figure must mean; None for what the first one means.
 
     Attributes:
         signal, basis: what every figure of the chain means.
@@ -31,48 +43,237 @@ class Chain:
         SetupError: providers whose figures mean different things and cannot stand in for one another.
     """
 
-    def __init__(self, providers: Sequence[Provider], pue: float | None, location: Location) -> None:
-        meanings = {(provider.signal, provider.basis) for provider in providers}
-        if len(meanings) != 1:
-            given = (
-                ", ".join(f"{each.name} is {each.signal} {each.basis}" for each in providers) or "none given"
-            )
-            raise SetupError(f"the providers of grid intensity must share one signal and one basis: {given}")
-        self.signal: Signal
-        self.basis: Basis
-        ((self.signal, self.basis),) = meanings
+    def __init__(
+        self,
+        providers: Sequence[Provider],
+        pue: float | None,
+        location: Location,
+        feeds: Sequence[tuple[LiveProvider, Feed[Intensity]]] = (),
+    ) -> None:
+        every: list[Provider] = [*(provider for provider, _ in feeds), *providers]
+        self.signal, self.basis = _meaning(every)
         self.location = location
+        self._feeds = tuple(feed for _, feed in feeds)
         self._providers = tuple(providers)
         self._pue_configured = pue is not None
-        # One tuple: no reader in another thread sees one provider's level beside another's figures.
-        self._in_use = (0, Pricing((), 1.0 if pue is None else pue))
+        self._levels: dict[tuple[str, str], int] = {}
+        # One tuple: no reader in another thread sees one moment's figures beside another's outlook.
+        self._now: tuple[Pricing, Outlook | None] = (Pricing((), 1.0 if pue is None else pue), None)
+        self._composed = False
+        self._looked_ns: int | None = None
+        self._told: dict[tuple[str, str, int | None], float] = {}
+        self._learned: tuple[Intensity, ...] = ()
 
     @property
     def pricing(self) -> Pricing:
-        """The figures of the provider in use."""
-        return self._in_use[1]
+        """The figures in force, by time."""
+        return self._now[0]
 
-    def refresh(self, now_wall_ns: int) -> None:
-        """Ask the providers in order and keep the figures of the first that knows this moment.
+    @property
+    def live(self) -> bool:
+        """Whether anything must be fetched at all."""
+        return bool(self._feeds)
 
-        When none does, the figures at hand stay, for as long as they are valid.
+    def refresh(self, now_wall_ns: int, now_ns: int | None = None, *, at_once: bool = False) -> None:
+        """Ask those feeds whose time it is, and put the figures in force together. Blocks.
+
+        Args:
+            now_wall_ns: the wall clock.
+            now_ns: CLOCK_MONOTONIC, which pauses are counted by; the wall clock where there is none.
+            at_once: ask all of them, whenever they were last asked; for commands.
         """
-        for level, provider in enumerate(self._providers):
-            pricing = Pricing(tuple(provider.intensities(now_wall_ns)), self.pricing.pue)
-            if pricing.at(now_wall_ns):
-                self._in_use = (level, pricing)
-                return
+        steady_ns = now_wall_ns if now_ns is None else now_ns
+        changed = not self._composed
+        for feed in self._feeds:
+            changed |= feed.refresh(now_wall_ns, steady_ns, at_once=at_once)
+        if changed:
+            self._compose(now_wall_ns)
+        elif self._looked_ns is None or steady_ns - self._looked_ns >= LOOK_AHEAD_NS:
+            self._now = (self.pricing, self._look_ahead(now_wall_ns))
+        else:
+            return
+        self._looked_ns = steady_ns
+
+    def settle(self, now_wall_ns: int, now_ns: int) -> None:
+        """Put in force what is known without asking anybody: what was kept, and what is carried."""
+        for feed in self._feeds:
+            feed.due_ns(now_wall_ns, now_ns)  # takes up what was kept
+        self._compose(now_wall_ns)
+
+    def wait_ns(self, now_wall_ns: int, now_ns: int) -> int:
+        """How long until `refresh` has something to do."""
+        due = [feed.due_ns(now_wall_ns, now_ns) for feed in self._feeds]
+        return max(0, min([*due, now_ns + LOOK_AHEAD_NS]) - now_ns)
 
     def state(self, now_wall_ns: int) -> GridState:
         """The figures in force at a moment of the wall clock."""
-        level, pricing = self._in_use
+        pricing, outlook = self._now
+        intensity = pricing.at(now_wall_ns)
         return GridState(
-            intensity=pricing.at(now_wall_ns),
-            fallback_level=level,
+            intensity=intensity,
+            fallback_level=self._level_of(intensity),
             pue=pricing.pue,
             pue_configured=self._pue_configured,
             location=self.location.how,
+            figures=self._figures(now_wall_ns, intensity),
+            outlook=outlook,
+            signal=self.signal,
+            basis=self.basis,
         )
+
+    def failures(self) -> Mapping[tuple[str, str], int]:
+        """How often each feed has failed since this process began, by its name and the reason."""
+        return {
+            (feed.manners.name, reason): count
+            for feed in self._feeds
+            for reason, count in feed.failures.items()
+        }
+
+    def learned(self) -> tuple[Intensity, ...]:
+        """Figures that have come or were revised since this was last called, without those still to come.
+
+        For the history that reports are checked against; one thread calls.
+        """
+        learned, self._learned = self._learned, ()
+        return learned
+
+    def _learn(self, now_wall_ns: int) -> None:
+        told, fresh = {}, []
+        for feed in self._feeds:
+            for figure in feed.figures:
+                key = (figure.provider, figure.grid_zone, figure.valid_from_wall_ns)
+                if (figure.valid_from_wall_ns or 0) > now_wall_ns:
+                    continue
+                told[key] = figure.g_per_kwh
+                if self._told.get(key) != figure.g_per_kwh:
+                    fresh.append(figure)
+        self._told = told
+        self._learned = (*self._learned, *fresh)
+
+    def _compose(self, now_wall_ns: int) -> None:
+        self._learn(now_wall_ns)
+        levels: list[Sequence[Intensity]] = [
+            in_force(feed.figures, feed.last_good_wall_ns, feed.manners.resolution_ns) for feed in self._feeds
+        ]
+        names: dict[tuple[str, str], int] = {
+            (feed.manners.name, ""): level for level, feed in enumerate(self._feeds)
+        }
+        for provider in self._providers:
+            figures = provider.intensities(now_wall_ns)
+            names |= {(f.provider, f.grid_zone): len(levels) for f in figures}
+            levels.append(figures)
+        self._levels = names
+        self._now = (Pricing(spliced(levels), self.pricing.pue), self._look_ahead(now_wall_ns))
+        self._composed = True
+
+    def _look_ahead(self, now_wall_ns: int) -> Outlook | None:
+        """By the first feed that knows more than this moment."""
+        for feed in self._feeds:
+            good = feed.last_good_wall_ns
+            if good is None or now_wall_ns - good > OUTLOOK_AGE_NS:
+                continue
+            outlook = forecast.outlook_of(feed.figures, now_wall_ns)
+            if outlook is not None and len(outlook.figures) > 1:
+                return outlook
+        return None
+
+    def _figures(self, now_wall_ns: int, in_use: Intensity | None) -> tuple[Intensity, ...]:
+        """What each says of this moment; of those without network only the one in force."""
+        said = [timeline.at(feed.figures, now_wall_ns) for feed in self._feeds]
+        figures = [figure for figure in said if figure is not None]
+        if in_use is not None and all(figure.provider != in_use.provider for figure in figures):
+            figures.append(in_use)
+        return tuple(figures)
+
+    def _level_of(self, intensity: Intensity | None) -> int:
+        """Of the figure in force; without one, one step beyond the last."""
+        if intensity is None:
+            return len(self._feeds) + len(self._providers) if self._composed else 0
+        live = self._levels.get((intensity.provider, ""))
+        return self._levels.get((intensity.provider, intensity.grid_zone), 0) if live is None else live
+
+
+def in_force(
+    figures: Sequence[Intensity], good_wall_ns: int | None, resolution_ns: int
+) -> tuple[Intensity, ...]:
+    """Figures of one feed with the stretches that they may price.
+
+    A gap between two of them, and the time after the last, is filled by the figure before, for
+    `HOLD_RESOLUTIONS` times the resolution at most.
+    Forecasts price no longer than that after the figure that was in force when the feed last answered:
+    a provider that is gone is left for the next one, however far ahead it has spoken.
+    """
+    if not figures or good_wall_ns is None:
+        return ()
+    hold_ns = HOLD_RESOLUTIONS * resolution_ns
+    told = timeline.at(figures, good_wall_ns)
+    newest_ns = max(
+        [f.valid_until_wall_ns or 0 for f in figures if (f.valid_from_wall_ns or 0) <= good_wall_ns],
+        default=good_wall_ns,
+    )
+    cut_ns = (newest_ns if told is None else told.valid_until_wall_ns or 0) + hold_ns
+    result: list[Intensity] = []
+    for index, figure in enumerate(figures):
+        begin_ns, end_ns = figure.valid_from_wall_ns or 0, figure.valid_until_wall_ns or 0
+        if begin_ns >= cut_ns:
+            break
+        following = figures[index + 1].valid_from_wall_ns if index + 1 < len(figures) else None
+        until_ns = (
+            min(end_ns + hold_ns, cut_ns) if following is None else min(end_ns + hold_ns, following, cut_ns)
+        )
+        result.append(figure if until_ns == end_ns else replace(figure, force_until_wall_ns=until_ns))
+    return tuple(result)
+
+
+def spliced(levels: Sequence[Sequence[Intensity]]) -> tuple[Intensity, ...]:
+    """One timeline of several: each moment has the figure of the first level that knows it."""
+    result: list[Intensity] = []
+    for level in levels:
+        result = _filled(result, level)
+    return tuple(result)
+
+
+def _filled(upper: Sequence[Intensity], lower: Sequence[Intensity]) -> list[Intensity]:
+    """`upper`, with `lower` in its gaps."""
+    if not upper:
+        return list(lower)
+    ends = [timeline.BEGINNING_NS, *(timeline.until_ns(f) for f in upper)]
+    begins = [*(timeline.from_ns(f) for f in upper), timeline.END_NS]
+    result: list[Intensity] = []
+    for index, (gap_from_ns, gap_until_ns) in enumerate(zip(ends, begins, strict=True)):
+        if gap_until_ns > gap_from_ns:
+            result += [
+                _clipped(figure, gap_from_ns, gap_until_ns)
+                for figure in lower
+                if timeline.from_ns(figure) < gap_until_ns and timeline.until_ns(figure) > gap_from_ns
+            ]
+        if index < len(upper):
+            result.append(upper[index])
+    return result
+
+
+def _clipped(figure: Intensity, from_ns: int, until_ns: int) -> Intensity:
+    if timeline.from_ns(figure) < from_ns:
+        figure = replace(figure, force_from_wall_ns=from_ns)
+    if timeline.until_ns(figure) > until_ns:
+        figure = replace(figure, force_until_wall_ns=until_ns)
+    return figure
+
+
+def _meaning(providers: Sequence[Provider]) -> tuple[Signal, Basis]:
+    """What all of them mean.
+
+    Raises:
+        SetupError: not the same.
+    """
+    meanings = {(provider.signal, provider.basis) for provider in providers}
+    if len(meanings) != 1:
+        given = ", ".join(f"{each.name} is {each.signal} {each.basis}" for each in providers) or "none given"
+        raise SetupError(
+            f"the providers of grid intensity must share one signal and one basis: {given};"
+            " take out those that differ, or set grid.signal and grid.basis where a provider has both"
+        )
+    return meanings.pop()
 
 
 def chain_of(
@@ -82,7 +283,7 @@ def chain_of(
     pue: float | None,
     environment: Mapping[str, str],
 ) -> Chain:
-    """The chain that the settings mean: the explicit figure, else the place's yearly one, else the world's.
+    """The chain without live providers: the explicit figure, else the place's yearly one, else the world's.
 
     Args:
         zone, region, intensity_g_per_kwh, pue: the settings of section ``grid``; None where not set.
@@ -92,9 +293,15 @@ def chain_of(
         SetupError: a place that is unknown, or settings that contradict each other.
     """
     location = locate(zone, region, environment)
+    providers, location = standing(location, intensity_g_per_kwh)
+    return Chain(providers, pue, location)
+
+
+def standing(location: Location, intensity_g_per_kwh: float | None) -> tuple[list[Provider], Location]:
+    """The providers without network, which a chain of lifecycle averages ends in."""
     if intensity_g_per_kwh is not None:
         if not location.known:
             location = Location(NO_ZONE, "grid.intensity is set, without a place.", configured=True)
-        return Chain([ConfiguredProvider(intensity_g_per_kwh, location.zone)], pue, location)
+        return [ConfiguredProvider(intensity_g_per_kwh, location.zone)], location
     zones = [location.zone, WORLD] if location.known else [WORLD]
-    return Chain([StaticProvider(zone) for zone in zones], pue, location)
+    return [StaticProvider(zone) for zone in zones], location

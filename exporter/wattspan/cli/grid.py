@@ -40,12 +40,12 @@ def state_of(config: Config) -> GridState:
     Raises:
         SetupError: a place that is unknown, or settings that contradict each other.
     """
-    from wattspan.carbon.chain import chain_of
+    from wattspan.carbon_service import CarbonService
 
-    chain = chain_of(config.grid_zone, config.grid_region, config.grid_intensity, config.grid_pue, os.environ)
+    carbon = CarbonService(config, os.environ)
     now_wall_ns = time.time_ns()
-    chain.refresh(now_wall_ns)
-    return chain.state(now_wall_ns)
+    carbon.refresh(now_wall_ns, time.monotonic_ns(), at_once=True)
+    return carbon.state(now_wall_ns)
 
 
 def _rows(state: GridState) -> Iterator[tuple[str, str]]:

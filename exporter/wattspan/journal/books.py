@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from wattspan.carbon.price import Price
 from wattspan.carbon.pricing import Pricing
+from wattspan.carbon.rates import Rates
 from wattspan.errors import REASONS
 from wattspan.journal.board import Board, ScrapeNotes
 from wattspan.journal.holder_accounts import HolderAccounts
@@ -119,12 +119,12 @@ class Books:
     Args:
         journal: open; what it restored is taken over.
         board: where views are pinned.
-        price: of electricity; None where nobody has set one.
+        currency: of costs; empty where nobody has set a price.
         keeper: of the runs.
     """
 
     def __init__(
-        self, journal: Journal, board: Board, price: Price | None = None, keeper: Keeper | None = None
+        self, journal: Journal, board: Board, currency: str = "", keeper: Keeper | None = None
     ) -> None:
         self._journal = journal
         self._board = board
@@ -138,8 +138,9 @@ class Books:
         owners = {(labels[0], labels[1]) for quantity, labels in self._entries if quantity == "owner_gpu"}
         for key in self._entries:
             self._index(key)
-        self._holders = HolderAccounts(self.add, owners, price.currency if price else "")
-        self._price = price
+        self._holders = HolderAccounts(self.add, owners, currency)
+        self._currency = currency
+        self._rates: Rates | None = None
         self._changed: dict[CounterKey, None] = {}  # an ordered set: series keep their order in a scrape
         self._held: dict[CounterKey, None] = {
             key: None for key, entry in self._entries.items() if not entry.released
@@ -157,17 +158,18 @@ class Books:
         self.add("series_dropped", ("budget",), 0)
         self._show(self._entries)
 
-    def take(self, tick: Tick, pricing: Pricing, grid: GridState) -> None:
+    def take(self, tick: Tick, rates: Rates, grid: GridState) -> None:
         """Enter a tick, commit it, and pin the view it makes."""
+        self._rates = rates
         notes = self._board.take_notes()
         self._release(notes, tick.snapshot.taken_at_ns)
-        self._enter(tick, pricing, grid, notes)
+        self._enter(tick, rates, grid, notes)
         self._marks.update(tick.marks)
         fresh = self._keeper.entered(self, tick, grid)
         self._drop(fresh.gone)
         self._outgoing = _joined(self._outgoing, fresh)
         self._commit(tick)
-        self._board.pin(self._view(tick, pricing, grid))
+        self._board.pin(self._view(tick, rates.pricing, grid))
 
     def add(self, quantity: str, labels: tuple[str, ...], amount: int | float, /) -> None:
         """Add to an account, which exists from then on."""
@@ -200,6 +202,14 @@ class Books:
         """Enter energy that came to nothing."""
         self._holders.waste(holder, reason, energy_uj, cost)
 
+    def cost(self, charge: Charge, tick: Tick) -> float:
+        """What a charge of the tick that was taken last costs."""
+        offset_ns = tick.snapshot.wall_offset_ns
+        start_wall_ns, end_wall_ns = charge.start_ns + offset_ns, charge.end_ns + offset_ns
+        return (
+            self._rates.footprint(charge.energy_uj, start_wall_ns, end_wall_ns).cost if self._rates else 0.0
+        )
+
     def begin_run(self, run_id: str, basis: Basis | None) -> None:
         """Let the counters that every run has exist at 0."""
         self._holders.begin_run(run_id, basis)
@@ -223,7 +233,7 @@ class Books:
         self._write()
         self._journal.close(clean=True)
 
-    def _enter(self, tick: Tick, pricing: Pricing, grid: GridState, notes: ScrapeNotes) -> None:
+    def _enter(self, tick: Tick, rates: Rates, grid: GridState, notes: ScrapeNotes) -> None:
         offset_ns = tick.snapshot.wall_offset_ns
         basis = grid.intensity.basis if grid.intensity else None
         self._begin_series(tick, basis)
@@ -235,15 +245,15 @@ class Books:
         for charge in (*tick.charges, *tick.host_shares):
             if charge.estimated:
                 continue
-            grams, unpriced_uj = pricing.price(
+            footprint = rates.footprint(
                 charge.energy_uj, charge.start_ns + offset_ns, charge.end_ns + offset_ns
             )
+            grams, unpriced_uj = footprint.grams, footprint.unpriced_uj
             if charge.attribution != "cpu_time":
                 self._enter_price(charge, grams, unpriced_uj, basis)
             if charge.holder is not None:
-                cost = self._price.cost(charge.energy_uj, pricing.pue) if self._price else 0.0
                 idled = (charge.holder, charge.device) in idle
-                self._holders.enter(charge, grams, unpriced_uj, cost, basis, idle=idled)
+                self._holders.enter(charge, grams, unpriced_uj, footprint.cost, basis, idle=idled)
         for time in tick.hold_times:
             self._holders.enter_time(time)
         for report in tick.snapshot.reports:
@@ -422,8 +432,8 @@ class Books:
             grid=grid,
             runs=self._keeper.shown(pricing, now_wall_ns),
             spans_pending=self._keeper.spans_pending,
-            price_per_kwh=self._price.per_kwh if self._price else None,
-            currency=self._price.currency if self._price else "",
+            price_per_kwh=grid.tariff.per_kwh if grid.tariff else None,
+            currency=self._currency,
             journal_error=self._journal_error,
             last_commit_wall_ns=self._last_commit_wall_ns,
         )

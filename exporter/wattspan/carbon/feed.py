@@ -1,0 +1,305 @@
+"""One live source with its manners: how often it may be asked, what is believed, and what is kept meanwhile.
+
+- It is asked once in each period, at a moment within it that is this node's own, so that a thousand daemons
+  spread over minutes; at the first start it is asked within `START_SPREAD_NS`.
+- A failure is tried again after a pause that doubles, with jitter, and never before `Retry-After` is over.
+- After 401 or 403 it is left alone for an hour at a time: a wrong token does not get better by asking.
+- An answer is believed as a whole or not at all (`check`).
+- What is known, and when it was last asked, is kept on disk, so that restarts neither forget nor ask again.
+"""
+
+import json
+import logging
+import os
+import random
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
+from hashlib import sha256
+from itertools import pairwise
+from math import isfinite
+from pathlib import Path
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from wattspan.errors import FETCH_REASONS, FetchError, FetchReason
+from wattspan.units import NS_PER_S
+
+logger = logging.getLogger(__name__)
+
+START_SPREAD_NS: Final = 30 * NS_PER_S
+"""Daemons that a roll-out starts together ask for the first time within so long."""
+
+SPREAD_NS: Final = 300 * NS_PER_S
+"""And later within so long after each period has begun."""
+
+FIRST_RETRY_NS: Final = 30 * NS_PER_S
+BREAKER_NS: Final = 3600 * NS_PER_S
+"""How long a source that refuses us is left alone."""
+
+HOLD_RESOLUTIONS: Final = 2
+"""The last good figure stands in for this many times its resolution after its own time is over."""
+
+CLOCK_SKEW_NS: Final = 300 * NS_PER_S
+"""A figure for now may begin this much in the future: clocks differ."""
+
+PAST_NS: Final = 48 * 3600 * NS_PER_S
+"""Figures are kept so long after they are over: energy used while no daemon ran is priced by them."""
+
+MAX_FIGURES: Final = 4096
+"""More than five minutes apart over 48 h and 72 h ahead; beyond it the oldest go."""
+
+_CACHE_VERSION: Final = 1
+_CACHE_MAX_BYTES: Final = 8 << 20
+
+
+class Figure(Protocol):
+    """What a feed brings: `wattspan.model.Intensity` or `wattspan.model.Tariff`."""
+
+    @property
+    def valid_from_wall_ns(self) -> int | None: ...
+    @property
+    def valid_until_wall_ns(self) -> int | None: ...
+    @property
+    def fetched_wall_ns(self) -> int | None: ...
+
+
+F = TypeVar("F", bound=Figure)
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How a source wants to be treated.
+
+    Attributes:
+        name: of its module.
+        what: what its answers mean, such as ``average lifecycle``; a cache of anything else is not used.
+        resolution_ns: how long one of its figures holds.
+        floor_ns: it is asked no more often.
+    """
+
+    name: str
+    what: str
+    resolution_ns: int
+    floor_ns: int
+
+    @property
+    def period_ns(self) -> int:
+        """Between two questions when all is well."""
+        return max(self.floor_ns, min(self.resolution_ns, 3600 * NS_PER_S))
+
+
+class Feed(Generic[F]):
+    """Figures of one source, as they are known now. One thread refreshes; any thread may read `figures`.
+
+    Args:
+        manners: of the source.
+        ask: the source; blocks, and raises FetchError.
+        kind: what it brings.
+        key: of this feed's cache, such as the zone.
+        node: this node's name, which settles when in a period it asks.
+        folder: where it is kept; None for nowhere.
+        jitter: random numbers from 0 to 1.
+
+    Attributes:
+        figures: past to future, without overlaps.
+        failures: how often it failed since this process began, by reason.
+        last_good_wall_ns: when it last answered well; None before that.
+    """
+
+    def __init__(
+        self,
+        manners: Manners,
+        ask: Callable[[int], Sequence[F]],
+        kind: type[F],
+        key: str,
+        node: str = "",
+        folder: Path | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.manners = manners
+        self.figures: tuple[F, ...] = ()
+        self.failures: dict[FetchReason, int] = dict.fromkeys(FETCH_REASONS, 0)
+        self.last_good_wall_ns: int | None = None
+        self._ask = ask
+        self._kind = kind
+        self._key = key
+        self._phase = _phase(node, manners.name)
+        self._jitter = jitter
+        self._cache = folder / f"{manners.name}-{_digest(key)}.json" if folder else None
+        self._asked_wall_ns: int | None = None
+        self._failed = 0
+        self._failing: FetchReason | None = None
+        self._due_ns: int | None = None
+
+    def due_ns(self, now_wall_ns: int, now_ns: int) -> int:
+        """CLOCK_MONOTONIC of the next question; the first call reads what was kept."""
+        if self._due_ns is None:
+            self._load(now_wall_ns)
+            if self._asked_wall_ns is None:
+                self._due_ns = now_ns + int(self._phase * START_SPREAD_NS)
+            else:
+                # Asked before a restart: what was good waits for its period, what failed for a retry.
+                wait_ns = (
+                    self._wait_ns(self._asked_wall_ns)
+                    if self.last_good_wall_ns == self._asked_wall_ns
+                    else (FIRST_RETRY_NS)
+                )
+                self._due_ns = now_ns + max(0, self._asked_wall_ns + wait_ns - now_wall_ns)
+        return self._due_ns
+
+    def refresh(self, now_wall_ns: int, now_ns: int, *, at_once: bool = False) -> bool:
+        """Ask if it is time to. Blocks. True when `figures` have changed."""
+        due_ns = self.due_ns(now_wall_ns, now_ns)
+        if now_ns < due_ns and not at_once:
+            return False
+        self._asked_wall_ns = now_wall_ns
+        try:
+            answer = checked(self._ask(now_wall_ns), self.manners, now_wall_ns)
+        except FetchError as error:
+            self._failure(error, now_ns)
+            self._store()
+            return False
+        except Exception as error:  # a fault of ours in one provider must not end the others
+            logger.debug("provider %s raised", self.manners.name, exc_info=True)
+            self._failure(FetchError("unknown", f"{type(error).__name__}"), now_ns)
+            return False
+        if self._failing is not None:
+            logger.info("grid: provider %s answers again", self.manners.name)
+        self._failing, self._failed = None, 0
+        self.last_good_wall_ns = now_wall_ns
+        self._due_ns = now_ns + self._wait_ns(now_wall_ns)
+        self.figures = merged(self.figures, answer, now_wall_ns)
+        self._store()
+        return True
+
+    def _wait_ns(self, asked_wall_ns: int) -> int:
+        """From a good answer to the next question: this node's moment in a coming period, the floor
+        observed."""
+        period_ns = self.manners.period_ns
+        phase_ns = int(self._phase * min(period_ns, SPREAD_NS))
+        earliest_ns = asked_wall_ns + self.manners.floor_ns
+        wait_ns = (phase_ns - asked_wall_ns) % period_ns
+        return wait_ns if asked_wall_ns + wait_ns >= earliest_ns else wait_ns + period_ns
+
+    def _failure(self, error: FetchError, now_ns: int) -> None:
+        self.failures[error.reason] += 1
+        self._failed += 1
+        if error.reason != self._failing:
+            logger.warning("grid: provider %s: %s: %s", self.manners.name, error.reason, error.detail)
+        self._failing = error.reason
+        doubled_ns = FIRST_RETRY_NS << min(self._failed - 1, 16)
+        pause_ns = min(doubled_ns, max(self.manners.period_ns, FIRST_RETRY_NS))
+        if error.reason == "refused":
+            pause_ns = BREAKER_NS
+        if error.retry_after_s is not None:
+            pause_ns = max(pause_ns, int(error.retry_after_s * NS_PER_S))
+        # Only ever later: a service that asked for a pause gets all of it.
+        self._due_ns = now_ns + int(pause_ns * (1 + 0.5 * self._jitter()))
+
+    def _store(self) -> None:
+        if self._cache is None:
+            return
+        document = {
+            "version": _CACHE_VERSION,
+            "source": self.manners.name,
+            "what": self.manners.what,
+            "key": self._key,
+            "asked_wall_ns": self._asked_wall_ns,
+            "good_wall_ns": self.last_good_wall_ns,
+            "figures": [asdict(figure) for figure in self.figures],  # type: ignore[call-overload]
+        }
+        fresh = self._cache.with_suffix(".new")
+        try:
+            self._cache.parent.mkdir(mode=0o700, exist_ok=True)
+            fresh.write_text(json.dumps(document, separators=(",", ":")), encoding="utf-8")
+            fresh.replace(self._cache)
+        except OSError as error:
+            # A cache saves a question after the next restart; nothing else hangs on it.
+            logger.debug("grid: %s: not kept: %s", self._cache, error)
+            with suppress(OSError):
+                os.unlink(fresh)
+
+    def _load(self, now_wall_ns: int) -> None:
+        """What an earlier process knew. A file that makes no sense is as good as none."""
+        if self._cache is None:
+            return
+        try:
+            if self._cache.stat().st_size > _CACHE_MAX_BYTES:
+                return
+            document: Mapping[str, Any] = json.loads(self._cache.read_bytes())
+            asked, good = document["asked_wall_ns"], document["good_wall_ns"]
+            told = (document["version"], document["source"], document["what"], document["key"])
+            if told != (_CACHE_VERSION, self.manners.name, self.manners.what, self._key):
+                return
+            names = {field.name for field in fields(self._kind)}  # type: ignore[arg-type]
+            figures = [
+                self._kind(**{k: v for k, v in row.items() if k in names}) for row in document["figures"]
+            ]
+            kept = checked(figures, self.manners, now_wall_ns, fresh=False)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, FetchError):
+            return
+        # A time ahead of ours is that of a clock that has been set back since.
+        if isinstance(asked, int) and asked <= now_wall_ns:
+            self._asked_wall_ns = asked
+            self.last_good_wall_ns = good if isinstance(good, int) and good <= now_wall_ns else None
+        self.figures = merged((), kept, now_wall_ns)
+
+
+def checked(answer: Sequence[F], manners: Manners, now_wall_ns: int, *, fresh: bool = True) -> Sequence[F]:
+    """An answer that makes sense.
+
+    Args:
+        answer: as the source gave it.
+        manners: of the source.
+        now_wall_ns: the wall clock.
+        fresh: it has just been given, so something in it must be of use now.
+
+    Raises:
+        FetchError: it makes none.
+    """
+    for figure in answer:
+        begin, end = figure.valid_from_wall_ns, figure.valid_until_wall_ns
+        if not isinstance(begin, int) or not isinstance(end, int) or end <= begin:
+            raise FetchError("malformed", f"{manners.name}: a figure that is valid at no time")
+        number = getattr(figure, "g_per_kwh", None)
+        if number is not None and not (isfinite(number) and 0 <= number <= 2000):
+            raise FetchError("implausible", f"{manners.name}: {number!r:.40} g/kWh is no grid's")
+    for earlier, later in pairwise(answer):
+        if (earlier.valid_until_wall_ns or 0) > (later.valid_from_wall_ns or 0):
+            raise FetchError("malformed", f"{manners.name}: figures that overlap or are out of order")
+    if not fresh:
+        return answer
+    if not answer:
+        raise FetchError("malformed", f"{manners.name}: no figures")
+    if (answer[0].valid_from_wall_ns or 0) > now_wall_ns + CLOCK_SKEW_NS:
+        raise FetchError("future", f"{manners.name}: no figure's time has come")
+    if (answer[-1].valid_until_wall_ns or 0) + HOLD_RESOLUTIONS * manners.resolution_ns <= now_wall_ns:
+        raise FetchError("stale", f"{manners.name}: the newest figure is long over")
+    return answer
+
+
+def merged(known: Sequence[F], answer: Sequence[F], now_wall_ns: int) -> tuple[F, ...]:
+    """What was known and what has come: the new goes before the old where both speak of the same time."""
+    if not answer:
+        return tuple(known)
+    begin = answer[0].valid_from_wall_ns or 0
+    # What was forecast for later than the answer reaches has been withdrawn.
+    kept = [_ending(figure, begin) for figure in known if (figure.valid_from_wall_ns or 0) < begin]
+    oldest = now_wall_ns - PAST_NS
+    together = [figure for figure in (*kept, *answer) if (figure.valid_until_wall_ns or 0) > oldest]
+    return tuple(together[-MAX_FIGURES:])
+
+
+def _ending(figure: F, by_ns: int) -> F:
+    if (figure.valid_until_wall_ns or 0) <= by_ns:
+        return figure
+    return replace(figure, valid_until_wall_ns=by_ns)  # type: ignore[type-var]
+
+
+def _phase(node: str, name: str) -> float:
+    """A node's own moment in a period, from 0 to 1: the same after each restart, another on each node."""
+    return int.from_bytes(sha256(f"{node}\0{name}".encode()).digest()[:4]) / 2**32
+
+
+def _digest(key: str) -> str:
+    return sha256(key.encode()).hexdigest()[:12]

@@ -1,0 +1,65 @@
+"""All that turns energy and time on hardware into grams, money and litres, as of one moment. Pure."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from wattspan.carbon.embodied import Embodied
+from wattspan.carbon.price import Prices
+from wattspan.carbon.pricing import Pricing
+from wattspan.model import Intensity
+from wattspan.units import UJ_PER_KWH
+
+
+class Footprint(NamedTuple):
+    """What an interval's energy came to.
+
+    Attributes:
+        grams: operational CO2e, location based, PUE applied.
+        unpriced_uj: energy for which no intensity was known.
+        parts: the energy by the figure that priced it; None for what has none.
+        cost: in the currency of the prices, PUE applied; 0 without prices.
+        market_grams: by the operator's own contracts, PUE applied; 0 where none are configured.
+        water_liters: used on site for cooling; 0 where no WUE is configured.
+    """
+
+    grams: float
+    unpriced_uj: int
+    parts: tuple[tuple[Intensity | None, int], ...]
+    cost: float
+    market_grams: float
+    water_liters: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """The figures in force.
+
+    Attributes:
+        pricing: location-based intensity by time, and the PUE.
+        prices: of electricity; None where nobody has set one.
+        market_g_per_kwh: intensity by contract (GHG Protocol Scope 2 Guidance, 2015); None where nobody has
+            set it.
+        wue_l_per_kwh: litres on site for each kWh of IT energy (ISO/IEC 30134-9), so PUE is not applied to
+            it.
+        embodied: of the hardware; None where nothing is known of it.
+    """
+
+    pricing: Pricing
+    prices: Prices | None = None
+    market_g_per_kwh: float | None = None
+    wue_l_per_kwh: float | None = None
+    embodied: Embodied | None = None
+
+    def footprint(self, energy_uj: int, start_wall_ns: int, end_wall_ns: int) -> Footprint:
+        """What energy came to that flowed evenly from one moment of the wall clock to another."""
+        priced = self.pricing.price(energy_uj, start_wall_ns, end_wall_ns)
+        kwh = energy_uj / UJ_PER_KWH
+        pue = self.pricing.pue
+        return Footprint(
+            grams=priced.grams,
+            unpriced_uj=priced.unpriced_uj,
+            parts=priced.parts,
+            cost=self.prices.cost(energy_uj, pue, start_wall_ns, end_wall_ns) if self.prices else 0.0,
+            market_grams=kwh * pue * self.market_g_per_kwh if self.market_g_per_kwh is not None else 0.0,
+            water_liters=kwh * self.wue_l_per_kwh if self.wue_l_per_kwh is not None else 0.0,
+        )
