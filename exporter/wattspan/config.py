@@ -137,7 +137,9 @@ def words(*allowed: str) -> Kind[tuple[str, ...]]:
 
 
 def _url(text: str) -> str:
-    """An http or https URL without user, password, query and fragment."""
+    """An http or https URL without user, password, query and fragment; empty for none."""
+    if not text:
+        return ""
     match = re.fullmatch(r"https?://[A-Za-z0-9.\[\]:_-]+(/[^?#\s@]*)?", text)
     if match is None:
         raise ValueError(text)

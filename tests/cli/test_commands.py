@@ -213,9 +213,9 @@ def test_an_unexpected_error_is_one_line(wattspan: Wattspan, tmp_path: Path) -> 
     """A fault of ours shows as one line with a hint; only at level debug it says where."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(
-        "import wattspan.carbon.chain as chain\n"
-        "def chain_of(*_): raise RuntimeError('boom\\nforged \\x1b[2J line')\n"
-        "chain.chain_of = chain_of\n"
+        "import wattspan.carbon_service as carbon_service\n"
+        "def make(*_): raise RuntimeError('boom\\nforged \\x1b[2J line')\n"
+        "carbon_service.CarbonService = make\n"
     )
     answer = wattspan("grid", env={"PYTHONPATH": str(tmp_path / "site")})
     assert answer.code == 1
@@ -230,9 +230,9 @@ def test_interrupted(wattspan: Wattspan, tmp_path: Path) -> None:
     """Ctrl-C ends a command quietly, with the code that shells know it by."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(
-        "import wattspan.carbon.chain as chain\n"
-        "def chain_of(*_): raise KeyboardInterrupt\n"
-        "chain.chain_of = chain_of\n"
+        "import wattspan.carbon_service as carbon_service\n"
+        "def make(*_): raise KeyboardInterrupt\n"
+        "carbon_service.CarbonService = make\n"
     )
     answer = wattspan("grid", env={"PYTHONPATH": str(tmp_path / "site")})
     assert (answer.code, answer.out, answer.err) == (130, "", "")

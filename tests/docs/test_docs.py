@@ -92,10 +92,10 @@ def test_every_metric_that_is_named_exists() -> None:
 def test_every_setting_that_is_named_exists() -> None:
     """Prose and examples name no flag, key or variable that is not taken."""
     ours = "\n".join(line for line in PAGE.splitlines() if not line.startswith("prometheus "))
-    flags = set(re.findall(r"--([a-z]+(?:\.[a-z-]+)+)", ours))
+    flags = set(re.findall(r"--([a-z]+(?:\.[a-z0-9-]+)+)", ours))
     variables = set(re.findall(r"\bWATTSPAN_[A-Z_]*[A-Z]\b", ours))
     sections = "|".join({key.partition(".")[0] for key in SETTINGS})
-    keys = set(re.findall(rf"`((?:{sections})\.[a-z.-]+)`", ours))
+    keys = set(re.findall(rf"`((?:{sections})\.[a-z0-9.-]+)`", ours))
     assert flags | keys <= set(SETTINGS)
     assert variables <= {setting.environment for setting in SETTINGS.values()} | set(HINTS)
 
