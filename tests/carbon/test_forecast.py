@@ -127,7 +127,7 @@ def test_the_mean_over_all_starts_is_exact(
 
 
 def test_the_window_may_begin_or_end_with_a_figure() -> None:
-    """A window's greenest place is bound to a figure's beginning or to its end; of equals the earliest counts."""
+    """It is bound to a figure's beginning or to its end, and of equals the earliest counts."""
     window = greenest_window(hours(300, 100, 300), HOUR_NS // 2, NOW, NOW + 3 * HOUR_NS)
     assert window is not None
     assert (window.start_wall_ns, window.g_per_kwh) == (NOW + HOUR_NS, 100.0)
@@ -148,9 +148,10 @@ def test_a_gap_is_not_green() -> None:
 
 def test_alike_hours_are_used_at_once() -> None:
     """Nobody waits for what is no better, not even by the last digit of a sum."""
-    window = greenest_window(hours(*[0.1 + 0.2] * 48), 7 * HOUR_NS, NOW + 1, NOW + 48 * HOUR_NS)
-    assert window is not None
-    assert window.start_wall_ns == NOW + 1
+    for g_per_kwh in (0.3, 77.7, 123.4, 411.1):
+        window = greenest_window(hours(*[g_per_kwh] * 48), 7 * HOUR_NS, NOW + 1, NOW + 48 * HOUR_NS)
+        assert window is not None
+        assert window.start_wall_ns == NOW + 1
 
 
 def test_horizons() -> None:
