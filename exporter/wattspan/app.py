@@ -274,7 +274,7 @@ class Daemon:
         holdings = self._runs.holdings(snapshot) if self._runs else NOBODY
         tick = self._ledger.apply(snapshot, holdings)
         wall_ns = snapshot.taken_at_ns + snapshot.wall_offset_ns
-        self._books.take(tick, self._carbon.rates, self._carbon.state(wall_ns))
+        self._books.take(tick, self._carbon.rates, self._carbon.state(wall_ns), self._carbon.news())
         if self._runs is not None:
             self._runs.committed(self._books.journal_error)
         self._release.settle()

@@ -15,11 +15,11 @@ from wattspan.carbon.chain import Chain, standing
 from wattspan.carbon.feed import Feed, Manners
 from wattspan.carbon.location import Location, locate
 from wattspan.carbon.price import Prices
-from wattspan.carbon.rates import Rates
+from wattspan.carbon.rates import NO_NEWS, News, Rates
 from wattspan.carbon.secret import Secret
 from wattspan.config import Config, environment_name
 from wattspan.errors import SetupError
-from wattspan.model import GridState, Intensity
+from wattspan.model import GridState, Intensity, Tally
 
 if TYPE_CHECKING:
     from wattspan.carbon.providers import Options
@@ -53,6 +53,7 @@ class CarbonService:
             wue_l_per_kwh=config.grid_wue,
         )
         self._rates = self._fixed
+        self._counted: Mapping[tuple[str, str], int] = {}
 
     @property
     def rates(self) -> Rates:
@@ -78,6 +79,18 @@ class CarbonService:
     def refresh(self, now_wall_ns: int, now_ns: int, *, at_once: bool = False) -> None:
         """Ask whom it is time to ask. May block."""
         self.chain.refresh(now_wall_ns, now_ns, at_once=at_once)
+
+    def news(self) -> News:
+        """What has come since this was last called; the one writer calls."""
+        counted, self._counted = self._counted, self.chain.failures()
+        if counted == self._counted and not self.chain.has_learned:
+            return NO_NEWS
+        tallies = tuple(
+            Tally("grid_fetch_failures", key, count - counted.get(key, 0))
+            for key, count in self._counted.items()
+            if key not in counted or count != counted[key]
+        )
+        return News(tallies, self.chain.learned())
 
     def wait_ns(self, now_wall_ns: int, now_ns: int) -> int:
         """How long until there is something to ask."""

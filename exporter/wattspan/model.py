@@ -439,6 +439,7 @@ class GridState:
         outlook: the hours ahead; None where nobody forecasts.
         tariff: price in force; None without one.
         signal, basis: what every figure of the chain means, also while there is none.
+        zone: the node's own; a figure that stands in may be one of a larger place.
     """
 
     intensity: Intensity | None
@@ -451,6 +452,7 @@ class GridState:
     tariff: Tariff | None = None
     signal: Signal = "average"
     basis: Basis = "lifecycle"
+    zone: str = ""
 
 
 SAMPLE_DURATION_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Final
 
 from wattspan.errors import ReadError
-from wattspan.journal.run_book import RunBook, progress_ratio, projected_co2e_g
+from wattspan.journal.run_book import RunBook, progress_ratio
 from wattspan.publish.commands import (
     BeginPhase,
     BeginRun,
@@ -173,7 +173,7 @@ class RunDesk:
 
         def reply() -> Reply:
             record = self._book.record(live)
-            return Reported(progress_ratio(record), projected_co2e_g(record))
+            return Reported(progress_ratio(record), self._book.projected_co2e_g(live))
 
         return reply
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from wattspan.carbon.pricing import Pricing
+from wattspan.carbon.rates import Rates
 from wattspan.journal.books import Books, Outgoing
 from wattspan.journal.holder_accounts import POD_QUANTITIES, accounts_of_pod
 from wattspan.journal.records import KeptRun
@@ -59,7 +59,7 @@ class RunKeeper:
         for live in self._runs():
             self._book.begin(live)
 
-    def entered(self, books: Books, tick: Tick, grid: GridState) -> Outgoing:
+    def entered(self, books: Books, tick: Tick, rates: Rates, grid: GridState) -> Outgoing:
         """The tick's energy is in the accounts: close what has ended, and say what is to be stored."""
         now = Moment(tick.snapshot.taken_at_ns, tick.snapshot.taken_at_ns + tick.snapshot.wall_offset_ns)
         basis = grid.intensity.basis if grid.intensity else None
@@ -70,7 +70,7 @@ class RunKeeper:
                 books.begin_run(live.run.run_id, basis)
             self._count_progress(live, books)
         runs = [live for live in runs if not self._book.is_closed(live)]
-        self._book.watch(runs, tick, self._holdings, grid)
+        self._book.watch(runs, tick, self._holdings, rates, grid, books.priced)
         self._count_repeated(books, tick)
         self._count_spans(books)
         kept: list[KeptRun] = []
@@ -93,13 +93,10 @@ class RunKeeper:
             gone=(*orphans, *self._forgotten(books, now)),
         )
 
-    def shown(self, pricing: Pricing, wall_ns: int) -> tuple[RunNow, ...]:
+    def shown(self, rates: Rates, grid: GridState, wall_ns: int) -> tuple[RunNow, ...]:
         """Runs as the view shows them: those that go on, and those that ended less than five minutes ago."""
         newest = {live.run.run_id: live for live in self._runs()}
-        return tuple(
-            self._book.now(live, lambda power_uw: pricing.g_per_second(power_uw, wall_ns), wall_ns)
-            for live in newest.values()
-        )
+        return tuple(self._book.now(live, rates, grid, wall_ns) for live in newest.values())
 
     def _take_over(self, books: Books, now: Moment) -> list[CounterKey]:
         """Pods of an earlier daemon are gone on with; accounts of runs that nobody knows are over."""

@@ -21,7 +21,7 @@ from wattspan.journal.board import Board
 from wattspan.journal.books import Books
 from wattspan.journal.history import History
 from wattspan.journal.marks import pasts
-from wattspan.journal.run_book import MAX_POINTS, MAX_WINDOWS, RunBook, progress_ratio, projected_co2e_g
+from wattspan.journal.run_book import MAX_POINTS, MAX_WINDOWS, RunBook, progress_ratio
 from wattspan.journal.store import Journal
 from wattspan.ledger.ledger import Ledger
 from wattspan.model import CounterKey, GridState, Intensity
@@ -248,13 +248,13 @@ def test_progress_that_began_elsewhere(station: Station) -> None:
     station.begin(total_steps=1000, nodes_expected=1)
     station.registry.progress("sft", 0, Told(steps=500))
     station.tick(10)
-    record = station.shown["sft"].record
-    assert (progress_ratio(record), projected_co2e_g(record)) == (0.5, None)
+    now = station.shown["sft"]
+    assert (progress_ratio(now.record), now.projected_co2e_g) == (0.5, None)
     station.registry.progress("sft", 0, Told(steps=600))
     station.tick(10)
     record = station.shown["sft"].record
     assert progress_ratio(record) == 0.6
-    assert projected_co2e_g(record) == pytest.approx(record.totals.co2e_g * 5)
+    assert station.shown["sft"].projected_co2e_g == pytest.approx(record.totals.co2e_g * 5)
     assert station.counter("run_steps", "sft") == 100
     assert record.progress_before is not None
     assert record.progress_before.steps == 500

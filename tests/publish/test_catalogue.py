@@ -11,10 +11,12 @@ from wattspan.model import (
     Gpu,
     GpuReading,
     GpuState,
+    GreenWindow,
     GridState,
     HostState,
     Intensity,
     LedgerView,
+    Outlook,
     PlatformReading,
     SourceHealth,
 )
@@ -23,7 +25,7 @@ from wattspan.publish.exposition import Exposition
 from wattspan.runs import PodRef, Progress, Run, RunNow, RunRecord, RunTotals, WindowExemplar
 from wattspan.units import NS_PER_S, UW_PER_W
 
-UNITS = ("joules", "watts", "grams", "seconds", "ratio", "bytes", "celsius", "hertz")
+UNITS = ("joules", "watts", "grams", "liters", "seconds", "ratio", "bytes", "celsius", "hertz")
 RATES = ("grams_per_second", "grams_per_kwh")
 RESERVED = {"type", "region", "zone", "cluster", "env", "service", "stage", "owner", "dc", "job", "instance"}
 
@@ -39,11 +41,25 @@ def running(wall_ns: int) -> RunNow:
         RunTotals(co2e_g=0.5),
         Progress(steps=100, total_steps=1000),
         pods=(PodRef("nlp", "sft-0", "trainer"),),
+        currency="EUR",
     )
     window = RunTotals({("gpu", "exclusive"): 4_500_000}, co2e_g=0.25, gpu_ns=4_000_000_000)
     exemplar = WindowExemplar("a3d0bdb7167b9d71", wall_ns + 1_500_000_000, window)
     trace_id = "b641e7d2518e39667fb3d3367234428a"
-    return RunNow(record, trace_id, 300_000_000, 0.03, 1, 0.1, 5.0, exemplar=exemplar)
+    return RunNow(
+        record,
+        trace_id,
+        300_000_000,
+        0.03,
+        1,
+        0.1,
+        5.0,
+        projected_cost=2.5,
+        projected_end_wall_ns=wall_ns + 60 * NS_PER_S,
+        greenest_co2e_g=0.25,
+        budget_used_g=0.5,
+        exemplar=exemplar,
+    )
 
 
 def full_view() -> LedgerView:
@@ -65,6 +81,9 @@ def full_view() -> LedgerView:
     )
     wall_ns = 1_780_000_000 * NS_PER_S
     intensity = Intensity(330, wall_ns, wall_ns + 1, "DE", "static", "average", "lifecycle", True, wall_ns)
+    outlook = Outlook(
+        wall_ns, (intensity,), {3600 * NS_PER_S: 300.0}, (GreenWindow(7200 * NS_PER_S, wall_ns, 250.0),)
+    )
     counters = {
         "gpu_energy": {("GPU-1", "counter"): 123_456_789_012, ("GPU-1", "integrated"): 0},
         "gpu_attributed_energy": {("GPU-1", "idle"): 123_456_789_012},
@@ -103,6 +122,10 @@ def full_view() -> LedgerView:
         "pod_idle_gpu": {("nlp", "sft-0", "trainer"): 1},
         "owner_energy": {("nlp", "llama", "gpu"): 9_000_000},
         "owner_co2e": {("nlp", "llama", "operational", "lifecycle"): 0.5},
+        "owner_market_co2e": {("nlp", "llama"): 0.0},
+        "owner_water": {("nlp", "llama"): 0.01},
+        "grid_fetch_failures": {("carbonintensity", "timeout"): 1},
+        "grid_priced_energy": {("DE", "static", "average", "lifecycle", "true"): 9_000_000},
         "owner_cost": {("nlp", "llama", "EUR"): 0.25},
         "owner_gpu": {("nlp", "llama"): 8_000_000_000},
         "owner_idle_gpu": {("nlp", "llama"): 1},
@@ -119,7 +142,7 @@ def full_view() -> LedgerView:
         platforms=(PlatformReading("acpi-power-meter-0", 5 * NS_PER_S, 900 * UW_PER_W),),
         node_power_uw=436_178_901,
         health=(SourceHealth("nvidia", True, 5 * NS_PER_S - 1),),
-        grid=GridState(intensity, 0, 1.2, True),
+        grid=GridState(intensity, 0, 1.2, True, figures=(intensity,), outlook=outlook, zone="DE"),
         runs=(running(wall_ns),),
         spans_pending=2,
         price_per_kwh=0.25,

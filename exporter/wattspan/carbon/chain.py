@@ -1,5 +1,6 @@
 """The ordered choice of providers, and the figures in force. The daemon and the command `grid` hold one."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -62,7 +63,7 @@ class Chain:
         self._composed = False
         self._looked_ns: int | None = None
         self._told: dict[tuple[str, str, int | None], float] = {}
-        self._learned: tuple[Intensity, ...] = ()
+        self._learned: deque[Intensity] = deque()  # filled by one thread, emptied by another
 
     @property
     def pricing(self) -> Pricing:
@@ -119,6 +120,7 @@ class Chain:
             outlook=outlook,
             signal=self.signal,
             basis=self.basis,
+            zone=self.location.zone,
         )
 
     def failures(self) -> Mapping[tuple[str, str], int]:
@@ -129,13 +131,17 @@ class Chain:
             for reason, count in feed.failures.items()
         }
 
+    @property
+    def has_learned(self) -> bool:
+        """Whether `learned` has something to say."""
+        return bool(self._learned)
+
     def learned(self) -> tuple[Intensity, ...]:
         """Figures that have come or were revised since this was last called, without those still to come.
 
         For the history that reports are checked against; one thread calls.
         """
-        learned, self._learned = self._learned, ()
-        return learned
+        return tuple(self._learned.popleft() for _ in range(len(self._learned)))
 
     def _learn(self, now_wall_ns: int) -> None:
         told, fresh = {}, []
@@ -148,7 +154,7 @@ class Chain:
                 if self._told.get(key) != figure.g_per_kwh:
                     fresh.append(figure)
         self._told = told
-        self._learned = (*self._learned, *fresh)
+        self._learned.extend(fresh)
 
     def _compose(self, now_wall_ns: int) -> None:
         self._learn(now_wall_ns)

@@ -1,12 +1,12 @@
 """All that turns energy and time on hardware into grams, money and litres, as of one moment. Pure."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from wattspan.carbon.embodied import Embodied
 from wattspan.carbon.price import Prices
 from wattspan.carbon.pricing import Pricing
-from wattspan.model import Intensity
+from wattspan.model import Intensity, Tally
 from wattspan.units import UJ_PER_KWH
 
 
@@ -18,16 +18,32 @@ class Footprint(NamedTuple):
         unpriced_uj: energy for which no intensity was known.
         parts: the energy by the figure that priced it; None for what has none.
         cost: in the currency of the prices, PUE applied; 0 without prices.
-        market_grams: by the operator's own contracts, PUE applied; 0 where none are configured.
-        water_liters: used on site for cooling; 0 where no WUE is configured.
+        market_grams: by the operator's own contracts, PUE applied; None where none are configured.
+        water_liters: used on site for cooling; None where no WUE is configured.
     """
 
     grams: float
     unpriced_uj: int
     parts: tuple[tuple[Intensity | None, int], ...]
     cost: float
-    market_grams: float
-    water_liters: float
+    market_grams: float | None
+    water_liters: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What has come from live sources since the tick before.
+
+    Attributes:
+        tallies: questions that failed, by provider and reason.
+        figures: that are new or were revised, for the history that reports are held against.
+    """
+
+    tallies: tuple[Tally, ...] = ()
+    figures: tuple[Intensity, ...] = ()
+
+
+NO_NEWS: Final = News()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +66,10 @@ class Rates:
     wue_l_per_kwh: float | None = None
     embodied: Embodied | None = None
 
+    def embodied_g(self, model: str, gpu_ns: int, gpus: int) -> float | None:
+        """Grams of making a GPU, with its part of the host, for a time; None where that is not known."""
+        return None if self.embodied is None else self.embodied.grams(model, gpu_ns, gpus)
+
     def footprint(self, energy_uj: int, start_wall_ns: int, end_wall_ns: int) -> Footprint:
         """What energy came to that flowed evenly from one moment of the wall clock to another."""
         priced = self.pricing.price(energy_uj, start_wall_ns, end_wall_ns)
@@ -60,6 +80,6 @@ class Rates:
             unpriced_uj=priced.unpriced_uj,
             parts=priced.parts,
             cost=self.prices.cost(energy_uj, pue, start_wall_ns, end_wall_ns) if self.prices else 0.0,
-            market_grams=kwh * pue * self.market_g_per_kwh if self.market_g_per_kwh is not None else 0.0,
-            water_liters=kwh * self.wue_l_per_kwh if self.wue_l_per_kwh is not None else 0.0,
+            market_grams=kwh * pue * self.market_g_per_kwh if self.market_g_per_kwh is not None else None,
+            water_liters=kwh * self.wue_l_per_kwh if self.wue_l_per_kwh is not None else None,
         )

@@ -7,10 +7,11 @@ power and health go on being shown.
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final, Protocol
 
 from wattspan.carbon.pricing import Pricing
-from wattspan.carbon.rates import Rates
+from wattspan.carbon.rates import NO_NEWS, Footprint, News, Rates
 from wattspan.errors import REASONS
 from wattspan.journal.board import Board, ScrapeNotes
 from wattspan.journal.holder_accounts import HolderAccounts
@@ -26,6 +27,7 @@ from wattspan.model import (
     CounterKey,
     GpuState,
     GridState,
+    Intensity,
     LedgerView,
     Snapshot,
     SourceReport,
@@ -66,6 +68,10 @@ class _Entry:
         return self.total - self.base if self.released else type(self.total)(0)
 
 
+PricedPart = tuple[Intensity, int, int, int]
+"""A figure, the energy that it priced, and the stretch (wall clock) in which that flowed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """What goes into a tick's commit beside accounts and marks.
@@ -86,10 +92,10 @@ class Outgoing:
 class Keeper(Protocol):
     """Whoever knows the runs."""
 
-    def entered(self, books: "Books", tick: Tick, grid: GridState) -> Outgoing:
+    def entered(self, books: "Books", tick: Tick, rates: Rates, grid: GridState) -> Outgoing:
         """The tick's energy is in the accounts; what else is to be committed with it?"""
 
-    def shown(self, pricing: Pricing, wall_ns: int) -> tuple[RunNow, ...]:
+    def shown(self, rates: Rates, grid: GridState, wall_ns: int) -> tuple[RunNow, ...]:
         """Runs as the view shows them."""
 
     @property
@@ -102,14 +108,14 @@ class NoRuns:
 
     spans_pending = None
 
-    def entered(self, books: "Books", tick: Tick, grid: GridState) -> Outgoing:
+    def entered(self, books: "Books", tick: Tick, rates: Rates, grid: GridState) -> Outgoing:
         """Nothing."""
-        del books, tick, grid
+        del books, tick, rates, grid
         return Outgoing()
 
-    def shown(self, pricing: Pricing, wall_ns: int) -> tuple[RunNow, ...]:
+    def shown(self, rates: Rates, grid: GridState, wall_ns: int) -> tuple[RunNow, ...]:
         """None."""
-        del pricing, wall_ns
+        del rates, grid, wall_ns
         return ()
 
 
@@ -121,6 +127,9 @@ class Books:
         board: where views are pinned.
         currency: of costs; empty where nobody has set a price.
         keeper: of the runs.
+
+    Attributes:
+        priced: of the tick that was taken last, each run's energy by the figure that priced it.
     """
 
     def __init__(
@@ -141,6 +150,8 @@ class Books:
         self._holders = HolderAccounts(self.add, owners, currency)
         self._currency = currency
         self._rates: Rates | None = None
+        self._figures: tuple[Intensity, ...] = ()
+        self.priced: dict[tuple[str, int], list[PricedPart]] = {}
         self._changed: dict[CounterKey, None] = {}  # an ordered set: series keep their order in a scrape
         self._held: dict[CounterKey, None] = {
             key: None for key, entry in self._entries.items() if not entry.released
@@ -158,18 +169,28 @@ class Books:
         self.add("series_dropped", ("budget",), 0)
         self._show(self._entries)
 
-    def take(self, tick: Tick, rates: Rates, grid: GridState) -> None:
-        """Enter a tick, commit it, and pin the view it makes."""
+    def take(self, tick: Tick, rates: Rates, grid: GridState, news: News = NO_NEWS) -> None:
+        """Enter a tick, commit it, and pin the view it makes.
+
+        Args:
+            tick: of the ledger.
+            rates: what its energy comes to.
+            grid: the figures in force at its end.
+            news: what live sources have said since the tick before.
+        """
         self._rates = rates
         notes = self._board.take_notes()
         self._release(notes, tick.snapshot.taken_at_ns)
         self._enter(tick, rates, grid, notes)
+        for tally in news.tallies:
+            self.add(tally.quantity, tally.labels, tally.amount)
+        self._figures = (*self._figures, *news.figures)
         self._marks.update(tick.marks)
-        fresh = self._keeper.entered(self, tick, grid)
+        fresh = self._keeper.entered(self, tick, rates, grid)
         self._drop(fresh.gone)
         self._outgoing = _joined(self._outgoing, fresh)
         self._commit(tick)
-        self._board.pin(self._view(tick, rates.pricing, grid))
+        self._board.pin(self._view(tick, rates, grid))
 
     def add(self, quantity: str, labels: tuple[str, ...], amount: int | float, /) -> None:
         """Add to an account, which exists from then on."""
@@ -241,6 +262,7 @@ class Books:
             self.add(tally.quantity, tally.labels, tally.amount)
         for charge in tick.charges:
             self._enter_energy(charge)
+        self.priced = {}
         idle = {(time.holder, time.uuid) for time in tick.hold_times if time.idle_ns}
         for charge in (*tick.charges, *tick.host_shares):
             if charge.estimated:
@@ -248,14 +270,16 @@ class Books:
             footprint = rates.footprint(
                 charge.energy_uj, charge.start_ns + offset_ns, charge.end_ns + offset_ns
             )
-            grams, unpriced_uj = footprint.grams, footprint.unpriced_uj
             if charge.attribution != "cpu_time":
-                self._enter_price(charge, grams, unpriced_uj, basis)
+                self._enter_price(charge, footprint, basis)
             if charge.holder is not None:
                 idled = (charge.holder, charge.device) in idle
-                self._holders.enter(charge, grams, unpriced_uj, footprint.cost, basis, idle=idled)
+                self._holders.enter(charge, footprint, basis, idle=idled)
+                self._note_factors(charge, footprint, offset_ns)
+        models = {state.gpu.uuid: state.gpu.model for state in tick.gpus}
         for time in tick.hold_times:
-            self._holders.enter_time(time)
+            embodied_g = rates.embodied_g(models.get(time.uuid, ""), time.gpu_ns, len(models))
+            self._holders.enter_time(time, embodied_g)
         for report in tick.snapshot.reports:
             self._enter_duration(report)
         self.add("series_dropped", ("budget",), notes.series_dropped)
@@ -291,9 +315,23 @@ class Books:
         if charge.in_node:
             self.add("node_energy", (), charge.energy_uj)
 
-    def _enter_price(self, charge: Charge, grams: float, unpriced_uj: int, basis: Basis | None) -> None:
+    def _note_factors(self, charge: Charge, footprint: Footprint, offset_ns: int) -> None:
+        """Remember by which figures a run's energy was priced."""
+        if charge.holder is None or not charge.holder.run_id:
+            return
+        used = self.priced.setdefault((charge.holder.run_id, charge.holder.attempt), [])
+        stretch = (charge.start_ns + offset_ns, charge.end_ns + offset_ns)
+        used += [
+            (intensity, part_uj, *stretch) for intensity, part_uj in footprint.parts if intensity is not None
+        ]
+
+    def _enter_price(self, charge: Charge, footprint: Footprint, basis: Basis | None) -> None:
+        grams = footprint.grams
         if charge.in_node:
-            self.add("unpriced_energy", (), unpriced_uj)
+            self.add("unpriced_energy", (), footprint.unpriced_uj)
+            for intensity, part_uj in footprint.parts:
+                if intensity is not None:
+                    self.add("grid_priced_energy", _source_of(intensity), part_uj)
         if basis is None:
             return
         if charge.component == "gpu":
@@ -416,7 +454,7 @@ class Books:
             values.pop(labels, None)
         self._published = {**self._published, **fresh}
 
-    def _view(self, tick: Tick, pricing: Pricing, grid: GridState) -> LedgerView:
+    def _view(self, tick: Tick, rates: Rates, grid: GridState) -> LedgerView:
         snapshot = tick.snapshot
         now_wall_ns = snapshot.taken_at_ns + snapshot.wall_offset_ns
         return LedgerView(
@@ -424,19 +462,27 @@ class Books:
             taken_at_ns=snapshot.taken_at_ns,
             wall_offset_ns=snapshot.wall_offset_ns,
             counters=self._published,
-            gpus=tuple(_with_co2e_rate(state, pricing, now_wall_ns) for state in tick.gpus),
+            gpus=tuple(_with_co2e_rate(state, rates.pricing, now_wall_ns) for state in tick.gpus),
             hosts=tick.hosts,
             platforms=tick.platforms,
             node_power_uw=tick.node_power_uw,
             health=snapshot.health,
             grid=grid,
-            runs=self._keeper.shown(pricing, now_wall_ns),
+            runs=self._keeper.shown(rates, grid, now_wall_ns),
             spans_pending=self._keeper.spans_pending,
             price_per_kwh=grid.tariff.per_kwh if grid.tariff else None,
             currency=self._currency,
             journal_error=self._journal_error,
             last_commit_wall_ns=self._last_commit_wall_ns,
         )
+
+
+# The figures in force are few, and each prices every charge of a tick.
+@lru_cache(maxsize=64)
+def _source_of(intensity: Intensity) -> tuple[str, ...]:
+    """The label values of the energy that a figure priced."""
+    estimated = "true" if intensity.estimated else "false"
+    return intensity.grid_zone, intensity.provider, intensity.signal, intensity.basis, estimated
 
 
 def _with_co2e_rate(state: GpuState, pricing: Pricing, wall_ns: int) -> GpuState:

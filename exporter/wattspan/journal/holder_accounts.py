@@ -7,6 +7,7 @@ Runs and pods leave when they have been gone for a while; owners stay for as lon
 from collections.abc import Iterable
 from typing import Final, Protocol
 
+from wattspan.carbon.rates import Footprint
 from wattspan.model import Basis, Charge, CounterKey
 from wattspan.runs import Holder, HoldTime
 
@@ -24,8 +25,10 @@ RUN_QUANTITIES: Final = (
     "run_utilization",
     "run_gpu_energy",
     "run_unpriced",
+    "run_market_co2e",
+    "run_water",
 )
-"""Accounts whose first label is the run id; the last three are for reports and not published."""
+"""Accounts whose first label is the run id; the last five are for reports and not published."""
 
 POD_QUANTITIES: Final = ("pod_energy", "pod_co2e", "pod_idle_gpu")
 """Accounts whose first two labels are the pod's namespace and name."""
@@ -61,24 +64,23 @@ class HolderAccounts:
         if self._currency:
             self._add("run_cost", (run_id, self._currency), 0.0)
 
-    def enter(
-        self, charge: Charge, grams: float, unpriced_uj: int, cost: float, basis: Basis | None, *, idle: bool
-    ) -> None:
+    def enter(self, charge: Charge, footprint: Footprint, basis: Basis | None, *, idle: bool) -> None:
         """Enter a charge that has a holder.
 
         Args:
             charge: with holder and attribution.
-            grams, unpriced_uj, cost: what its energy came to.
+            footprint: what its energy came to.
             basis: of the grams; None where no intensity is known.
             idle: the GPU did no work in the interval.
         """
+        grams, cost = footprint.grams, footprint.cost
         holder, attribution = charge.holder, charge.attribution
         if holder is None or attribution is None:
             return
         component, energy_uj = charge.component, charge.energy_uj
         if holder.run_id:
             self._add("run_energy", (holder.run_id, component, attribution), energy_uj)
-            self._add("run_unpriced", (holder.run_id,), unpriced_uj)
+            self._add("run_unpriced", (holder.run_id,), footprint.unpriced_uj)
             if basis is not None:
                 self._add("run_co2e", (holder.run_id, "operational", basis), grams)
             if self._currency:
@@ -96,12 +98,26 @@ class HolderAccounts:
             self._add("owner_co2e", (*owner, "operational", basis), grams)
         if self._currency:
             self._add("owner_cost", (*owner, self._currency), cost)
+        self._enter_configured(holder.run_id, owner, footprint)
         if idle and component == "gpu":
             self.waste(holder, "idle_held", energy_uj, cost)
 
-    def enter_time(self, time: HoldTime) -> None:
-        """Enter GPU time."""
+    def _enter_configured(self, run_id: str, owner: tuple[str, str], footprint: Footprint) -> None:
+        """What only some operators have figures for."""
+        for of, amount in (("market_co2e", footprint.market_grams), ("water", footprint.water_liters)):
+            if amount is None:
+                continue
+            self._add(f"owner_{of}", owner, amount)
+            if run_id:
+                self._add(f"run_{of}", (run_id,), amount)
+
+    def enter_time(self, time: HoldTime, embodied_g: float | None) -> None:
+        """Enter GPU time, and what making the hardware emitted for it; None where that is not known."""
         holder = time.holder
+        if embodied_g is not None:
+            if holder.run_id:
+                self._add("run_co2e", (holder.run_id, "embodied", "lifecycle"), embodied_g)
+            self._add("owner_co2e", (*self._owner(holder), "embodied", "lifecycle"), embodied_g)
         if holder.run_id:
             self._add("run_gpu", (holder.run_id,), time.gpu_ns)
             self._add("run_idle_gpu", (holder.run_id,), time.idle_ns)

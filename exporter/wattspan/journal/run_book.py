@@ -8,10 +8,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from wattspan.carbon import forecast, projection
+from wattspan.carbon.projection import Pace
+from wattspan.carbon.rates import Rates
+from wattspan.journal.books import PricedPart
 from wattspan.ledger.ledger import Tick
-from wattspan.model import CounterKey, GridState
+from wattspan.model import CounterKey, GridState, Intensity
 from wattspan.runs import (
     Attribution,
+    Calibration,
+    Factor,
     Holdings,
     Point,
     Progress,
@@ -21,7 +27,7 @@ from wattspan.runs import (
     Stretch,
     WindowExemplar,
 )
-from wattspan.units import NS_PER_S
+from wattspan.units import NS_PER_S, UJ_PER_KWH
 from wattspan.workloads import run_ids
 from wattspan.workloads.registry import COUNTS, LiveRun
 
@@ -36,7 +42,23 @@ MAX_WINDOWS: Final = 256
 The last one stays open to the run's end: with windows of 15 minutes that is after ten days.
 """
 
+MAX_FACTORS: Final = 1024
+"""Figures of one attempt that are told apart: three weeks of half hours. Beyond it neighbours are put
+together."""
+
+GREENEST_NS: Final = 60 * NS_PER_S
+"""How often the greenest stretch of a run's length is looked for."""
+
 Totals = Mapping[CounterKey, int | float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Projected:
+    """What the run will have come to: see `RunNow`."""
+
+    co2e_g: float | None = None
+    cost: float | None = None
+    end_wall_ns: int | None = None
 
 
 @dataclass(slots=True)
@@ -61,6 +83,11 @@ class _Open:
     phase_start: dict[tuple[str, int | None], dict[CounterKey, int | float]] = field(default_factory=dict)
     power_uw: int | None = None
     held: int = 0
+    factors: list[Factor] = field(default_factory=list)
+    factors_whole: bool = True
+    greenest_g_per_kwh: float | None = None
+    greenest_due_wall_ns: int = 0
+    projected: _Projected = _Projected()
 
 
 class RunBook:
@@ -71,6 +98,7 @@ class RunBook:
         currency: of costs; empty without a price.
         accounts: a run's accounts as they stand, by run id.
         window_ns: length of the first windows.
+        calibrations: of this node's GPUs by uuid, as far as the operator has made any.
     """
 
     def __init__(
@@ -80,7 +108,9 @@ class RunBook:
         currency: str,
         accounts: Callable[[str], dict[CounterKey, int | float]],
         window_ns: int,
+        calibrations: Mapping[str, Calibration] | None = None,
     ) -> None:
+        self._calibrations = dict(calibrations or {})
         self._node = node
         self._cluster = cluster
         self._currency = currency
@@ -127,7 +157,15 @@ class RunBook:
         self._open.pop((live.run.run_id, live.run.attempt), None)
         self.begin(live)
 
-    def watch(self, runs: Iterable[LiveRun], tick: Tick, holdings: Holdings, grid: GridState) -> None:
+    def watch(
+        self,
+        runs: Iterable[LiveRun],
+        tick: Tick,
+        holdings: Holdings,
+        rates: Rates,
+        grid: GridState,
+        priced: Mapping[tuple[str, int], Iterable[PricedPart]],
+    ) -> None:
         """Take from a tick what the accounts do not hold: which GPUs, which intensity, how much power."""
         models = {state.gpu.uuid: state.gpu.model for state in tick.gpus}
         held: dict[tuple[str, int], set[str]] = {}
@@ -150,6 +188,7 @@ class RunBook:
             if power_uw or tick.charges:
                 state.power_uw = power_uw.get(key, 0) if uuids or key in power_uw else None
             self._note_grid(state, grid)
+            self._note_factors(live, state, rates, priced.get(key, ()))
             self._point(live, state, tick, grid)
 
     def stretches(self, live: LiveRun, now_wall_ns: int) -> list[Stretch]:
@@ -203,24 +242,72 @@ class RunBook:
             currency=self._currency,
             points=tuple(state.points) if points else (),
             progress_before=_progress_before(live),
+            factors=tuple(state.factors) if points else (),
+            calibrations={
+                uuid: self._calibrations[uuid] for uuid in state.gpus if uuid in self._calibrations
+            },
         )
 
-    def now(self, live: LiveRun, g_per_second: Callable[[int], float | None], now_wall_ns: int) -> RunNow:
+    def now(self, live: LiveRun, rates: Rates, grid: GridState, now_wall_ns: int) -> RunNow:
         """An attempt as gauges show it."""
         state = self._open.get((live.run.run_id, live.run.attempt))
         record = self.record(live)
         power_uw = 0 if live.ending or state is None else state.power_uw
+        used_g = self._operational_g(live.run.run_id)
+        projected = _projected(record, used_g, rates, grid, now_wall_ns)
+        if state is not None:
+            state.projected = projected
         return RunNow(
             record=record,
             trace_id=self.trace_id(live),
             power_uw=power_uw,
-            co2e_g_per_s=None if power_uw is None else g_per_second(power_uw),
+            co2e_g_per_s=None if power_uw is None else rates.pricing.g_per_second(power_uw, now_wall_ns),
             gpus=0 if live.ending or state is None else state.held,
             progress_ratio=progress_ratio(record),
-            projected_co2e_g=projected_co2e_g(record),
+            projected_co2e_g=projected.co2e_g,
+            projected_cost=projected.cost,
+            projected_end_wall_ns=projected.end_wall_ns,
+            greenest_co2e_g=self._greenest_co2e_g(record, state, rates, grid, now_wall_ns),
+            budget_used_g=used_g,
             named=live.named(now_wall_ns),
             exemplar=self._exemplars.get((live.run.run_id, live.run.attempt)),
         )
+
+    def projected_co2e_g(self, live: LiveRun) -> float | None:
+        """What the run will have emitted, as of the last view."""
+        state = self._open.get((live.run.run_id, live.run.attempt))
+        return None if state is None else state.projected.co2e_g
+
+    def _operational_g(self, run_id: str) -> float:
+        """Of the run on this node, over all its attempts: what its budget is held against."""
+        return sum(
+            value
+            for (quantity, labels), value in self._accounts(run_id).items()
+            if quantity == "run_co2e" and labels[1] == "operational"
+        )
+
+    def _greenest_co2e_g(
+        self, record: RunRecord, state: _Open | None, rates: Rates, grid: GridState, now_wall_ns: int
+    ) -> float | None:
+        """What it would have emitted in the greenest stretch of its length, from its begin to the last
+        forecast."""
+        if state is None or grid.outlook is None or (record.run.nodes_expected or 1) > 1:
+            return None
+        if now_wall_ns >= state.greenest_due_wall_ns:
+            state.greenest_due_wall_ns = now_wall_ns + GREENEST_NS
+            known = _known_from(record.began_wall_ns, rates, grid)
+            length_ns = max(now_wall_ns - record.began_wall_ns, NS_PER_S)
+            last_ns = known[-1].valid_until_wall_ns if known else None
+            window = (
+                None
+                if last_ns is None
+                else forecast.greenest_window(known, length_ns, record.began_wall_ns, last_ns)
+            )
+            state.greenest_g_per_kwh = window.g_per_kwh if window else None
+        if state.greenest_g_per_kwh is None:
+            return None
+        energy_uj = sum(record.totals.energy_uj.values())
+        return energy_uj / UJ_PER_KWH * rates.pricing.pue * state.greenest_g_per_kwh
 
     def exemplify(self, live: LiveRun, exemplar: WindowExemplar) -> None:
         """Let the run's counters point to the window that has just closed."""
@@ -258,6 +345,9 @@ class RunBook:
             providers=dict.fromkeys(record.providers),
             estimated=record.estimated,
             pue=record.pue,
+            # The row may be some seconds older than the accounts: what they have more is told apart later.
+            factors=list(record.factors),
+            factors_whole=False,
             points=list(record.points),
             point_every_ns=document["point_every_ns"],
             window_ns=document["window_ns"],
@@ -274,6 +364,23 @@ class RunBook:
         state.zone, state.basis = grid.intensity.grid_zone, grid.intensity.basis
         state.providers[grid.intensity.provider] = None
         state.estimated = state.estimated or grid.intensity.estimated
+
+    def _note_factors(self, live: LiveRun, state: _Open, rates: Rates, parts: Iterable[PricedPart]) -> None:
+        for intensity, energy_uj, start_wall_ns, end_wall_ns in parts:
+            grams = rates.pricing.grams(energy_uj, intensity)
+            fresh = _factor(intensity, energy_uj, grams, rates.pricing.pue, start_wall_ns, end_wall_ns)
+            # Devices are read at moments of their own, so around a change two figures are in use at once.
+            for index in range(len(state.factors) - 1, max(len(state.factors) - 4, -1), -1):
+                if _same_figure(state.factors[index], fresh):
+                    state.factors[index] = _together(state.factors[index], fresh, figures=0)
+                    break
+            else:
+                state.factors.append(fresh)
+        if not state.factors_whole:
+            state.factors_whole = True
+            state.factors += _not_kept(state, _totals(self._accounts(live.run.run_id), state.start), rates)
+        if len(state.factors) > MAX_FACTORS:
+            state.factors = fewer(state.factors)
 
     def _point(self, live: LiveRun, state: _Open, tick: Tick, grid: GridState) -> None:
         now_ns = tick.snapshot.taken_at_ns
@@ -311,16 +418,148 @@ def progress_ratio(record: RunRecord) -> float | None:
     return min(1.0, record.progress.steps / total) if total else None
 
 
-def projected_co2e_g(record: RunRecord) -> float | None:
-    """What the attempt will have emitted when it ends, at its mean pace so far; None over several nodes.
+def _projected(
+    record: RunRecord, used_g: float, rates: Rates, grid: GridState, now_wall_ns: int
+) -> _Projected:
+    """What the run will have come to when it ends; nothing over several nodes.
 
     The pace is that of the steps it has made itself: an attempt that resumed at half of them has half to go.
     """
     total = record.progress.total_steps
     made = record.progress.steps - (record.progress_before.steps if record.progress_before else 0)
     if not total or made <= 0 or (record.run.nodes_expected or 1) > 1:
-        return None
-    return record.totals.co2e_g * (1 + max(0, total - record.progress.steps) / made)
+        return _Projected()
+    if record.ended_wall_ns is not None:
+        return _Projected(used_g, record.totals.cost, record.ended_wall_ns)
+    energy_uj = sum(record.totals.energy_uj.values())
+    left = max(0, total - record.progress.steps)
+    pace = Pace(made, left, energy_uj, max(0, now_wall_ns - record.began_wall_ns))
+    rest = projection.of_the_rest(pace, now_wall_ns, rates, grid.outlook)
+    cost = record.totals.cost
+    return _Projected(
+        None if rest.co2e_g is None else used_g + rest.co2e_g,
+        None if rest.cost is None or cost is None else cost + rest.cost,
+        rest.end_wall_ns,
+    )
+
+
+def _known_from(begin_wall_ns: int, rates: Rates, grid: GridState) -> list[Intensity]:
+    """Figures with both ends from a moment to the last forecast, past to future."""
+    ahead = grid.outlook.figures if grid.outlook else ()
+    if not ahead:
+        return []
+    from_ns = ahead[0].valid_from_wall_ns or 0
+    past = [
+        figure
+        for figure in rates.pricing.intensities
+        if figure.valid_from_wall_ns is not None
+        and (figure.valid_until_wall_ns or 0) > begin_wall_ns
+        and (figure.valid_until_wall_ns or 0) <= from_ns
+    ]
+    return [*past, *ahead]
+
+
+def _factor(
+    intensity: Intensity, energy_uj: int, grams: float, pue: float, start_wall_ns: int, end_wall_ns: int
+) -> Factor:
+    return Factor(
+        began_wall_ns=start_wall_ns,
+        ended_wall_ns=end_wall_ns,
+        energy_uj=energy_uj,
+        co2e_g=grams,
+        g_per_kwh=intensity.g_per_kwh,
+        pue=pue,
+        grid_zone=intensity.grid_zone,
+        provider=intensity.provider,
+        signal=intensity.signal,
+        basis=intensity.basis,
+        estimated=intensity.estimated,
+        origin=intensity.origin,
+        valid_from_wall_ns=intensity.valid_from_wall_ns,
+        valid_until_wall_ns=intensity.valid_until_wall_ns,
+        fetched_wall_ns=intensity.fetched_wall_ns,
+    )
+
+
+def _same_figure(one: Factor, other: Factor) -> bool:
+    """Whether both are one figure, which may have been fetched again meanwhile."""
+    return (
+        one.figures == 1
+        and one.g_per_kwh == other.g_per_kwh
+        and one.pue == other.pue
+        and one.valid_from_wall_ns == other.valid_from_wall_ns
+        and one.valid_until_wall_ns == other.valid_until_wall_ns
+        and _source(one) == _source(other)
+    )
+
+
+def _source(factor: Factor) -> tuple[object, ...]:
+    return factor.provider, factor.grid_zone, factor.signal, factor.basis, factor.estimated
+
+
+def _together(one: Factor, other: Factor, *, figures: int) -> Factor:
+    """Two as one: energy and grams sum; of several figures it keeps what they have in common.
+
+    Args:
+        one, other: of one source and PUE.
+        figures: how many the sum stands for; 0 where both are the same figure.
+    """
+    energy_uj = one.energy_uj + other.energy_uj
+    grams = one.co2e_g + other.co2e_g
+    both = replace(
+        one,
+        began_wall_ns=min(one.began_wall_ns, other.began_wall_ns),
+        ended_wall_ns=max(one.ended_wall_ns, other.ended_wall_ns),
+        energy_uj=energy_uj,
+        co2e_g=grams,
+    )
+    if not figures:
+        return both
+    kwh = energy_uj / UJ_PER_KWH * one.pue
+    mean = grams / kwh if kwh else (one.g_per_kwh + other.g_per_kwh) / 2
+    return replace(
+        both,
+        g_per_kwh=mean,
+        valid_until_wall_ns=other.valid_until_wall_ns,
+        fetched_wall_ns=other.fetched_wall_ns,
+        figures=figures,
+    )
+
+
+def fewer(factors: Iterable[Factor]) -> list[Factor]:
+    """About half as many: neighbours of one source and PUE are put together; sums stay as they were."""
+    result: list[Factor] = []
+    joined = False
+    for factor in factors:
+        last = result[-1] if result else None
+        if last is None or joined or _source(last) != _source(factor) or last.pue != factor.pue:
+            result.append(factor)
+            joined = False
+        else:
+            result[-1] = _together(last, factor, figures=last.figures + factor.figures)
+            joined = True
+    return result
+
+
+def _not_kept(state: _Open, totals: RunTotals, rates: Rates) -> list[Factor]:
+    """What the accounts have and the factors do not: used between the last row and the end of a daemon."""
+    energy_uj = sum(totals.energy_uj.values()) - totals.unpriced_uj - sum(f.energy_uj for f in state.factors)
+    grams = totals.co2e_g - sum(factor.co2e_g for factor in state.factors)
+    if energy_uj <= 0:
+        return []
+    pue = rates.pricing.pue
+    when_ns = state.factors[-1].ended_wall_ns if state.factors else state.window_began_wall_ns
+    return [
+        Factor(
+            began_wall_ns=when_ns,
+            ended_wall_ns=when_ns,
+            energy_uj=energy_uj,
+            co2e_g=grams,
+            g_per_kwh=grams / pue * UJ_PER_KWH / energy_uj,
+            pue=pue,
+            origin="used in the last seconds of an earlier daemon, whose figures were not kept one by one",
+        )
+    ]
 
 
 def _progress_before(live: LiveRun) -> Progress | None:
@@ -347,6 +586,8 @@ def _totals(accounts: Totals, start: Totals) -> RunTotals:
                 by_gpu[labels[1]] = int(gained)
         elif quantity == "run_cost":
             cost = (cost or 0.0) + gained
+        elif quantity == "run_co2e" and labels[1] == "embodied":
+            sums["embodied"] = sums.get("embodied", 0.0) + gained
         else:
             sums[quantity] = sums.get(quantity, 0) + gained
     return RunTotals(
@@ -358,6 +599,9 @@ def _totals(accounts: Totals, start: Totals) -> RunTotals:
         idle_gpu_ns=int(sums.get("run_idle_gpu", 0)),
         utilization_ns=int(sums.get("run_utilization", 0)),
         gpu_energy_uj=by_gpu,
+        embodied_g=sums.get("embodied"),
+        market_g=sums.get("run_market_co2e"),
+        water_l=sums.get("run_water"),
     )
 
 

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from wattspan import __version__
-from wattspan.model import SAMPLE_DURATION_BOUNDS_S, GpuReading, GridState, LedgerView
+from wattspan.model import (
+    SAMPLE_DURATION_BOUNDS_S,
+    GpuReading,
+    GreenWindow,
+    GridState,
+    Intensity,
+    LedgerView,
+)
 from wattspan.runs import RunNow, RunTotals
 from wattspan.units import NS_PER_S, UJ_PER_J, UW_PER_W
 
@@ -148,38 +155,69 @@ def _source_last_read(view: LedgerView) -> Iterator[Row]:
             yield (health.source,), (health.last_read_ns + view.wall_offset_ns) / NS_PER_S
 
 
+def _zone(grid: GridState) -> LabelValues:
+    """The node's zone: a series goes on when the figure of a larger place steps in."""
+    zone = grid.zone or (grid.intensity.grid_zone if grid.intensity else "")
+    return zone, grid.signal, grid.basis
+
+
 def _grid(value: Callable[[GridState], float | None]) -> Callable[[LedgerView], Iterator[Row]]:
-    """Rows of a figure about the intensity in force; none while no intensity is."""
+    """Rows of a figure about the grid; none while it is not known."""
 
     def rows(view: LedgerView) -> Iterator[Row]:
-        grid = view.grid
-        if grid is None or grid.intensity is None or (number := value(grid)) is None:
-            return
-        yield (grid.intensity.grid_zone, grid.intensity.signal, grid.intensity.basis), number
+        if view.grid is not None and (number := value(view.grid)) is not None:
+            yield _zone(view.grid), number
 
     return rows
 
 
 def _grid_time(field: str) -> Callable[[LedgerView], Iterator[Row]]:
     def seconds(grid: GridState) -> float | None:
-        wall_ns: int | None = getattr(grid.intensity, field)
+        wall_ns: int | None = getattr(grid.intensity, field, None)
         return None if wall_ns is None else wall_ns / NS_PER_S
 
     return _grid(seconds)
 
 
-def _provider(value: Callable[[GridState], float]) -> Callable[[LedgerView], Iterator[Row]]:
+def _provider_intensity(view: LedgerView) -> Iterator[Row]:
+    for figure in view.grid.figures if view.grid else ():
+        yield _provider(figure), figure.g_per_kwh
+
+
+def _provider_in_use(view: LedgerView) -> Iterator[Row]:
+    if view.grid is None:
+        return
+    in_use = view.grid.intensity
+    for figure in view.grid.figures:
+        yield _provider(figure), int(in_use is not None and in_use.provider == figure.provider)
+
+
+def _provider(figure: Intensity) -> LabelValues:
+    return figure.grid_zone, figure.provider, figure.signal, figure.basis
+
+
+def _intensity_g_per_kwh(grid: GridState) -> float | None:
+    return grid.intensity.g_per_kwh if grid.intensity else None
+
+
+def _forecast(view: LedgerView) -> Iterator[Row]:
+    if view.grid is not None and view.grid.outlook is not None:
+        for ahead_ns, g_per_kwh in view.grid.outlook.horizons.items():
+            yield (*_zone(view.grid), _hours(ahead_ns)), g_per_kwh
+
+
+def _greenest(value: Callable[[GreenWindow], float]) -> Callable[[LedgerView], Iterator[Row]]:
     def rows(view: LedgerView) -> Iterator[Row]:
-        grid = view.grid
-        if grid is not None and grid.intensity is not None:
-            intensity = grid.intensity
-            yield (intensity.grid_zone, intensity.provider, intensity.signal, intensity.basis), value(grid)
+        if view.grid is not None and view.grid.outlook is not None:
+            for window in view.grid.outlook.greenest:
+                yield (_zone(view.grid)[0], _hours(window.duration_ns)), value(window)
 
     return rows
 
 
-def _intensity_g_per_kwh(grid: GridState) -> float:
-    return grid.intensity.g_per_kwh if grid.intensity else 0.0
+def _hours(duration_ns: int) -> str:
+    """As durations are written on flags: whole hours."""
+    return f"{duration_ns // (3600 * NS_PER_S)}h"
 
 
 def _pue(value: Callable[[GridState], float]) -> Callable[[LedgerView], Iterator[Row]]:
@@ -239,12 +277,18 @@ def _run_pod_info(view: LedgerView) -> Iterator[Row]:
 
 def _budget_used(now: RunNow) -> float | None:
     budget_g = now.record.run.budget_co2e_g
-    return now.record.totals.co2e_g / budget_g if budget_g else None
+    return now.budget_used_g / budget_g if budget_g else None
 
 
 def _budget_projected(now: RunNow) -> float | None:
     budget_g = now.record.run.budget_co2e_g
     return now.projected_co2e_g / budget_g if budget_g and now.projected_co2e_g is not None else None
+
+
+def _run_projected_cost(view: LedgerView) -> Iterator[Row]:
+    for now in view.runs:
+        if now.projected_cost is not None and now.record.currency:
+            yield (now.record.run.run_id, now.record.currency), now.projected_cost
 
 
 def _price(view: LedgerView) -> Iterator[Row]:
@@ -380,10 +424,11 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric(
         "wattspan_grid_intensity_estimated", "gauge",
         "1 while the intensity in force is an estimate or a yearly average.",
-        ZONE, "", "max by", _grid(lambda grid: int(grid.intensity is not None and grid.intensity.estimated)),
+        ZONE, "", "max by", _grid(lambda grid: int(grid.intensity.estimated) if grid.intensity else None),
     ),
     Metric(
-        "wattspan_grid_fallback_level", "gauge", "Steps down the chain of sources; 0 is the first choice.",
+        "wattspan_grid_fallback_level", "gauge",
+        "Steps down the chain of sources; 0 is the first choice, one beyond the last means none knows.",
         ZONE, "", "max by", _grid(lambda grid: grid.fallback_level),
     ),
     Metric(
@@ -402,12 +447,35 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         ZONE, "seconds", "max by", _grid_time("fetched_wall_ns"),
     ),
     Metric(
-        "wattspan_grid_provider_intensity_grams_per_kwh", "gauge", "Carbon intensity by provider.",
-        PROVIDER, "grams_per_kwh", "max by", _provider(_intensity_g_per_kwh),
+        "wattspan_grid_provider_intensity_grams_per_kwh", "gauge",
+        "What each provider says of this moment, used or not; absent while it says nothing.",
+        PROVIDER, "grams_per_kwh", "max by", _provider_intensity,
     ),
     Metric(
-        "wattspan_grid_provider_in_use", "gauge", "1 for the provider whose intensity is in force.",
-        PROVIDER, "", "max by", _provider(lambda _: 1),
+        "wattspan_grid_provider_in_use", "gauge", "1 for the provider whose intensity is in force, else 0.",
+        PROVIDER, "", "max by", _provider_in_use,
+    ),
+    Metric(
+        "wattspan_grid_fetch_failures", "counter", "Questions to a live source that failed, by reason.",
+        ("provider", "reason"), "", "sum", _account("grid_fetch_failures"),
+    ),
+    Metric(
+        "wattspan_grid_priced_energy_joules", "counter", "Energy of the node by the source that priced it.",
+        (*PROVIDER, "estimated"), "joules", "sum", _account("grid_priced_energy", UJ_PER_J),
+    ),
+    Metric(
+        "wattspan_grid_forecast_intensity_grams_per_kwh", "gauge",
+        "Carbon intensity so far ahead; absent beyond the forecast, and where nobody forecasts.",
+        (*ZONE, "horizon"), "grams_per_kwh", "max by", _forecast,
+    ),
+    Metric(
+        "wattspan_grid_greenest_window_start_timestamp_seconds", "gauge",
+        "When the greenest window of that length begins, of those that the forecast covers.",
+        ("grid_zone", "duration"), "seconds", "max by", _greenest(lambda w: w.start_wall_ns / NS_PER_S),
+    ),
+    Metric(
+        "wattspan_grid_greenest_window_intensity_grams_per_kwh", "gauge", "Mean intensity of that window.",
+        ("grid_zone", "duration"), "grams_per_kwh", "max by", _greenest(lambda w: w.g_per_kwh),
     ),
     Metric(
         "wattspan_pue_ratio", "gauge", "Power usage effectiveness that grams are multiplied by, once.",
@@ -427,7 +495,8 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         lambda totals: sum(totals.energy_uj.values()) / UJ_PER_J,
     ),
     Metric(
-        "wattspan_run_co2e_grams", "counter", "CO2e of the run; operational with PUE applied.",
+        "wattspan_run_co2e_grams", "counter",
+        "CO2e of the run: operational with PUE applied, embodied for the time that GPUs were held.",
         ("run_id", "part", "basis"), "grams", "sum", _account("run_co2e"), lambda totals: totals.co2e_g,
     ),
     Metric(
@@ -491,17 +560,31 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         RUN, "grams", "max", _run(lambda now: now.record.run.budget_co2e_g),
     ),
     Metric(
-        "wattspan_run_budget_used_ratio", "gauge", "Grams of the attempt on this node over the run's budget.",
+        "wattspan_run_budget_used_ratio", "gauge", "Operational grams of the run here over its budget.",
         RUN, "ratio", "sum", _run(_budget_used),
     ),
     Metric(
         "wattspan_run_projected_co2e_grams", "gauge",
-        "What the run will have emitted at its mean pace; absent for runs over several nodes.",
+        "What the run will have emitted by its pace and the forecast; absent over several nodes.",
         RUN, "grams", "-", _run(lambda now: now.projected_co2e_g),
     ),
     Metric(
         "wattspan_run_budget_projected_ratio", "gauge", "The same over the run's budget.",
         RUN, "ratio", "-", _run(_budget_projected),
+    ),
+    Metric(
+        "wattspan_run_greenest_co2e_grams", "gauge",
+        "What the attempt would have emitted in the greenest stretch of its length that is known.",
+        RUN, "grams", "-", _run(lambda now: now.greenest_co2e_g),
+    ),
+    Metric(
+        "wattspan_run_projected_cost", "gauge", "What the attempt will have cost, at the price in force now.",
+        ("run_id", "currency"), "", "-", _run_projected_cost,
+    ),
+    Metric(
+        "wattspan_run_projected_end_timestamp_seconds", "gauge", "When the run will be over at its pace.",
+        RUN, "seconds", "-",
+        _run(lambda now: None if now.projected_end_wall_ns is None else now.projected_end_wall_ns / NS_PER_S),
     ),
     Metric(
         "wattspan_pod_energy_joules", "counter",
@@ -525,6 +608,16 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         (*OWNER, "part", "basis"), "grams", "sum", _account("owner_co2e"),
     ),
     Metric(
+        "wattspan_owner_market_co2e_grams", "counter",
+        "Operational CO2e by your contract's intensity; only where grid.market-intensity is set.",
+        OWNER, "grams", "sum", _account("owner_market_co2e"),
+    ),
+    Metric(
+        "wattspan_owner_water_liters", "counter",
+        "Water used on site; only where grid.wue is set.",
+        OWNER, "liters", "sum", _account("owner_water"),
+    ),
+    Metric(
         "wattspan_owner_cost", "counter", "Electricity cost by namespace and project, PUE applied.",
         (*OWNER, "currency"), "", "sum", _account("owner_cost"),
     ),
@@ -546,7 +639,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         (*OWNER, "reason", "currency"), "", "sum", _account("owner_wasted_cost"),
     ),
     Metric(
-        "wattspan_electricity_price_per_kwh", "gauge", "Configured price of electricity.",
+        "wattspan_electricity_price_per_kwh", "gauge", "Price of electricity in force.",
         ("currency",), "", "max", _price,
     ),
     Metric(
