@@ -36,6 +36,9 @@ FIRST_RETRY_NS: Final = 30 * NS_PER_S
 BREAKER_NS: Final = 3600 * NS_PER_S
 """How long a source that refuses us is left alone."""
 
+FLOOR_SLACK: Final = 0.9
+"""Two questions are never nearer than this part of the floor; on average they are a whole one apart."""
+
 HOLD_RESOLUTIONS: Final = 2
 """The last good figure stands in for this many times its resolution after its own time is over."""
 
@@ -177,9 +180,9 @@ class Feed(Generic[F]):
         observed."""
         period_ns = self.manners.period_ns
         phase_ns = int(self._phase * min(period_ns, SPREAD_NS))
-        earliest_ns = asked_wall_ns + self.manners.floor_ns
         wait_ns = (phase_ns - asked_wall_ns) % period_ns
-        return wait_ns if asked_wall_ns + wait_ns >= earliest_ns else wait_ns + period_ns
+        # A question goes out some seconds after its moment: without slack each would miss its next one.
+        return wait_ns if wait_ns >= FLOOR_SLACK * self.manners.floor_ns else wait_ns + period_ns
 
     def _failure(self, error: FetchError, now_ns: int) -> None:
         self.failures[error.reason] += 1
