@@ -2,12 +2,19 @@
 providers.
 
 What is refused here is refused for all of them: redirects, because a token must not follow them anywhere;
-bodies beyond `MAX_BODY_BYTES`; answers that drip for longer than the time-out.
+bodies beyond `MAX_BODY_BYTES`, packed or unpacked; answers that drip for longer than the time-out, whether in
+their headers or in their body.
 Error texts hold scheme, host and path, never a query or a header: those may be secrets.
 """
 
+import gzip
+import http.client
+import io
 import json
+import logging
+import socket
 import time
+import zlib
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -34,9 +41,10 @@ _PIECE_BYTES: Final = 64 << 10
 
 
 class Http:
-    """Asks services on the network. Any thread may call; it blocks for the time-out at most.
+    """Asks services on the network. Any thread may call; it blocks for the time-out at most, and for as long
+    as the system's resolver takes over the name of a host.
 
-    Proxies and authorities are found as everywhere: HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE.
+    Proxies and authorities are found as everywhere: HTTPS_PROXY, HTTP_PROXY, NO_PROXY, SSL_CERT_FILE.
 
     Args:
         timeout_s: for one whole answer.
@@ -45,6 +53,8 @@ class Http:
     def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
         self._pools: dict[str, urllib3.PoolManager] = {}
+        # It writes whole URLs, some as warnings; whatever goes wrong reaches us as an exception anyway.
+        logging.getLogger("urllib3.connectionpool").addFilter(_unwritten)
 
     def get(
         self, url: str, query: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
@@ -60,7 +70,6 @@ class Http:
             FetchError: anything else.
         """
         where = place(url)
-        give_up_s = time.monotonic() + self._timeout_s
         try:
             answer = self._pool(url).request(
                 "GET",
@@ -78,25 +87,27 @@ class Http:
             try:
                 if answer.status != HTTPStatus.OK:
                     raise refusal(where, answer.status, answer.headers.get("Retry-After"))
-                return _body(where, answer, give_up_s)
+                return _body(where, answer)
             finally:
                 # What is left of a body is not read for the sake of the connection: it may be endless.
                 answer.close()
-        except (
-            urllib3.exceptions.NewConnectionError
-        ) as error:  # a time-out by its class, and none by its cause
+        except urllib3.exceptions.NewConnectionError as error:  # a time-out by its class, none by its cause
             raise FetchError("unreachable", f"{where}: no connection") from error
         except (urllib3.exceptions.TimeoutError, TimeoutError) as error:
             raise FetchError("timeout", f"{where}: no whole answer in {self._timeout_s:g} s") from error
         except urllib3.exceptions.SSLError as error:
             raise FetchError("unreachable", f"{where}: TLS failed; is its certificate trusted?") from error
-        except (urllib3.exceptions.LocationValueError, UnicodeError) as error:
-            raise FetchError("unreachable", f"{where}: not a URL that can be asked") from error
-        except (urllib3.exceptions.ProtocolError, urllib3.exceptions.DecodeError) as error:
+        except urllib3.exceptions.ProxySchemeUnknown:
+            raise FetchError("unreachable", f"{where}: the proxy's URL is not one of HTTP") from None
+        except (urllib3.exceptions.ProtocolError, http.client.IncompleteRead) as error:
             raise FetchError("malformed", f"{where}: the answer was cut off or is no HTTP") from error
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise FetchError("malformed", f"{where}: the answer cannot be unpacked") from error
+        # The texts of what follows hold the URL with its query, or a header: they are not kept.
+        except (urllib3.exceptions.LocationValueError, http.client.HTTPException, ValueError):
+            raise FetchError("unreachable", f"{where}: its URL or a header cannot be sent") from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            # Their texts hold the whole URL, and so the query.
-            raise FetchError("unreachable", f"{where}: no connection ({type(error).__name__})") from error
+            raise FetchError("unreachable", f"{where}: no connection ({type(error).__name__})") from None
 
     def get_json(
         self, url: str, query: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
@@ -109,25 +120,26 @@ class Http:
         body = self.get(url, query, {"Accept": "application/json", **(headers or {})})
         try:
             return json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise FetchError("malformed", f"{place(url)}: {_looks_like(body)}, not JSON") from error
+        except (ValueError, RecursionError):
+            # The original would bring the whole body along.
+            raise FetchError("malformed", f"{place(url)}: {_looks_like(body)}, not JSON") from None
 
     def _pool(self, url: str) -> urllib3.PoolManager:
         parts = urlsplit(url)
-        proxies = getproxies()
-        proxy = proxies.get(parts.scheme, "")
-        if not proxy or proxy_bypass(parts.hostname or ""):
+        proxy = getproxies().get(parts.scheme, "")
+        if not proxy or proxy_bypass(parts.netloc.rpartition("@")[2]):
             proxy = ""
-        if proxy not in self._pools:
-            self._pools[proxy] = urllib3.ProxyManager(proxy, 8) if proxy else urllib3.PoolManager(8)
-        return self._pools[proxy]
+        pool = self._pools.get(proxy)
+        # Two threads may both make one; the first that is put in stays.
+        return self._pools.setdefault(proxy, _made_pool(proxy)) if pool is None else pool
 
 
 def place(url: str) -> str:
     """A URL as it may be shown: without user, password and query."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"
+    scheme, _, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    bare = f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+    return bare.partition("?")[0].partition("#")[0]
 
 
 def refusal(where: str, status: int, retry_after: str | None) -> FetchError:
@@ -151,21 +163,30 @@ def _seconds(retry_after: str | None) -> float | None:
     except ValueError:
         try:
             seconds = parsedate_to_datetime(retry_after).timestamp() - time.time()
-        except (ValueError, OverflowError):
+        except (ValueError, TypeError, OverflowError, OSError):
             return None
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_S) if isfinite(seconds) else None
 
 
-def _body(where: str, answer: urllib3.BaseHTTPResponse, give_up_s: float) -> bytes:
+def _body(where: str, answer: urllib3.BaseHTTPResponse) -> bytes:
+    """The whole body, unpacked here: urllib3 before 2.6 unpacks a piece of any size at once."""
     pieces, size = [], 0
-    for piece in answer.stream(_PIECE_BYTES, decode_content=True):
+    for piece in answer.stream(_PIECE_BYTES, decode_content=False):
         pieces.append(piece)
         size += len(piece)
         if size > MAX_BODY_BYTES:
             raise FetchError("malformed", f"{where}: more than {MAX_BODY_BYTES} bytes")
-        if time.monotonic() > give_up_s:
-            raise TimeoutError
-    return b"".join(pieces)
+    packed = b"".join(pieces)
+    encoding = answer.headers.get("Content-Encoding", "").strip().lower()
+    if encoding in ("", "identity"):
+        return packed
+    if encoding not in ("gzip", "x-gzip"):
+        raise FetchError("malformed", f"{where}: packed by other means than gzip")
+    with gzip.GzipFile(fileobj=io.BytesIO(packed)) as unpacked:
+        body = unpacked.read(MAX_BODY_BYTES + 1)
+    if len(body) > MAX_BODY_BYTES:
+        raise FetchError("malformed", f"{where}: more than {MAX_BODY_BYTES} bytes when unpacked")
+    return body
 
 
 def _looks_like(body: bytes) -> str:
@@ -176,3 +197,69 @@ def _looks_like(body: bytes) -> str:
     if start.startswith((b"<!doctype html", b"<html")):
         return "an HTML page (a login or an error page)"
     return "XML" if start.startswith(b"<?xml") else "text"
+
+
+def _unwritten(_record: logging.LogRecord) -> bool:
+    return False
+
+
+class _Hurried(io.RawIOBase):
+    """Reads from a socket for so long in all, where the socket's own time-out begins anew at each byte."""
+
+    def __init__(self, connection: socket.socket, raw: io.RawIOBase) -> None:
+        super().__init__()
+        self._connection = connection
+        self._raw = raw
+        # What is left of the time-out by now: urllib3 has set it just before.
+        left_s = connection.gettimeout()
+        self._give_up_s = None if left_s is None else time.monotonic() + left_s
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._give_up_s is not None:
+            left_s = self._give_up_s - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError
+            self._connection.settimeout(left_s)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **named: Any) -> None:
+        super().__init__(sock, *args, **named)
+        self.fp = io.BufferedReader(_Hurried(sock, self.fp.detach()))
+
+
+class _Connection(urllib3.connection.HTTPConnection):
+    response_class = _Answer
+
+
+class _TlsConnection(urllib3.connection.HTTPSConnection):
+    response_class = _Answer
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+def _made_pool(proxy: str) -> urllib3.PoolManager:
+    """For requests through a proxy, or straight if it is empty."""
+    if not proxy:
+        pool = urllib3.PoolManager(8, maxsize=2)
+    else:
+        url = proxy if "://" in proxy else f"http://{proxy}"
+        user = urllib3.util.parse_url(url).auth
+        headers = urllib3.make_headers(proxy_basic_auth=user) if user else None
+        pool = urllib3.ProxyManager(url, 8, maxsize=2, proxy_headers=headers)
+    pool.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+    return pool

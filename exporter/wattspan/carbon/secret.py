@@ -4,8 +4,12 @@ environment."""
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from wattspan.errors import FetchError
+
+MAX_CHARACTERS: Final = 4096
+"""The longest tokens in use, JWTs, have some 2000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +41,19 @@ class Secret:
             value = os.environ.get(self.variable, "").strip()
             if not value:
                 raise FetchError("refused", f"{self.key}: not set, and neither is {self.variable}")
-            return value
-        try:
-            with self.file.open(encoding="utf-8") as lines:
-                value = lines.readline(4096).strip()
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "not a text file"
-            raise FetchError("refused", f"{self.key}: {self.file}: {why}") from error
-        if not value or not value.isascii() or not value.isprintable():
-            raise FetchError("refused", f"{self.key}: {self.file} holds no secret on its first line")
+            where = self.variable
+        else:
+            try:
+                with self.file.open(encoding="utf-8-sig") as lines:
+                    value = lines.readline(MAX_CHARACTERS + 1).strip()
+            except OSError as error:
+                raise FetchError("refused", f"{self.key}: {self.file}: {error.strerror}") from error
+            except UnicodeDecodeError:  # it would bring along what it could not read
+                raise FetchError("refused", f"{self.key}: {self.file}: not a text file") from None
+            if not value:
+                raise FetchError("refused", f"{self.key}: {self.file}: nothing on its first line")
+            where = str(self.file)
+        # A line break would let it write headers of its own; anything else of this kind is a wrong file.
+        if not value.isascii() or not value.isprintable() or len(value) > MAX_CHARACTERS:
+            raise FetchError("refused", f"{self.key}: {where}: no secret, but something else")
         return value

@@ -1,14 +1,14 @@
 """Live providers, one file each, and the table of them.
 
 Each module has a function `provider(http, options)` that gives a `LiveProvider`, or raises SetupError when
-the
-settings cannot work, saying which key to set. Parsing is pure: an answer in, `Intensity` records out.
+the settings cannot work, saying which key to set. Parsing is pure: an answer in, `Intensity` records out.
 A figure that is null is left out, for null is not zero; one that makes no sense fails the whole answer, by
-`figure_of`, `moment_of` and `require_zone` below, so that nothing of a source that talks nonsense is used.
+`figure_of`, `moment_of`, `require_zone` and `shaped` below, so that nothing of a source that talks nonsense
+is used.
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
@@ -18,7 +18,7 @@ from typing import Final
 from wattspan.carbon import LiveProvider
 from wattspan.carbon.http import Http
 from wattspan.carbon.secret import Secret
-from wattspan.errors import FetchError
+from wattspan.errors import FetchError, SetupError
 from wattspan.model import Basis, Signal
 from wattspan.units import NS_PER_S
 
@@ -76,18 +76,51 @@ def make(name: str, http: Http, options: Options) -> LiveProvider:
     """The provider of that name, which is one of `NAMES`.
 
     Raises:
-        SetupError: its settings cannot work.
+        SetupError: its settings cannot work, or it does not mean what the settings ask for.
     """
     factory: Callable[[Http, Options], LiveProvider] = import_module(f"{__name__}.{name}").provider
-    return factory(http, options)
+    made = factory(http, options)
+    for key, asked, has in (("signal", options.signal, made.signal), ("basis", options.basis, made.basis)):
+        if asked not in (None, has):
+            raise SetupError(
+                f"grid.{key}: {asked!r} is not what {name} has; allowed with it: {has!r},"
+                " or not set; else take it out of grid.providers"
+            )
+    return made
 
 
-def figure_of(value: object, what: str) -> float | None:
+def require_secret(secret: Secret) -> None:
+    """See to it that a token, key or password is named at all; whether it is right shows when it is used.
+
+    Raises:
+        SetupError: neither its file nor its variable is set.
+    """
+    if not secret.is_set:
+        raise SetupError(f"{secret.key}: not set, and neither is {secret.variable}; allowed: one of the two")
+
+
+@contextmanager
+def shaped(what: str) -> Iterator[None]:
+    """A block that reads an answer: whatever it lacks makes the whole of it malformed.
+
+    Raises:
+        FetchError: a member is missing, or of another kind.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise FetchError("malformed", f"{what}: an answer without {error}") from error
+    except (TypeError, AttributeError, IndexError, ValueError) as error:
+        raise FetchError("malformed", f"{what}: an answer of another shape") from error
+
+
+def figure_of(value: object, what: str, factor: float = 1.0) -> float | None:
     """Grams per kilowatt-hour in an answer, or None for null.
 
     Args:
         value: as JSON has it.
         what: which figure, for the error's text.
+        factor: that makes it grams per kilowatt-hour.
 
     Raises:
         FetchError: it is no number, or none that a grid can have.
@@ -96,9 +129,10 @@ def figure_of(value: object, what: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise FetchError("malformed", f"{what}: {value!r:.40} is no number")
-    if not (math.isfinite(value) and 0 <= value <= MAX_G_PER_KWH):
-        raise FetchError("implausible", f"{what}: {value!r:.40} g/kWh is no grid's")
-    return float(value)
+    # False of NaN too, and no whole number is too long for it, as it would be for math.isfinite.
+    if not 0 <= value <= MAX_G_PER_KWH / factor:
+        raise FetchError("implausible", f"{what}: {value!r:.40} is no grid's intensity")
+    return float(value) * factor
 
 
 def moment_of(value: object, what: str) -> int:
@@ -108,7 +142,7 @@ def moment_of(value: object, what: str) -> int:
         FetchError: it is none.
     """
     try:
-        moment = datetime.fromisoformat(str(value))
+        moment = datetime.fromisoformat(value if isinstance(value, str) else "")
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         return int(moment.timestamp()) * NS_PER_S

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from wattspan.carbon.http import Http
-from wattspan.carbon.providers import MINUTE_NS, Options, figure_of, moment_of
+from wattspan.carbon.providers import MINUTE_NS, Options, figure_of, moment_of, shaped
 from wattspan.errors import FetchError, SetupError
 from wattspan.model import Basis, Intensity, Signal
 from wattspan.units import NS_PER_S
@@ -56,7 +56,7 @@ class CarbonIntensity:
         return tuple(self._figures(document, now_wall_ns))
 
     def _figures(self, document: Any, now_wall_ns: int) -> Iterator[Intensity]:
-        try:
+        with shaped(NAME):
             rows = document["data"]
             if self._region is not None:
                 if rows["regionid"] != self._region:
@@ -65,8 +65,6 @@ class CarbonIntensity:
             for row in rows:
                 if (figure := self._figure(row, now_wall_ns)) is not None:
                     yield figure
-        except (KeyError, TypeError, AttributeError) as error:
-            raise FetchError("malformed", f"{NAME}: an answer without {error}") from error
 
     def _figure(self, row: Any, now_wall_ns: int) -> Intensity | None:
         actual = figure_of(row["intensity"].get("actual"), NAME)
@@ -94,7 +92,8 @@ def provider(http: Http, options: Options) -> CarbonIntensity:
     Raises:
         SetupError: another country, or no such region.
     """
-    if options.zone.partition("-")[0] != "GB":
+    # Northern Ireland is fed by the all-island grid of Ireland.
+    if options.zone.partition("-")[0] != "GB" or options.zone == "GB-NIR":
         raise SetupError(
             f"grid.providers: {NAME} knows Great Britain alone, and the grid zone is {options.zone};"
             " take it out, or set grid.zone to GB"
