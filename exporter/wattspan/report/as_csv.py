@@ -10,10 +10,15 @@ from dataclasses import fields
 from typing import Final
 
 from wattspan.report.figures import Figures, Missing
+from wattspan.report.provenance import signals_of
 from wattspan.report.quantities import rfc3339
+from wattspan.report.ranges import Range, Ranges
 from wattspan.report.report import SCHEMA, Report
+from wattspan.report.sci import UNITS, Unit
 
 FIGURES: Final = tuple(field.name for field in fields(Figures))
+
+RANGES: Final = tuple(field.name for field in fields(Ranges))
 
 COLUMNS: Final = (
     "schema",
@@ -41,6 +46,10 @@ COLUMNS: Final = (
     "intensity_estimated",
     "pue",
     "attributions",
+    *(f"{name}_{edge}" for name in RANGES for edge in ("low", "high")),
+    "intensity_uncertainty_ratio",
+    "signals",
+    *(f"sci_grams_per_{unit}" for unit in UNITS),
 )
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -85,7 +94,21 @@ def _row(report: Report) -> tuple[object, ...]:
         str(record.estimated).lower(),
         record.pue,
         ";".join(sorted({part.attribution for part in report.parts})),
+        *(edge for name in RANGES for edge in _edges(getattr(report.ranges, name))),
+        report.uncertainty.intensity_ratio,
+        ";".join(signals_of(record)),
+        *(_sci(report, unit) for unit in UNITS),
     )
+
+
+def _edges(between: Range | Missing) -> tuple[object, object]:
+    return (between, between) if isinstance(between, Missing) else (between.low, between.high)
+
+
+def _sci(report: Report, unit: Unit) -> float | None:
+    """Only what may be called SCI."""
+    found = (sci.grams_per_unit for sci in report.sci if sci.unit == unit and sci.conforms)
+    return next(found, None)
 
 
 def _cell(value: object) -> object:

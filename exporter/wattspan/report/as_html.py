@@ -46,9 +46,12 @@ def _body(report: Report, title: str) -> Iterator[Markup]:
     yield element(
         "div",
         (_section(title, _pairs(known)) for title, known in rows.figures(report)),
+        _section("Carbon per unit of work", _pairs(per_unit)) if (per_unit := rows.sci(report)) else Markup(),
         _section("The run", _pairs(rows.identity(report))),
         class_="columns",
     )
+    if priced_by := rows.priced_by(report):
+        yield _section("Who priced the energy", _table(rows.PRICED_BY, priced_by, texts=3))
     if report.parts:
         yield _section("Whose energy, by which rule", _parts(report))
     if report.gpus:
@@ -88,7 +91,9 @@ def _tiles(report: Report) -> Iterator[Markup]:
 def _tile(report: Report, name: str, label: str) -> Markup:
     kind = "none" if isinstance(getattr(report.figures, name), Missing) else None
     value = element("b", rows.shown(report, name), class_=kind)
-    return element("div", element("span", label, class_="soft"), value, class_="tile")
+    between = rows.range_of(report, name)
+    spread = element("span", between, class_="soft range") if between else Markup()
+    return element("div", element("span", label, class_="soft"), value, spread, class_="tile")
 
 
 def _charts(report: Report) -> Iterator[Markup]:
@@ -176,9 +181,9 @@ def _pairs(pairs: Iterable[rows.Row]) -> Markup:
     return element("table", element("tbody", body), class_="pairs")
 
 
-def _table(head: tuple[str, ...], body: Iterable[tuple[str, ...]]) -> Markup:
-    """Two columns of text, then numbers."""
-    classes = (None, None, *("number" for _ in head[2:]))
+def _table(head: tuple[str, ...], body: Iterable[tuple[str, ...]], texts: int = 2) -> Markup:
+    """Columns of text, then numbers."""
+    classes = (*(None for _ in head[:texts]), *("number" for _ in head[texts:]))
     return element(
         "div",
         element(

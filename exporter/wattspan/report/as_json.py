@@ -4,10 +4,13 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from wattspan.report.figures import Missing
+from wattspan.report.provenance import signals_of
 from wattspan.report.quantities import rfc3339
+from wattspan.report.ranges import Range
 from wattspan.report.report import SCHEMA, Report
-from wattspan.runs import Point
-from wattspan.units import UW_PER_W
+from wattspan.report.sci import Sci
+from wattspan.runs import Factor, Point
+from wattspan.units import UJ_PER_J, UW_PER_W
 
 Document = dict[str, Any]
 
@@ -24,15 +27,21 @@ def document(report: Report) -> Document:
         "wattspan_version": report.version,
         "run": _run(report),
         **_figures(report),
+        "uncertainty": _uncertainty(report),
+        "sci": [_sci(sci) for sci in report.sci],
         "energy": [asdict(part) for part in report.parts],
         "gpus": [asdict(gpu) for gpu in report.gpus],
         "carbon": {
             "grid_zone": record.grid_zone,
             "basis": record.basis,
+            "signals": list(signals_of(record)),
             "providers": list(record.providers),
             "estimated": record.estimated,
             "pue": record.pue,
+            "priced_by": [asdict(each) for each in report.priced_by],
         },
+        "factors": [factor_document(factor) for factor in record.factors],
+        "calibrations": {uuid: asdict(one) for uuid, one in record.calibrations.items()},
         "points": [_point(point) for point in record.points],
         "statements": [asdict(statement) for statement in report.statements],
         "omissions": list(report.omissions),
@@ -82,9 +91,55 @@ def _figures(report: Report) -> Document:
         "figures": {
             name: None if isinstance(number, Missing) else number for name, number in numbers.items()
         },
+        "ranges": {
+            name: asdict(between) if isinstance(between, Range) else None
+            for name in report.ranges.__slots__
+            for between in [getattr(report.ranges, name)]
+        },
         "currency": report.record.currency,
         "missing": {name: number.reason for name, number in numbers.items() if isinstance(number, Missing)},
     }
+
+
+def factor_document(factor: Factor) -> Document:
+    """One figure and the energy that it priced; grams are energy times PUE times intensity."""
+    return {
+        "began_at": rfc3339(factor.began_wall_ns),
+        "ended_at": rfc3339(factor.ended_wall_ns),
+        "energy_joules": factor.energy_uj / UJ_PER_J,
+        "co2e_grams": factor.co2e_g,
+        "intensity_grams_per_kwh": factor.g_per_kwh,
+        "pue": factor.pue,
+        "grid_zone": factor.grid_zone,
+        "provider": factor.provider,
+        "signal": factor.signal,
+        "basis": factor.basis,
+        "estimated": factor.estimated,
+        "origin": factor.origin,
+        "valid_from": _moment(factor.valid_from_wall_ns),
+        "valid_until": _moment(factor.valid_until_wall_ns),
+        "fetched_at": _moment(factor.fetched_wall_ns),
+        "figures": factor.figures,
+    }
+
+
+def _moment(wall_ns: int | None) -> str | None:
+    return None if wall_ns is None else rfc3339(wall_ns)
+
+
+def _uncertainty(report: Report) -> Document:
+    energy = report.uncertainty.energy
+    return {
+        "shift_ratio": None if energy is None else energy.shift_ratio,
+        "gain_ratio": None if energy is None else energy.gain_ratio,
+        "edges_ratio": None if energy is None else energy.edges_ratio,
+        "share_ratio": None if energy is None else energy.share_ratio,
+        "intensity_ratio": report.uncertainty.intensity_ratio,
+    }
+
+
+def _sci(sci: Sci) -> Document:
+    return {**asdict(sci), "missing": list(sci.missing), "sci": sci.conforms}
 
 
 def _point(point: Point) -> Document:

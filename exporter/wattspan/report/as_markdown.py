@@ -28,6 +28,12 @@ def _lines(report: Report) -> Iterator[str]:
     for title, known in rows.figures(report):
         yield from _heading(title)
         yield from _table(("figure", "value"), known)
+    if per_unit := rows.sci(report):
+        yield from _heading("Carbon per unit of work")
+        yield from _table(("unit", "value"), per_unit)
+    if priced_by := rows.priced_by(report):
+        yield from _heading("Who priced the energy")
+        yield from _table(rows.PRICED_BY, priced_by)
     if report.parts:
         yield from _heading("Whose energy, by which rule")
         yield from _table(

@@ -22,7 +22,9 @@ NO_ENERGY: Final = Missing("no energy of this run was measured on this node")
 NO_GPU: Final = Missing("it held no GPU on this node")
 NO_INTENSITY: Final = Missing("no carbon intensity was known while it ran")
 NO_PRICE: Final = Missing("no electricity price is configured (cost.price-per-kwh)")
-NO_EMBODIED: Final = Missing("the making of the hardware is not counted by this version")
+NO_EMBODIED: Final = Missing("what making its hardware emitted is not known (embodied.gpu-kg)")
+NO_MARKET: Final = Missing("no intensity of an electricity contract is configured (grid.market-intensity)")
+NO_WATER: Final = Missing("no water usage effectiveness is configured (grid.wue)")
 NO_BUDGET: Final = Missing("the run has no carbon budget")
 NO_TIME: Final = Missing("it began just now")
 
@@ -37,8 +39,10 @@ class Figures:
         gpu_energy_joules, cpu_energy_joules, dram_energy_joules: of it.
         gpu_energy_uncertainty_ratio: how far the GPUs' energy may be off, both ways.
         facility_energy_kwh: what the facility drew for it: energy times PUE.
-        co2e_grams: operational, PUE applied.
-        embodied_co2e_grams: of making the hardware.
+        co2e_grams: operational, location based, PUE applied.
+        embodied_co2e_grams: of making the hardware, for the time it was reserved.
+        market_co2e_grams: operational by the operator's contracts, PUE applied; never part of `co2e_grams`.
+        water_liters: for cooling on site.
         unpriced_energy_joules: energy for which no intensity was known; it has no grams.
         mean_intensity_grams_per_kwh: of the grid, weighted by the energy used under each figure.
         cost: in the record's currency, PUE applied.
@@ -66,6 +70,8 @@ class Figures:
     facility_energy_kwh: Number
     co2e_grams: Number
     embodied_co2e_grams: Number
+    market_co2e_grams: Number
+    water_liters: Number
     unpriced_energy_joules: float
     mean_intensity_grams_per_kwh: Number
     cost: Number
@@ -144,16 +150,22 @@ def figures_of(record: RunRecord, now_wall_ns: int) -> Figures:
         cpu_energy_joules=cpu_j,
         dram_energy_joules=dram_j,
         gpu_energy_uncertainty_ratio=(
-            gpu_j if isinstance(gpu_j, Missing) else certainty.gpu_energy_ratio(duration_ns)
+            gpu_j
+            if isinstance(gpu_j, Missing)
+            else certainty.gpu_energy_ratio(
+                duration_ns, gpu_energy_uj=totals.gpu_energy_uj, calibrations=record.calibrations
+            )
         ),
         facility_energy_kwh=_over(energy_j, J_PER_KWH / record.pue),
         co2e_grams=co2e_g,
-        embodied_co2e_grams=NO_EMBODIED,
+        embodied_co2e_grams=_known(totals.embodied_g, NO_EMBODIED if record.gpus else NO_GPU),
+        market_co2e_grams=_of_energy(totals, totals.market_g, NO_MARKET),
+        water_liters=_of_energy(totals, totals.water_l, NO_WATER),
         unpriced_energy_joules=totals.unpriced_uj / UJ_PER_J,
         mean_intensity_grams_per_kwh=_over(
             co2e_g, _priced_uj(totals) / UJ_PER_KWH * record.pue, NO_INTENSITY
         ),
-        cost=NO_ENERGY if totals.cost is not None and not totals.energy_uj else _known(totals.cost, NO_PRICE),
+        cost=_of_energy(totals, totals.cost, NO_PRICE),
         mean_power_watts=_over(energy_j, duration_ns / NS_PER_S, NO_TIME),
         mean_gpu_power_watts=_over(gpu_j, totals.gpu_ns / NS_PER_S, NO_GPU),
         gpu_count=len(record.gpus),
@@ -203,6 +215,11 @@ def gpu_parts_of(record: RunRecord) -> tuple[GpuPart, ...]:
 
 def _known(value: float | None, otherwise: Missing) -> Number:
     return otherwise if value is None else value
+
+
+def _of_energy(totals: RunTotals, value: float | None, otherwise: Missing) -> Number:
+    """What goes with the energy is not known where no energy was measured, however it is counted."""
+    return NO_ENERGY if value is not None and not totals.energy_uj else _known(value, otherwise)
 
 
 def _over(value: Number, divisor: Number, otherwise: Missing = NO_ENERGY) -> Number:

@@ -23,6 +23,11 @@ def mass(grams: float) -> str:
     return _scaled(grams, ("g", "kg", "t"))
 
 
+def volume(liters: float) -> str:
+    """``0.31 l``, ``345 l``, ``12.3 m³``."""
+    return _scaled(liters, ("l", "m³"))
+
+
 def power(watts: float) -> str:
     """``312 W``, ``5.12 kW``."""
     return _scaled(watts, ("W", "kW", "MW"))

@@ -4,13 +4,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from wattspan.report.figures import Figures, GpuPart, Part, figures_of, gpu_parts_of, parts_of
+from wattspan.report.figures import Figures, GpuPart, Missing, Part, figures_of, gpu_parts_of, parts_of
+from wattspan.report.provenance import PricedBy, provenance_of
+from wattspan.report.ranges import Ranges, Uncertainty, ranges_of, uncertainty_of
+from wattspan.report.sci import Sci, Unit, known, sci_of
 from wattspan.report.statements import Statement, omissions, sources, statements
 from wattspan.runs import RunRecord
 from wattspan.workloads import run_ids
 
-SCHEMA: Final = "wattspan.report/1"
-"""Name and version of the JSON document and of the CSV's columns."""
+SCHEMA: Final = "wattspan.report/2"
+"""Name and version of the JSON document and of the CSV's columns.
+
+2: ranges, who priced what, SCI, market-based grams and water; their columns of figures stand among the other
+figures, and `gpu_energy_uncertainty_ratio` knows the operator's calibration.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +31,11 @@ class Report:
         figures: what the record implies.
         parts: its energy by component and rule.
         gpus: those it held.
+        uncertainty: what the ranges are made of.
+        ranges: between what and what each total lies.
+        priced_by: who priced which part of the energy.
+        sci: grams per functional unit: of the one that was asked for, else of all that are known.
+        sci_missing: why there is none of the unit that was asked for; empty else.
         statements: how sure the figures are, and why.
         omissions: what the report cannot know, and why.
         sources: where figures come from that were not measured here, each with what its licence asks for.
@@ -37,6 +49,11 @@ class Report:
     figures: Figures
     parts: tuple[Part, ...]
     gpus: tuple[GpuPart, ...]
+    uncertainty: Uncertainty
+    ranges: Ranges
+    priced_by: tuple[PricedBy, ...]
+    sci: tuple[Sci, ...]
+    sci_missing: str
     statements: tuple[Statement, ...]
     omissions: tuple[str, ...]
     sources: tuple[str, ...]
@@ -44,7 +61,9 @@ class Report:
     version: str
 
 
-def report_of(record: RunRecord, attempts: Iterable[int], made_wall_ns: int, version: str) -> Report:
+def report_of(
+    record: RunRecord, attempts: Iterable[int], made_wall_ns: int, version: str, unit: Unit | None = None
+) -> Report:
     """Gather a report.
 
     Args:
@@ -52,8 +71,11 @@ def report_of(record: RunRecord, attempts: Iterable[int], made_wall_ns: int, ver
         attempts: all that the node knows of the run.
         made_wall_ns: now.
         version: of Wattspan.
+        unit: functional unit that carbon is told by; None for all that are known.
     """
     figures = figures_of(record, made_wall_ns)
+    uncertainty = uncertainty_of(record, figures)
+    sci, sci_missing = _sci(record, unit, made_wall_ns)
     run = record.run
     return Report(
         record=record,
@@ -62,9 +84,22 @@ def report_of(record: RunRecord, attempts: Iterable[int], made_wall_ns: int, ver
         figures=figures,
         parts=parts_of(record.totals),
         gpus=gpu_parts_of(record),
-        statements=statements(record, figures),
+        uncertainty=uncertainty,
+        ranges=ranges_of(figures, uncertainty),
+        priced_by=provenance_of(record),
+        sci=sci,
+        sci_missing=sci_missing,
+        statements=statements(record, figures, uncertainty, sci),
         omissions=omissions(record),
         sources=sources(record),
         made_wall_ns=made_wall_ns,
         version=version,
     )
+
+
+def _sci(record: RunRecord, unit: Unit | None, made_wall_ns: int) -> tuple[tuple[Sci, ...], str]:
+    """What was asked for, or why it is missing."""
+    if unit is None:
+        return known(record, made_wall_ns), ""
+    sci = sci_of(record, unit, made_wall_ns)
+    return ((), f"per {unit}: {sci.reason}") if isinstance(sci, Missing) else ((sci,), "")

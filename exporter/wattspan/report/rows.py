@@ -5,7 +5,9 @@ from typing import Final
 
 from wattspan.report import quantities
 from wattspan.report.figures import Missing
+from wattspan.report.ranges import Range
 from wattspan.report.report import Report
+from wattspan.report.sci import Sci
 
 Row = tuple[str, str]
 """A label and what stands beside it."""
@@ -23,6 +25,7 @@ GROUPS: Final[Mapping[str, Mapping[str, tuple[str, Show]]]] = {
         "facility_energy_kwh": ("at the facility's meter", lambda kwh: f"{quantities.figure(kwh)} kWh"),
         "co2e_grams": ("CO2e, operational", quantities.mass),
         "embodied_co2e_grams": ("CO2e, embodied", quantities.mass),
+        "market_co2e_grams": ("CO2e, operational, market-based", quantities.mass),
         "mean_intensity_grams_per_kwh": (
             "carbon intensity, weighted",
             lambda intensity: f"{quantities.figure(intensity)} g/kWh",
@@ -31,6 +34,7 @@ GROUPS: Final[Mapping[str, Mapping[str, tuple[str, Show]]]] = {
         "budget_co2e_grams": ("carbon budget", quantities.mass),
         "budget_used_ratio": ("of the budget used", quantities.percent),
         "cost": ("cost", quantities.figure),
+        "water_liters": ("water", quantities.volume),
     },
     "GPU time": {
         "gpu_count": ("GPUs", quantities.count),
@@ -96,7 +100,7 @@ def figures(report: Report) -> Iterator[tuple[str, list[Row]]]:
     """The figures that are known, by what they are about."""
     for title, group in GROUPS.items():
         known = [
-            (label, shown(report, name))
+            (label, with_range(report, name))
             for name, (label, _) in group.items()
             if not isinstance(number := getattr(report.figures, name), Missing)
             and (number or name not in UNTOLD_AT_ZERO)
@@ -110,10 +114,83 @@ def shown(report: Report, name: str) -> str:
     number = getattr(report.figures, name)
     if isinstance(number, Missing):
         return number.reason
+    return _form(report, name, number)
+
+
+def _form(report: Report, name: str, number: float) -> str:
     if name == "cost":
         return quantities.money(number, report.record.currency)
     (show,) = (group[name][1] for group in GROUPS.values() if name in group)
     return show(number)
+
+
+def with_range(report: Report, name: str) -> str:
+    """A figure and, where it has one, its range."""
+    between = range_of(report, name)
+    return f"{shown(report, name)} ({between})" if between else shown(report, name)
+
+
+def range_of(report: Report, name: str) -> str:
+    """``0.95 to 1.05 kWh``; empty where there is none."""
+    between = getattr(report.ranges, name, None)
+    if not isinstance(between, Range):
+        return ""
+    low, high = (_form(report, name, edge) for edge in (between.low, between.high))
+    if low == high:
+        return ""
+    number, _, unit = low.rpartition(" ")
+    return f"{number if number and high.endswith(f' {unit}') else low} to {high}"
+
+
+def sci(report: Report) -> list[Row]:
+    """Grams per functional unit; called SCI only where no term is missing."""
+    known = [
+        (
+            f"SCI, per {each.unit}" if each.conforms else f"per {each.unit}",
+            quantities.mass(each.grams_per_unit) if each.conforms else _incomplete(each),
+        )
+        for each in report.sci
+    ]
+    return [*known, ("SCI", report.sci_missing)] if report.sci_missing else known
+
+
+def _incomplete(sci: Sci) -> str:
+    terms = ", ".join(term.partition(":")[0] for term in sci.missing)
+    return f"{quantities.mass(sci.grams_per_unit)} operational only, not SCI ({terms} missing)"
+
+
+PRICED_BY: Final = ("provider", "grid zone", "figures", "energy", "of the run", "intensity", "CO2e")
+"""Head of the table of who priced what."""
+
+
+def priced_by(report: Report) -> list[tuple[str, ...]]:
+    """Who priced which part of the energy, and what nobody has priced."""
+    rows: list[tuple[str, ...]] = [
+        (
+            each.provider or "not kept",
+            each.grid_zone,
+            ", ".join(
+                word
+                for word in (
+                    each.signal,
+                    each.basis,
+                    "estimated" if each.estimated else "",
+                    f"{quantities.percent(each.held_ratio)} held" if each.held_ratio else "",
+                )
+                if word
+            ),
+            quantities.energy(each.energy_joules),
+            quantities.percent(each.energy_ratio),
+            f"{quantities.figure(each.intensity_grams_per_kwh)} g/kWh",
+            quantities.mass(each.co2e_grams),
+        )
+        for each in report.priced_by
+    ]
+    unpriced_j, all_j = report.figures.unpriced_energy_joules, report.figures.energy_joules
+    if rows and unpriced_j and not isinstance(all_j, Missing):
+        share = quantities.percent(unpriced_j / all_j)
+        rows.append(("nobody", "", "unpriced", quantities.energy(unpriced_j), share, "-", "-"))
+    return rows
 
 
 def shown_or_dash(report: Report, name: str) -> str:

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from wattspan.carbon.configured import ConfiguredProvider
-from wattspan.carbon.countries import ATTRIBUTION
-from wattspan.carbon.static import StaticProvider
 from wattspan.ledger import certainty
-from wattspan.report import quantities
+from wattspan.report import quantities, ranges
+from wattspan.report.attributions import attribution_of
 from wattspan.report.figures import Figures, Missing
+from wattspan.report.provenance import PricedBy, provenance_of, providers_of, signals_of
+from wattspan.report.ranges import Kind, Uncertainty
+from wattspan.report.sci import Sci
 from wattspan.runs import Attribution, RunRecord
 
 
@@ -51,9 +52,26 @@ RULES: Final[Mapping[Attribution, str]] = {
 """How a run's part was made, by attribution; the bounds of each rule are part of it."""
 
 
-def statements(record: RunRecord, figures: Figures) -> tuple[Statement, ...]:
-    """How sure the figures are."""
-    return tuple(_statements(record, figures))
+KINDS: Final[Mapping[Kind, str]] = {
+    "measured": "measured figures",
+    "estimated": "forecasts and estimates",
+    "constant": "one figure for all hours of a year",
+}
+"""What intensities are; the range of each kind is in `wattspan.report.ranges`."""
+
+
+def statements(
+    record: RunRecord, figures: Figures, uncertainty: Uncertainty, sci: tuple[Sci, ...]
+) -> tuple[Statement, ...]:
+    """How sure the figures are.
+
+    Args:
+        record: the attempt.
+        figures: what it implies.
+        uncertainty: what its ranges are made of.
+        sci: its Software Carbon Intensity, as far as there is one.
+    """
+    return tuple(_statements(record, figures, uncertainty, sci))
 
 
 def omissions(record: RunRecord) -> tuple[str, ...]:
@@ -63,18 +81,22 @@ def omissions(record: RunRecord) -> tuple[str, ...]:
 
 def sources(record: RunRecord) -> tuple[str, ...]:
     """Whose figures were used, in the words that their licences ask for."""
-    return tuple(_source(provider) for provider in record.providers)
+    return tuple(f"Carbon intensity: {attribution_of(provider)}" for provider in providers_of(record))
 
 
-def _statements(record: RunRecord, figures: Figures) -> Iterator[Statement]:
+def _statements(
+    record: RunRecord, figures: Figures, uncertainty: Uncertainty, sci: tuple[Sci, ...]
+) -> Iterator[Statement]:
+    yield from _ranges(uncertainty)
     if not isinstance(figures.gpu_energy_uncertainty_ratio, Missing):
         off = quantities.percent(figures.gpu_energy_uncertainty_ratio)
-        gain = quantities.percent(certainty.GAIN_RATIO)
+        yield Statement("GPU energy", f"Within ±{off}, of {_gain(record)}")
+    for uuid, calibration in record.calibrations.items():
+        off = quantities.percent(calibration.uncertainty_ratio)
         yield Statement(
-            "GPU energy",
-            f"Within ±{off}, of the gain of the sensors (±{gain}) and the samples in which the run began and "
-            "ended. The gain of one card is constant, so that two runs on the same cards compare far better "
-            "(arXiv 2312.02741).",
+            f"calibration of {uuid}",
+            f"Gain {calibration.gain:.4g}, known to ±{off}: {calibration.provenance}. "
+            "It moves the range; the total stays as counted.",
         )
     if not (
         isinstance(figures.cpu_energy_joules, Missing) and isinstance(figures.dram_energy_joules, Missing)
@@ -87,18 +109,71 @@ def _statements(record: RunRecord, figures: Figures) -> Iterator[Statement]:
     for attribution in sorted({attribution for _, attribution in record.totals.energy_uj}):
         yield Statement(f"rule {attribution}", RULES[attribution])
     yield from _carbon(record, figures)
+    if not isinstance(figures.embodied_co2e_grams, Missing):
+        yield Statement(
+            "embodied CO2e",
+            "Of making the hardware, by the time it was reserved over its expected life. Published figures "
+            f"for one and the same card differ by a factor of {ranges.EMBODIED_FACTOR:g}, which is its "
+            "range; those for servers by five.",
+        )
+    if not isinstance(figures.market_co2e_grams, Missing):
+        yield Statement(
+            "market-based CO2e",
+            "The same energy under the intensity of the operator's own contract, beside the location-based "
+            "figure and never mixed with it (GHG Protocol Scope 2 Guidance).",
+        )
+    if sci:
+        yield from _sci(sci)
+
+
+def _ranges(uncertainty: Uncertainty) -> Iterator[Statement]:
+    energy = uncertainty.energy
+    if energy is None:
+        return
+    told = [
+        f"±{quantities.percent(ratio)} {what}"
+        for ratio, what in (
+            (energy.gain_ratio, "of the sensors"),
+            (energy.edges_ratio, "of begin and end"),
+            (energy.share_ratio, "of the split between sharers"),
+        )
+        if ratio
+    ]
+    text = f"Energy: {', '.join(told)}, in squares ±{quantities.percent(energy.width_ratio)}"
+    if energy.shift_ratio:
+        text += f", about a place {quantities.percent(energy.shift_ratio)} from the count by calibration"
+    if uncertainty.intensity_ratio is not None:
+        text += f". Grams have ±{quantities.percent(uncertainty.intensity_ratio)} of the grid's figures too"
+    yield Statement(
+        "ranges",
+        f"{text}. They are no confidence intervals; PUE, prices and contracts are taken as exact.",
+    )
+
+
+def _gain(record: RunRecord) -> str:
+    held = {uuid for uuid, energy_uj in record.totals.gpu_energy_uj.items() if energy_uj}
+    if held and held <= set(record.calibrations):
+        return "the operator's calibration and the samples in which the run began and ended."
+    gain = quantities.percent(certainty.GAIN_RATIO)
+    return (
+        f"the gain of the sensors (±{gain} where no calibration is given) and the samples in which the run "
+        "began and ended. The gain of one card is constant, so that two runs on the same cards compare far "
+        "better (arXiv 2312.02741)."
+    )
 
 
 def _carbon(record: RunRecord, figures: Figures) -> Iterator[Statement]:
     if isinstance(figures.co2e_grams, Missing):
         return
-    if record.estimated:
+    yield Statement("carbon intensity", _intensity(record))
+    if (spread := _spread(record, figures)) is not None:
+        yield spread
+    if (signals := signals_of(record)) and signals != ("average",):
         yield Statement(
-            "carbon intensity",
-            "Some or all of it is an estimate or a yearly mean; the grid of one hour can be far from that.",
+            "signal",
+            f"{' and '.join(signals)}: a marginal figure says what one kWh more or less changes, "
+            "and is no footprint by the GHG Protocol.",
         )
-    else:
-        yield Statement("carbon intensity", "The providers that were used do not mark it as estimated.")
     if record.basis == "direct":
         yield Statement(
             "basis", "Direct emissions of the power plants; building and fuelling them is left out."
@@ -118,6 +193,63 @@ def _carbon(record: RunRecord, figures: Figures) -> Iterator[Statement]:
         )
 
 
+def _intensity(record: RunRecord) -> str:
+    priced = provenance_of(record)
+    if not priced:
+        if record.estimated:
+            return (
+                "Some or all of it is an estimate or a yearly mean; "
+                "the grid of one hour can be far from that."
+            )
+        return "The providers that were used do not mark it as estimated."
+    by_kind: dict[Kind, int] = {}
+    for factor in record.factors:
+        kind = ranges.kind_of(factor)
+        by_kind[kind] = by_kind.get(kind, 0) + factor.energy_uj
+    all_uj = sum(by_kind.values()) or 1
+    told = ", ".join(
+        f"{quantities.percent(energy_uj / all_uj)} of the priced energy by {KINDS[kind]} "
+        f"(±{quantities.percent(ranges.kind_ratio(kind))})"
+        for kind, energy_uj in sorted(by_kind.items(), key=lambda item: -item[1])
+    )
+    return f"{told[:1].upper()}{told[1:]}.{_held(priced)}"
+
+
+def _held(priced: tuple[PricedBy, ...]) -> str:
+    held_j = sum(each.energy_joules * each.held_ratio for each in priced)
+    if not held_j:
+        return ""
+    return (
+        f" {quantities.energy(held_j)} were priced by a last good figure whose own time was over, "
+        "since its provider had said nothing newer."
+    )
+
+
+def _spread(record: RunRecord, figures: Figures) -> Statement | None:
+    """What the run would have come to in the greenest and the dirtiest of its own hours."""
+    intensities = [factor.g_per_kwh for factor in record.factors]
+    mean, grams = figures.mean_intensity_grams_per_kwh, figures.co2e_grams
+    if isinstance(mean, Missing) or isinstance(grams, Missing) or not intensities or not mean:
+        return None
+    low, high = min(intensities), max(intensities)
+    if low == high:
+        return None
+    return Statement(
+        "when it ran",
+        f"The grid had {quantities.figure(low)} to {quantities.figure(high)} g/kWh meanwhile: all of it "
+        f"under the lowest figure would have been {quantities.mass(grams * low / mean)}, under the highest "
+        f"{quantities.mass(grams * high / mean)}.",
+    )
+
+
+def _sci(sci: tuple[Sci, ...]) -> Iterator[Statement]:
+    first = sci[0]
+    yield Statement("boundary", f"{first.boundary[:1].upper()}{first.boundary[1:]}.")
+    yield Statement("methodology", f"{first.methodology[:1].upper()}{first.methodology[1:]}.")
+    for missing in dict.fromkeys(term for each in sci for term in each.missing):
+        yield Statement("operational only, not SCI", f"{missing}.")
+
+
 def _omissions(record: RunRecord) -> Iterator[str]:
     run = record.run
     if record.ended_wall_ns is None:
@@ -134,11 +266,3 @@ def _omissions(record: RunRecord) -> Iterator[str]:
             "and without a hub only where rank 0 is."
         )
     yield "Fans, power supplies, network and storage of the node are not in its energy."
-
-
-def _source(provider: str) -> str:
-    if provider == StaticProvider.name:
-        return f"Carbon intensity: {ATTRIBUTION}"
-    if provider == ConfiguredProvider.name:
-        return "Carbon intensity: set by the operator of this node (grid.intensity)."
-    return f"Carbon intensity: {provider}."
