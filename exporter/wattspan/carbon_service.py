@@ -19,7 +19,7 @@ from wattspan.carbon.rates import NO_NEWS, News, Rates
 from wattspan.carbon.secret import Secret
 from wattspan.config import Config, environment_name
 from wattspan.errors import SetupError
-from wattspan.model import GridState, Intensity, Tally
+from wattspan.model import GridState, Intensity, Tally, Tariff
 
 if TYPE_CHECKING:
     from wattspan.carbon.providers import Options
@@ -53,6 +53,7 @@ class CarbonService:
             wue_l_per_kwh=config.grid_wue,
         )
         self._rates = self._fixed
+        self._known: tuple[GridState, Tariff | None, GridState] | None = None
         self._counted: Mapping[tuple[str, str], int] = {}
 
     @property
@@ -64,8 +65,12 @@ class CarbonService:
 
     def state(self, now_wall_ns: int) -> GridState:
         """The figures in force at a moment."""
-        tariff = self._prices.at(now_wall_ns) if self._prices else None
-        return replace(self.chain.state(now_wall_ns), tariff=tariff)
+        state = self.chain.state(now_wall_ns)
+        prices = self.rates.prices
+        tariff = prices.at(now_wall_ns) if prices else None
+        if self._known is None or self._known[0] is not state or self._known[1] is not tariff:
+            self._known = (state, tariff, replace(state, tariff=tariff))
+        return self._known[2]
 
     @property
     def live(self) -> bool:

@@ -62,7 +62,7 @@ class RunKeeper:
     def entered(self, books: Books, tick: Tick, rates: Rates, grid: GridState) -> Outgoing:
         """The tick's energy is in the accounts: close what has ended, and say what is to be stored."""
         now = Moment(tick.snapshot.taken_at_ns, tick.snapshot.taken_at_ns + tick.snapshot.wall_offset_ns)
-        basis = grid.intensity.basis if grid.intensity else None
+        basis = rates.basis(grid)
         orphans = [] if self._began else self._take_over(books, now)
         runs = self._runs()
         for live in runs:

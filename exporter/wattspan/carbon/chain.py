@@ -60,6 +60,7 @@ class Chain:
         self._levels: dict[tuple[str, str], int] = {}
         # One tuple: no reader in another thread sees one moment's figures beside another's outlook.
         self._now: tuple[Pricing, Outlook | None] = (Pricing((), 1.0 if pue is None else pue), None)
+        self._state: tuple[object, int, int, GridState | None] = (None, 0, 0, None)
         self._composed = False
         self._looked_ns: int | None = None
         self._told: dict[tuple[str, str, int | None], float] = {}
@@ -108,7 +109,19 @@ class Chain:
 
     def state(self, now_wall_ns: int) -> GridState:
         """The figures in force at a moment of the wall clock."""
-        pricing, outlook = self._now
+        now, (known_by, from_ns, until_ns, known) = self._now, self._state
+        # Every tick asks, and what is in force changes a few times in an hour.
+        if known is not None and known_by is now and from_ns <= now_wall_ns < until_ns:
+            return known
+        state = self._made(now, now_wall_ns)
+        ends = [timeline.until_ns(f) for f in (state.intensity, *state.figures) if f is not None]
+        until_ns = min([now_wall_ns + LOOK_AHEAD_NS, *(end for end in ends if end > now_wall_ns)])
+        if state.intensity is not None:  # else one may come into force at any moment
+            self._state = (now, now_wall_ns, until_ns, state)
+        return state
+
+    def _made(self, now: tuple[Pricing, Outlook | None], now_wall_ns: int) -> GridState:
+        pricing, outlook = now
         intensity = pricing.at(now_wall_ns)
         return GridState(
             intensity=intensity,

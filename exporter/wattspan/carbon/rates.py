@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from wattspan.carbon.embodied import Embodied
 from wattspan.carbon.price import Prices
 from wattspan.carbon.pricing import Pricing
-from wattspan.model import Intensity, Tally
+from wattspan.model import Basis, GridState, Intensity, Tally
 from wattspan.units import UJ_PER_KWH
 
 
@@ -65,6 +65,10 @@ class Rates:
     market_g_per_kwh: float | None = None
     wue_l_per_kwh: float | None = None
     embodied: Embodied | None = None
+
+    def basis(self, grid: GridState) -> Basis | None:
+        """What grams count; None while nothing has ever been known that energy could be priced with."""
+        return grid.basis if self.pricing.intensities else None
 
     def embodied_g(self, model: str, gpu_ns: int, gpus: int) -> float | None:
         """Grams of making a GPU, with its part of the host, for a time; None where that is not known."""

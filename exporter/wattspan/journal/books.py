@@ -256,7 +256,7 @@ class Books:
 
     def _enter(self, tick: Tick, rates: Rates, grid: GridState, notes: ScrapeNotes) -> None:
         offset_ns = tick.snapshot.wall_offset_ns
-        basis = grid.intensity.basis if grid.intensity else None
+        basis = rates.basis(grid)
         self._begin_series(tick, basis)
         for tally in tick.tallies:
             self.add(tally.quantity, tally.labels, tally.amount)
