@@ -128,7 +128,7 @@ def test_text_is_json_lines_with_a_header_and_an_end(state: Path) -> None:
     """The first line says what it is, the last how much there should be."""
     begin(state)
     header, *_, end = map(json.loads, exported(state).splitlines())
-    assert (header["kind"], header["schema"], header["version"]) == ("header", "wattspan-journal", 3)
+    assert (header["kind"], header["schema"], header["version"]) == ("header", "wattspan-journal", 4)
     assert {"lineage", "exported_wall_ns", "boot_id", "clean_stop"} <= header.keys()
     assert (end["kind"], end["accounts"], end["baselines"]) == ("end", 2, 2)
     assert (end["spans"], end["runs"]) == (0, 0)
@@ -203,7 +203,7 @@ def refusal(text: str, folder: Path) -> str:
         ('"facts":{}', '"facts":{"a":[]}', "line 5: facts is"),
         ('"kind":"account"', '"kind":"trial"', "line 2: kind is 'trial'"),
         ('"kind":"account"', '"kind":["account"]', "line 2: kind is ['account']"),
-        ('"version":3', '"version":4', "line 1: it is not wattspan-journal version 1 to 3"),
+        ('"version":4', '"version":5', "line 1: it is not wattspan-journal version 1 to 4"),
         ('"commits":1', '"commits":-1', "line 1: commits is -1"),
         ('"accounts":2', '"accounts":3', "line 6: there should be 3 accounts"),
         ('{"kind":"header"', 'x{"kind":"header"', "line 1: Expecting value"),

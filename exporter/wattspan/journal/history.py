@@ -9,19 +9,29 @@ import contextlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
-from wattspan.errors import UnreachableError
-from wattspan.journal import database, folder
+from wattspan.errors import UnreachableError, WattspanError
+from wattspan.journal import chain_of_runs, database, figures, folder, periods
+from wattspan.journal.chain_of_runs import Entry, Verdict
+from wattspan.journal.figures import Revision, Source
 from wattspan.journal.json_records import members_of, record_of
+from wattspan.journal.periods import Usage
 from wattspan.journal.records import KeptRun
-from wattspan.runs import Point, RunRecord, RunState
+from wattspan.model import Intensity
+from wattspan.runs import Factor, Point, RunRecord, RunState
 from wattspan.units import NS_PER_S
 
 TABLE_SINCE: Final = 3
 """The version of the tables that has runs; a journal that no newer daemon has opened yet has none."""
+
+CHAIN_SINCE: Final = 4
+"""The version of the tables that has factors, the chain of closed runs, figures and months."""
+
+_COLUMNS: Final = ("record", "resume", "points", "factors")
+"""Of the table ``run`` that hold JSON; the members of a run in an exported text."""
 
 _NONSENSE: Final = (ValueError, KeyError, RecursionError)
 """What a row may fail with that was changed from outside. It is passed over: one row costs no other."""
@@ -43,22 +53,33 @@ class Retention:
 DEFAULT_RETENTION: Final = Retention()
 
 
-def write(db: sqlite3.Connection, runs: Iterable[KeptRun]) -> None:
+def write(db: sqlite3.Connection, runs: Iterable[KeptRun]) -> tuple[Entry, ...]:
     """Put runs in, each over the row of the same attempt. The caller holds the transaction.
+
+    Returns:
+        The entries of the chain, for those that have ended.
 
     Raises:
         sqlite3.Error, OverflowError: a disk that does not take them, or a time beyond 64 bits.
         TypeError, ValueError: something to resume with that is no JSON.
     """
-    db.executemany(
-        "INSERT INTO run (run_id, attempt, node, began_wall_ns, ended_wall_ns, bytes, record, resume, points)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (run_id, attempt, node) DO UPDATE SET"
-        " began_wall_ns = excluded.began_wall_ns, ended_wall_ns = excluded.ended_wall_ns,"
-        " bytes = excluded.bytes, record = excluded.record,"
-        " resume = excluded.resume, points = excluded.points",
-        [_row(run) for run in runs],
-    )
+    entries = []
+    for run in runs:
+        _put(db, run, members_of_kept(run))
+        if run.record.ended_wall_ns is not None:
+            key = run.record.run.run_id, run.record.run.attempt, run.record.node
+            entries.append(chain_of_runs.close(db, key))
+    return tuple(entry for entry in entries if entry is not None)
+
+
+def restore(db: sqlite3.Connection, runs: Iterable[Mapping[str, Any]]) -> None:
+    """Put runs in as `read` gave them, and nothing into the chain. The caller holds the transaction.
+
+    Raises:
+        sqlite3.Error, OverflowError: a disk that does not take them, or a time beyond 64 bits.
+    """
+    for members in runs:
+        _put(db, kept_of(members), members)
 
 
 def make_room(db: sqlite3.Connection, retention: Retention, now_wall_ns: int) -> None:
@@ -74,17 +95,19 @@ def make_room(db: sqlite3.Connection, retention: Retention, now_wall_ns: int) ->
     Raises:
         sqlite3.Error: a disk that does not take it.
     """
-    db.execute(
-        "DELETE FROM run WHERE ended_wall_ns < ?2"
-        " + (SELECT max(ended_wall_ns) FROM run WHERE ended_wall_ns <= ?1)",
+    too_old = db.execute(
+        "SELECT id FROM run WHERE ended_wall_ns < ?2"
+        " + (SELECT max(ended_wall_ns) FROM run WHERE ended_wall_ns <= ?1) ORDER BY ended_wall_ns, id",
         (now_wall_ns, -retention.age_ns),
-    )
-    db.execute(
-        "DELETE FROM run WHERE id IN (SELECT id FROM ("
-        "SELECT id, sum(bytes) OVER (ORDER BY ended_wall_ns DESC, id DESC) AS bytes_to_here"
-        " FROM run WHERE ended_wall_ns IS NOT NULL) WHERE bytes_to_here > ?)",
+    ).fetchall()
+    chain_of_runs.let_go(db, (row for (row,) in too_old), now_wall_ns)
+    too_much = db.execute(
+        "SELECT id FROM ("
+        "SELECT id, ended_wall_ns, sum(bytes) OVER (ORDER BY ended_wall_ns DESC, id DESC) AS bytes_to_here"
+        " FROM run WHERE ended_wall_ns IS NOT NULL) WHERE bytes_to_here > ? ORDER BY ended_wall_ns, id",
         (retention.bytes_max,),
-    )
+    ).fetchall()
+    chain_of_runs.let_go(db, (row for (row,) in too_much), now_wall_ns)
 
 
 def active(db: sqlite3.Connection) -> tuple[KeptRun, ...]:
@@ -93,7 +116,10 @@ def active(db: sqlite3.Connection) -> tuple[KeptRun, ...]:
     Raises:
         sqlite3.Error: damage that stops SQLite.
     """
-    query = "SELECT record, resume, points FROM run WHERE ended_wall_ns IS NULL ORDER BY began_wall_ns, id"
+    query = (
+        "SELECT record, resume, points, factors FROM run"
+        " WHERE ended_wall_ns IS NULL ORDER BY began_wall_ns, id"
+    )
     found = []
     for row in db.execute(query):
         with contextlib.suppress(*_NONSENSE):
@@ -101,15 +127,18 @@ def active(db: sqlite3.Connection) -> tuple[KeptRun, ...]:
     return tuple(found)
 
 
-def read(db: sqlite3.Connection) -> Iterator[KeptRun]:
-    """All that the history holds, in the order in which it came.
+def read(db: sqlite3.Connection) -> Iterator[Mapping[str, Any]]:
+    """All that the history holds, as JSON has it, in the order in which it came.
 
     Raises:
         ValueError, KeyError: a row is no run.
         sqlite3.Error: damage that stops SQLite.
     """
-    for row in db.execute("SELECT record, resume, points FROM run ORDER BY id"):
-        yield _kept(*row)
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    for row in db.execute(f"SELECT {_columns_of(version)} FROM run ORDER BY id"):  # noqa: S608 - constants
+        members = dict(zip(_COLUMNS, map(json.loads, row), strict=True))
+        kept_of(members)
+        yield members
 
 
 class History:
@@ -162,12 +191,32 @@ class History:
         Raises:
             UnreachableError: there is no journal, or it cannot be read.
         """
-        query = "SELECT record, resume, points FROM run WHERE run_id = ? ORDER BY attempt, id"
         found = []
-        for row in self._query(query, run_id):
-            with contextlib.suppress(*_NONSENSE):
-                found.append(_kept(*row).record)
+        with self._reading() as (db, version):
+            if version < TABLE_SINCE:
+                return ()
+            query = f"SELECT {_columns_of(version)} FROM run WHERE run_id = ? ORDER BY attempt, id"  # noqa: S608
+            for row in db.execute(query, (run_id,)):
+                with contextlib.suppress(*_NONSENSE):
+                    found.append(_kept(*row).record)
         return tuple(found)
+
+    def ended(self) -> Iterator[RunRecord]:
+        """Every attempt that has ended, the first to begin first, with points. Read as they are asked for.
+
+        Raises:
+            UnreachableError: there is no journal, or it cannot be read.
+        """
+        with self._reading() as (db, version):
+            if version < TABLE_SINCE:
+                return
+            query = (
+                f"SELECT {_columns_of(version)} FROM run"  # noqa: S608 - constants
+                " WHERE ended_wall_ns IS NOT NULL ORDER BY began_wall_ns, id"
+            )
+            for row in db.execute(query):
+                with contextlib.suppress(*_NONSENSE):
+                    yield _kept(*row).record
 
     def last_attempts(self) -> Mapping[str, tuple[int, int]]:
         """The last attempt that has ended of every run and when it did (wall clock), by run id.
@@ -182,7 +231,93 @@ class History:
         )
         return {run_id: (attempt, ended_wall_ns) for run_id, attempt, ended_wall_ns in self._query(query)}
 
+    def verdict(self) -> Verdict:
+        """What a look at the chain of closed runs and at every one of them finds.
+
+        Raises:
+            UnreachableError: there is no journal, it cannot be read, or no daemon has given it a chain yet.
+        """
+        with self._reading() as (db, version):
+            self._require_chain(version)
+            return chain_of_runs.verify(db)
+
+    def entries(self, run_id: str) -> tuple[Entry, ...]:
+        """What the chain says of a run, the oldest entry first.
+
+        Raises:
+            UnreachableError: there is no journal, it cannot be read, or no daemon has given it a chain yet.
+        """
+        with self._reading() as (db, version):
+            self._require_chain(version)
+            return tuple(entry for entry in chain_of_runs.read(db) if entry.run_id == run_id)
+
+    def figures(
+        self, source: Source | None = None, from_wall_ns: int = 0, until_wall_ns: int = 2**63 - 1
+    ) -> tuple[Intensity, ...]:
+        """What the grid's providers say now of a stretch, past to future within each source.
+
+        Args:
+            source: provider, grid zone, signal and basis; None for all.
+            from_wall_ns, until_wall_ns: half open.
+
+        Raises:
+            UnreachableError: there is no journal, or it cannot be read.
+        """
+        with self._reading() as (db, version):
+            if version < CHAIN_SINCE:
+                return ()
+            return tuple(figures.read(db, source, from_wall_ns, until_wall_ns))
+
+    def revision(self, record: RunRecord) -> Revision:
+        """A run's operational grams with the figures that are known now.
+
+        Raises:
+            UnreachableError: there is no journal, or it cannot be read.
+        """
+        known: list[Intensity] = []
+        for source in dict.fromkeys(map(figures.source_of, record.factors)):
+            of_source = [factor for factor in record.factors if figures.source_of(factor) == source]
+            begin_ns = min(factor.began_wall_ns for factor in of_source)
+            end_ns = max(factor.ended_wall_ns for factor in of_source)
+            known += self.figures(source, begin_ns, end_ns + 1)
+        return figures.revision(record, known)
+
+    def usage(self, month: str, now_wall_ns: int) -> Usage:
+        """What each owner used in a month.
+
+        Args:
+            month: such as ``2026-10`` (UTC).
+            now_wall_ns: CLOCK_REALTIME.
+
+        Raises:
+            WattspanError: nothing is known of that month.
+            UnreachableError: there is no journal, or it cannot be read.
+        """
+        with self._reading() as (db, version):
+            found = periods.usage(db, month, now_wall_ns) if version >= CHAIN_SINCE else None
+            first = periods.first_month(db) if version >= CHAIN_SINCE else None
+        if found is not None:
+            return found
+        if month > periods.month_of(now_wall_ns):
+            raise WattspanError(f"{month} has not begun")
+        since = f"it counts months since {first}" if first else "it counts none yet"
+        raise WattspanError(f"the journal in {self._state_dir} knows nothing of {month}: {since}")
+
+    def _require_chain(self, version: int) -> None:
+        if version < CHAIN_SINCE:
+            raise UnreachableError(
+                f"the journal in {self._state_dir} has no chain yet; "
+                "start a daemon of this version on it first"
+            )
+
     def _query(self, query: str, *parameters: object) -> Iterator[tuple[Any, ...]]:
+        with self._reading() as (db, version):
+            if version >= TABLE_SINCE:
+                yield from db.execute(query, parameters)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[tuple[sqlite3.Connection, int]]:
+        """One moment of the journal, and the version of its tables."""
         path = folder.database(self._state_dir)
         try:
             if not path.exists():
@@ -191,9 +326,9 @@ class History:
                 )
             # Opened anew each time: a journal that was replaced is never read by mistake.
             with contextlib.closing(database.connect(path, "ro")) as db:
+                db.execute("BEGIN")
                 (version,) = db.execute("PRAGMA user_version").fetchone()
-                if version >= TABLE_SINCE:
-                    yield from db.execute(query, parameters)
+                yield db, version
         except PermissionError as error:
             raise UnreachableError(
                 f"the journal in {self._state_dir} is not this user's to read; "
@@ -206,14 +341,15 @@ class History:
 
 
 def members_of_kept(kept: KeptRun) -> dict[str, Any]:
-    """A run as JSON has it: what is known of it, what to resume with, and its points by column."""
-    members = members_of(replace(kept.record, points=()))
-    del members["points"]
+    """A run as JSON has it: what is known of it, what to resume with, its points and factors by column."""
+    members = members_of(replace(kept.record, points=(), factors=()))
+    del members["points"], members["factors"]
     ended = kept.record.ended_wall_ns is not None
     return {
         "record": members,
         "resume": None if ended else dict(kept.resume),
         "points": _columns(kept.record.points),
+        "factors": _factor_columns(kept.record.factors),
     }
 
 
@@ -224,7 +360,11 @@ def kept_of(members: Mapping[str, Any]) -> KeptRun:
         ValueError: one of them is not what it must be.
         KeyError: one is missing.
     """
-    record = replace(record_of(RunRecord, members["record"]), points=_points(members["points"]))
+    record = replace(
+        record_of(RunRecord, members["record"]),
+        points=_points(members["points"]),
+        factors=_factors(members.get("factors", {})),  # text of an older program has none
+    )
     for number in (record.run.attempt, record.began_wall_ns, record.ended_wall_ns or 0):
         if not 0 <= number < 2**63:
             raise ValueError(f"attempt or time is {number}, which no row holds")
@@ -236,19 +376,33 @@ def kept_of(members: Mapping[str, Any]) -> KeptRun:
     return KeptRun(record, resume or {})
 
 
-def _row(kept: KeptRun) -> tuple[str | int | None, ...]:
+def _columns_of(version: int) -> str:
+    return ", ".join(_COLUMNS) if version >= CHAIN_SINCE else "record, resume, points, '{}'"
+
+
+def _put(db: sqlite3.Connection, kept: KeptRun, members: Mapping[str, Any]) -> None:
     run, record = kept.record.run, kept.record
-    text, resume, points = map(_text, members_of_kept(kept).values())
-    return (
-        run.run_id,
-        run.attempt,
-        record.node,
-        record.began_wall_ns,
-        record.ended_wall_ns,
-        len(text) + len(points),
-        text,
-        resume,
-        points,
+    text, resume, points, factors = (_text(members.get(name, {})) for name in _COLUMNS)
+    db.execute(
+        "INSERT INTO run"
+        " (run_id, attempt, node, began_wall_ns, ended_wall_ns, bytes, record, resume, points, factors)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (run_id, attempt, node) DO UPDATE SET"
+        " began_wall_ns = excluded.began_wall_ns, ended_wall_ns = excluded.ended_wall_ns,"
+        " bytes = excluded.bytes, record = excluded.record,"
+        " resume = excluded.resume, points = excluded.points, factors = excluded.factors",
+        (
+            run.run_id,
+            run.attempt,
+            record.node,
+            record.began_wall_ns,
+            record.ended_wall_ns,
+            len(text) + len(points) + len(factors),
+            text,
+            resume,
+            points,
+            factors,
+        ),
     )
 
 
@@ -256,8 +410,8 @@ def _text(part: object) -> str:
     return json.dumps(part, separators=(",", ":"), allow_nan=False)
 
 
-def _kept(record: str, resume: str, points: str) -> KeptRun:
-    return kept_of({"record": json.loads(record), "resume": json.loads(resume), "points": json.loads(points)})
+def _kept(*texts: str) -> KeptRun:
+    return kept_of(dict(zip(_COLUMNS, map(json.loads, texts), strict=True)))
 
 
 def _columns(points: tuple[Point, ...]) -> dict[str, Any]:
@@ -288,3 +442,32 @@ def _points(columns: Any) -> tuple[Point, ...]:
     except (LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"points are no columns: {error}") from error
     return tuple(record_of(Point, row) for row in rows)
+
+
+def _factor_columns(factors: tuple[Factor, ...]) -> dict[str, Any]:
+    """Factors by column, each text once, as an index into the texts of its column; none is no column."""
+    return {
+        name: _column([getattr(factor, name) for factor in factors]) for name in _FACTOR_FIELDS if factors
+    }
+
+
+def _column(values: list[Any]) -> Any:
+    if not isinstance(values[0], str):
+        return [members_of(value) for value in values]
+    texts = {text: number for number, text in enumerate(dict.fromkeys(values))}
+    return {"texts": list(texts), "rows": [texts[text] for text in values]}
+
+
+def _factors(columns: Any) -> tuple[Factor, ...]:
+    try:
+        spread = {
+            name: [column["texts"][row] for row in column["rows"]] if isinstance(column, dict) else column
+            for name, column in columns.items()
+        }
+        rows = [dict(zip(spread, row, strict=True)) for row in zip(*spread.values(), strict=True)]
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"factors are no columns: {error}") from error
+    return tuple(record_of(Factor, row) for row in rows)
+
+
+_FACTOR_FIELDS: Final = tuple(field.name for field in fields(Factor))

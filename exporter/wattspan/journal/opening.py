@@ -7,7 +7,7 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 
-from wattspan.journal import database, folder, history, outbox, schema
+from wattspan.journal import chain_of_runs, database, figures, folder, history, outbox, periods, schema
 from wattspan.journal.mark import Mark
 from wattspan.journal.records import Restored
 from wattspan.journal.restart import resume
@@ -67,7 +67,12 @@ def create(path: Path, contents: Contents) -> None:
             schema.begin(db, contents.standing)
             schema.write(db, contents.accounts, contents.baselines)
             outbox.write(db, contents.spans)
-            history.write(db, contents.runs)
+            history.restore(db, contents.runs)
+            chain_of_runs.restore(db, contents.entries)
+            if not contents.standing.chain_length and not contents.entries:
+                chain_of_runs.adopt(db)
+            figures.write(db, contents.figures, contents.standing.synced_wall_ns)
+            periods.restore(db, contents.months)
             db.execute("COMMIT")
         draft.rename(path)
     except BaseException:

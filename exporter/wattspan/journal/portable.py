@@ -1,12 +1,16 @@
 """A journal as text, to be carried to another machine or kept: ``wattspan journal export`` and ``import``.
 
 One JSON object per line: a header, the accounts, the baselines, the spans that no collector has acknowledged,
-the runs, and an end that holds their numbers and the SHA-256 of every line before it, so that a text that was
-cut short or changed is noticed.
+the runs, the chain of those that have closed, what the grid's providers have said, the months, and an end
+that holds their numbers and the SHA-256 of every line before it, so that a text that was cut short or changed
+is noticed.
 
 The text of a cleanly stopped journal goes on with every counter where it was read.
 That of a running or crashed daemon may be older than what was published: after import its totals go on,
 its counters start again from 0, and its baselines are left out, since their energy may have been counted.
+
+A journal is imported into a folder that has none and keeps its lineage, so that chains of two nodes never
+mix. Runs and chain come out as they went in, also where they do not fit each other: an audit says so.
 """
 
 import contextlib
@@ -14,24 +18,30 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Never, TextIO
 
 from wattspan.errors import SetupError, UnreachableError
-from wattspan.journal import database, folder, history, outbox, schema
+from wattspan.journal import chain_of_runs, database, figures, folder, history, outbox, periods, schema
 from wattspan.journal.folder import FolderLock
 from wattspan.journal.opening import create
 from wattspan.journal.schema import Contents, Standing, UnusableError
 
 if TYPE_CHECKING:
-    from wattspan.journal.records import Account, Baseline, KeptRun
+    from wattspan.journal.chain_of_runs import Entry
+    from wattspan.journal.periods import Start
+    from wattspan.journal.records import Account, Baseline
+    from wattspan.model import Intensity
     from wattspan.runs import SpanRecord
 
 SCHEMA: Final = "wattspan-journal"
-VERSION: Final = 3
-"""Of the text; the tables have a version of their own. Version 1 had no spans and no runs, 2 no runs."""
+VERSION: Final = 4
+"""Of the text; the tables have a version of their own.
+
+Version 1 had no spans and no runs, 2 no runs, 3 no factors, chain, figures and months.
+"""
 
 
 def export_journal(state_dir: Path, out: TextIO, wall_ns: Callable[[], int] = time.time_ns) -> None:
@@ -53,6 +63,9 @@ def export_journal(state_dir: Path, out: TextIO, wall_ns: Callable[[], int] = ti
             baselines=len(contents.baselines),
             spans=len(contents.spans),
             runs=len(contents.runs),
+            entries=len(contents.entries),
+            figures=len(contents.figures),
+            months=len(contents.months),
             sha256=digest.hexdigest(),
         )
     )
@@ -95,6 +108,9 @@ def _read(state_dir: Path) -> Contents:
                 schema.read(db),
                 spans=outbox.read(db) if version > 1 else (),
                 runs=tuple(history.read(db)) if version >= history.TABLE_SINCE else (),
+                entries=tuple(chain_of_runs.read(db)) if version >= history.CHAIN_SINCE else (),
+                figures=tuple(figures.read(db)) if version >= history.CHAIN_SINCE else (),
+                months=tuple(periods.read(db)) if version >= history.CHAIN_SINCE else (),
             )
     except (sqlite3.Error, OSError, UnusableError, ValueError, KeyError) as error:
         raise UnreachableError(
@@ -119,7 +135,13 @@ def _lines(contents: Contents, now_wall_ns: int) -> Iterator[str]:
     for span in contents.spans:
         yield _line(kind="span", **outbox.members_of(span))
     for run in contents.runs:
-        yield _line(kind="run", **history.members_of_kept(run))
+        yield _line(kind="run", **run)
+    for entry in contents.entries:
+        yield _line(kind="entry", entry=asdict(entry))
+    for figure in contents.figures:
+        yield _line(kind="figure", **figures.members_of(figure))
+    for start in contents.months:
+        yield _line(kind="month", **periods.members_of(start))
 
 
 def _line(**members: object) -> str:
@@ -150,6 +172,9 @@ def _parse(src: Iterable[str]) -> Contents:
         tuple(text.baselines.values()),
         tuple(text.spans.values()),
         tuple(text.runs.values()),
+        tuple(text.entries.values()),
+        tuple(text.figures.values()),
+        tuple(text.months.values()),
     )
 
 
@@ -161,8 +186,22 @@ class _Text:
         self.accounts: dict[tuple[str, tuple[str, ...]], Account] = {}
         self.baselines: dict[str, tuple[str, Baseline]] = {}
         self.spans: dict[tuple[str, str], SpanRecord] = {}
-        self.runs: dict[tuple[str, int, str], KeptRun] = {}
+        self.runs: dict[tuple[str, int, str], Mapping[str, Any]] = {}
+        self.entries: dict[int, Entry] = {}
+        self.figures: dict[tuple[object, ...], Intensity] = {}
+        self.months: dict[str, Start] = {}
         self.ended = False
+        self._kinds: dict[str, Callable[[dict[str, Any]], None]] = {
+            "header": self._header,
+            "account": self._account,
+            "baseline": self._baseline,
+            "span": self._span,
+            "run": self._run,
+            "entry": self._entry,
+            "figure": self._figure,
+            "month": self._month,
+            "end": self._end,
+        }
         self._digest = hashlib.sha256()
 
     def take(self, line: str) -> None:
@@ -174,23 +213,9 @@ class _Text:
             raise ValueError("there is text after the end")
         if (kind == "header") is not (self.standing is None):
             raise ValueError("exactly one header comes first")
-        match kind:
-            case "header":
-                self._header(members)
-            case "account":
-                self._account(members)
-            case "baseline":
-                self._baseline(members)
-            case "span":
-                self._span(members)
-            case "run":
-                self._run(members)
-            case "end":
-                self._end(members)
-            case _:
-                raise ValueError(
-                    f"kind is {kind!r:.80}, allowed is header, account, baseline, span, run or end"
-                )
+        if not isinstance(kind, str) or kind not in self._kinds:
+            raise ValueError(f"kind is {kind!r:.80}, allowed is {', '.join(self._kinds)}")
+        self._kinds[kind](members)
         self._digest.update(line.encode())
 
     def _header(self, members: dict[str, Any]) -> None:
@@ -223,7 +248,30 @@ class _Text:
         key = kept.record.run.run_id, kept.record.run.attempt, kept.record.node
         if key in self.runs:
             raise ValueError(f"attempt {key[1]} of run {key[0]} is there twice")
-        self.runs[key] = kept
+        self.runs[key] = members
+
+    def _entry(self, members: dict[str, Any]) -> None:
+        if not isinstance(members["entry"], dict):
+            raise ValueError(f"entry is {members['entry']!r:.80}, allowed is a JSON object")
+        entry = chain_of_runs.entry_of(members["entry"])
+        if entry.sequence in self.entries:
+            raise ValueError(f"entry {entry.sequence} is there twice")
+        self.entries[entry.sequence] = entry
+
+    def _figure(self, members: dict[str, Any]) -> None:
+        figure = figures.figure_of(members)
+        key = (*figures.source_of(figure), figure.valid_from_wall_ns)
+        if key in self.figures:
+            raise ValueError(
+                f"the figure of {figure.provider} for {figure.valid_from_wall_ns} is there twice"
+            )
+        self.figures[key] = figure
+
+    def _month(self, members: dict[str, Any]) -> None:
+        start = periods.start_of(members)
+        if start.month in self.months:
+            raise ValueError(f"month {start.month} is there twice")
+        self.months[start.month] = start
 
     def _end(self, members: dict[str, Any]) -> None:
         found = {
@@ -231,6 +279,9 @@ class _Text:
             "baselines": len(self.baselines),
             "spans": len(self.spans),
             "runs": len(self.runs),
+            "entries": len(self.entries),
+            "figures": len(self.figures),
+            "months": len(self.months),
         }
         for name, count in found.items():
             told = members.get(name, 0)

@@ -6,10 +6,13 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
-from wattspan.journal.records import Account, Baseline, Fact, KeptRun
-from wattspan.model import CounterKey
+from wattspan.journal import chain_of_runs
+from wattspan.journal.chain_of_runs import Entry
+from wattspan.journal.periods import Start
+from wattspan.journal.records import Account, Baseline, Fact
+from wattspan.model import CounterKey, Intensity
 from wattspan.runs import SpanRecord
 
 INTEGER_MAX: Final = 2**63 - 1
@@ -41,6 +44,8 @@ class Standing:
         clean_stop: that daemon has closed it cleanly, so nothing was published that is not here.
         commits: how many were made since it began.
         synced_wall_ns: when all of them were last known to be on the disk.
+        chain_length, chain_head: number and hash of the newest entry of the chain of closed runs; 0 and empty
+            before the first.
     """
 
     lineage: str
@@ -49,6 +54,8 @@ class Standing:
     clean_stop: bool
     commits: int
     synced_wall_ns: int
+    chain_length: int = 0
+    chain_head: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +67,21 @@ class Contents:
         accounts: in the order in which they were first committed.
         baselines: each with the boot id that it was read in; `Baseline.same_boot` says nothing here.
         spans: that wait in the outbox, the oldest first.
-        runs: of the history. Spans and runs are here only for an export or an import.
+        runs: of the history, as JSON has them, so that they come out as they were hashed.
+        entries: of the chain of closed runs.
+        figures: what the grid's providers have said of hours that are over.
+        months: the owners' accounts as each began.
+            All from the spans on are here only for an export or an import.
     """
 
     standing: Standing
     accounts: tuple[Account, ...]
     baselines: tuple[tuple[str, Baseline], ...]
     spans: tuple[SpanRecord, ...] = ()
-    runs: tuple[KeptRun, ...] = ()
+    runs: tuple[Mapping[str, Any], ...] = ()
+    entries: tuple[Entry, ...] = ()
+    figures: tuple[Intensity, ...] = ()
+    months: tuple[Start, ...] = ()
 
 
 def _version_1(db: sqlite3.Connection) -> None:
@@ -153,7 +167,65 @@ def _version_3(db: sqlite3.Connection) -> None:
     db.execute("CREATE INDEX run_ended ON run (ended_wall_ns, bytes)")
 
 
-MIGRATIONS: Final[Sequence[Callable[[sqlite3.Connection], None]]] = (_version_1, _version_2, _version_3)
+def _version_4(db: sqlite3.Connection) -> None:
+    db.execute("ALTER TABLE run ADD COLUMN factors TEXT NOT NULL DEFAULT '{}'")
+    db.execute("UPDATE run SET bytes = bytes + 2")  # of that
+    db.execute("ALTER TABLE meta ADD COLUMN chain_length INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE meta ADD COLUMN chain_head TEXT NOT NULL DEFAULT ''")
+    db.execute(
+        """
+        CREATE TABLE run_chain (
+            sequence INTEGER PRIMARY KEY,
+            kind TEXT NOT NULL,
+            run_id TEXT NOT NULL,
+            attempt INTEGER NOT NULL,
+            node TEXT NOT NULL,
+            at_wall_ns INTEGER NOT NULL,
+            record_hash TEXT NOT NULL,
+            hash TEXT NOT NULL
+        )
+        """
+    )
+    db.execute("CREATE INDEX run_chain_run ON run_chain (run_id, attempt, node, sequence)")
+    db.execute(
+        """
+        CREATE TABLE figure (
+            provider TEXT NOT NULL,
+            grid_zone TEXT NOT NULL,
+            signal TEXT NOT NULL,
+            basis TEXT NOT NULL,
+            valid_from_wall_ns INTEGER NOT NULL,
+            valid_until_wall_ns INTEGER NOT NULL,
+            g_per_kwh REAL NOT NULL,
+            estimated INTEGER NOT NULL,
+            fetched_wall_ns INTEGER NOT NULL,
+            PRIMARY KEY (provider, grid_zone, signal, basis, valid_from_wall_ns)
+        ) WITHOUT ROWID
+        """
+    )
+    db.execute("CREATE INDEX figure_age ON figure (valid_from_wall_ns)")
+    db.execute("CREATE TABLE month (month TEXT PRIMARY KEY NOT NULL, taken_wall_ns INTEGER NOT NULL)")
+    # `total` has no declared type, as in `account`.
+    db.execute(
+        """
+        CREATE TABLE month_total (
+            month TEXT NOT NULL,
+            quantity TEXT NOT NULL,
+            labels TEXT NOT NULL,
+            total NOT NULL,
+            PRIMARY KEY (month, quantity, labels)
+        ) WITHOUT ROWID
+        """
+    )
+    chain_of_runs.adopt(db)
+
+
+MIGRATIONS: Final[Sequence[Callable[[sqlite3.Connection], None]]] = (
+    _version_1,
+    _version_2,
+    _version_3,
+    _version_4,
+)
 """Step n brings version n to n + 1. Only ever add at the end."""
 
 
@@ -234,14 +306,17 @@ def forget(db: sqlite3.Connection, gone: Iterable[CounterKey]) -> None:
 def begin(db: sqlite3.Connection, standing: Standing) -> None:
     """Give a journal its one row of ``meta``. The caller holds the transaction."""
     db.execute(
-        "INSERT INTO meta (id, lineage, created_wall_ns, boot_id, clean_stop, commits, synced_wall_ns)"
-        " VALUES (1, :lineage, :created_wall_ns, :boot_id, :clean_stop, :commits, :synced_wall_ns)",
+        "INSERT INTO meta (id, lineage, created_wall_ns, boot_id, clean_stop, commits, synced_wall_ns,"
+        " chain_length, chain_head) VALUES (1, :lineage, :created_wall_ns, :boot_id, :clean_stop, :commits,"
+        " :synced_wall_ns, :chain_length, :chain_head)",
         asdict(standing),
     )
 
 
 def read(db: sqlite3.Connection) -> Contents:
-    """All that is in there but outbox and runs. The caller holds the transaction, so it is one moment.
+    """How it stands, accounts and baselines, and nothing else.
+
+    The caller holds the transaction, so it is one moment.
 
     Raises:
         UnusableError: a row makes no sense.
@@ -288,6 +363,9 @@ def standing_of(members: Mapping[str, object]) -> Standing:
         clean_stop=_truth(members, "clean_stop"),
         commits=_whole(members, "commits"),
         synced_wall_ns=_whole(members, "synced_wall_ns"),
+        # Before version 4 of tables and text there was no chain.
+        chain_length=_whole(members, "chain_length") if "chain_length" in members else 0,
+        chain_head=_text(members, "chain_head") if "chain_head" in members else "",
     )
 
 

@@ -1,6 +1,7 @@
 """The journal itself: opened, committed to at each tick, made durable every few seconds, closed cleanly."""
 
 import contextlib
+import logging
 import os
 import sqlite3
 import time
@@ -10,15 +11,18 @@ from pathlib import Path
 from typing import Final, Self
 
 from wattspan.errors import UnreachableError
-from wattspan.journal import database, folder, history, outbox, schema
+from wattspan.journal import database, folder, history, outbox, periods, schema
+from wattspan.journal import figures as grid_figures
 from wattspan.journal.folder import FolderLock
 from wattspan.journal.history import DEFAULT_RETENTION, Retention
 from wattspan.journal.mark import Mark, MarkFile
 from wattspan.journal.opening import take_up
 from wattspan.journal.records import Account, Baseline, JournalError, KeptRun, Restored
 from wattspan.journal.schema import Standing
-from wattspan.model import CounterKey
+from wattspan.model import CounterKey, Intensity
 from wattspan.runs import SpanRecord
+
+logger = logging.getLogger(__name__)
 
 _REFUSALS: Final = (sqlite3.Error, OSError, OverflowError, ValueError)
 """What a commit may fail with: the disk, or a row that does not fit."""
@@ -109,6 +113,8 @@ class Journal:
         delivered: Iterable[int] = (),
         runs: Iterable[KeptRun] = (),
         gone: Iterable[CounterKey] = (),
+        figures: Iterable[Intensity] = (),
+        wall_ns: int | None = None,
     ) -> int:
         """Keep the rows that changed, all or none.
 
@@ -121,6 +127,8 @@ class Journal:
             delivered: ids of spans in the outbox that the collector has acknowledged.
             runs: that began, changed or ended, each over what was kept of the same attempt.
             gone: accounts that are over for good, such as those of a run that ended; not among `accounts`.
+            figures: of the grid that have come or were revised, for the history that audits look at.
+            wall_ns: of the tick that is committed, which says whose month it is; the clock's where not given.
 
         Returns:
             How many spans had to leave the outbox undelivered, because there was no room.
@@ -130,16 +138,19 @@ class Journal:
         """
         kept, read = tuple(accounts), tuple((self._boot_id, baseline) for baseline in baselines)
         ended, acknowledged = tuple(spans), tuple(delivered)
-        known, over = tuple(runs), tuple(gone)
+        known, over, said = tuple(runs), tuple(gone), tuple(figures)
+        now_wall_ns = self._wall_ns() if wall_ns is None else wall_ns
         try:
             with self._transaction() as db:
+                periods.turn(db, now_wall_ns)
                 schema.write(db, kept, read)
                 outbox.remove(db, acknowledged)
                 dropped = outbox.write(db, ended)
                 schema.forget(db, over)
                 if any(run.record.ended_wall_ns is not None for run in known):
                     history.make_room(db, self._retention, self._wall_ns())
-                history.write(db, known)
+                closed = history.write(db, known)
+                grid_figures.write(db, said, now_wall_ns)
                 # Not equality: a commit that failed in its last step may have been made all the same.
                 made = db.execute(
                     "UPDATE meta SET commits = ?1 + 1 WHERE commits >= ?1", (self._commits,)
@@ -150,6 +161,15 @@ class Journal:
             raise _naming_the_row(error, kept) from error.__cause__
         self._commits += 1
         self._mark.write(Mark(self._commits, self._lineage, self._boot_id))
+        for entry in closed:
+            # Whoever keeps the log elsewhere can tell a chain that was written anew from this one.
+            logger.info(
+                "journal: run %s, attempt %d, is closed: entry %d of the chain, head %s",
+                entry.run_id,
+                entry.attempt,
+                entry.sequence,
+                entry.hash,
+            )
         return dropped
 
     def sync(self) -> None:
