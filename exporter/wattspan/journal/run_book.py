@@ -146,7 +146,7 @@ class RunBook:
         """Take the final record of an attempt, such as one that ended under an earlier daemon."""
         key = (live.run.run_id, live.run.attempt)
         self._open.pop(key, None)
-        self._final[key] = replace(record, points=())
+        self._final[key] = replace(record, points=(), factors=())
 
     def is_closed(self, live: LiveRun) -> bool:
         """Whether the attempt's record is final."""
