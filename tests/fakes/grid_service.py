@@ -8,6 +8,7 @@ the HTTP proxy of the client, and `Request.target` shows it.
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -28,7 +29,7 @@ class Answer:
         body: the body as bytes.
         headers: beside Content-Type and Content-Length, which they override.
         delay_s: silence before the first byte.
-        drip_s: silence before each byte of the body.
+        drip_s: silence before each byte of the body, or of `raw`.
         missing_bytes: so many more are promised by Content-Length than are sent.
         raw: sent instead of all of this, status line included; then the connection is closed.
     """
@@ -75,7 +76,7 @@ class GridService:
         requests: all that came, in order.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[Request] = []
         self._lock = threading.Lock()
         self._rules: list[tuple[str, list[Saying]]] = []
@@ -83,7 +84,11 @@ class GridService:
         self._connections = 0
         self._stopping = threading.Event()
         handler = type("Handler", (_Handler,), {"service": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = _Server(("127.0.0.1", 0), handler)
+        self._scheme = "http"
+        if tls is not None:
+            self._scheme = "https"
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._server.daemon_threads = True
         self._server.block_on_close = False
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
@@ -91,7 +96,7 @@ class GridService:
     @property
     def url(self) -> str:
         """Where it is, without a slash at the end."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}"
 
     @property
     def connections(self) -> int:
@@ -147,9 +152,13 @@ class GridService:
 
 
 @contextmanager
-def serving() -> Iterator[GridService]:
-    """A service that listens until the block ends."""
-    service = GridService()
+def serving(tls: ssl.SSLContext | None = None) -> Iterator[GridService]:
+    """A service that listens until the block ends.
+
+    Args:
+        tls: its certificate; None for plain HTTP.
+    """
+    service = GridService(tls)
     service._start()
     try:
         yield service
@@ -166,6 +175,11 @@ def page(title: str = "Sign in") -> Answer:
 def cut_off(answer: Answer, missing_bytes: int = 100) -> Answer:
     """The same answer, but the connection breaks before all that was promised has come."""
     return replace(answer, missing_bytes=missing_bytes)
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that does not trust the certificate, or is gone, is none of the tests' business."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -207,13 +221,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_POST = do_GET  # noqa: N815 - of the base class
     do_PUT = do_GET  # noqa: N815 - of the base class
+    do_CONNECT = do_GET  # noqa: N815 - of the base class; as a proxy that may say no
 
     def _send(self, answer: Answer) -> None:
         if answer.delay_s and self.service._stopping.wait(answer.delay_s):
             return
         if answer.raw is not None:
             self.close_connection = True
-            self.wfile.write(answer.raw)
+            self._write(answer.raw, answer.drip_s)
             return
         body = json.dumps(answer.json).encode() if answer.body is None else answer.body
         headers = {
@@ -227,10 +242,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if answer.missing_bytes:
             self.close_connection = True
-        if not answer.drip_s:
-            self.wfile.write(body)
+        self._write(body, answer.drip_s)
+
+    def _write(self, what: bytes, drip_s: float) -> None:
+        if not drip_s:
+            self.wfile.write(what)
             return
-        for byte in body:
-            if self.service._stopping.wait(answer.drip_s):
+        for byte in what:
+            if self.service._stopping.wait(drip_s):
                 return
             self.wfile.write(bytes([byte]))

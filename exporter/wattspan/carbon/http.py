@@ -53,8 +53,9 @@ class Http:
     def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
         self._pools: dict[str, urllib3.PoolManager] = {}
-        # It writes whole URLs, some as warnings; whatever goes wrong reaches us as an exception anyway.
-        logging.getLogger("urllib3.connectionpool").addFilter(_unwritten)
+        # They write whole URLs, some as warnings; whatever goes wrong reaches us as an exception anyway.
+        for name in ("urllib3.connectionpool", "urllib3.connection"):
+            logging.getLogger(name).addFilter(_unwritten)
 
     def get(
         self, url: str, query: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
@@ -99,7 +100,7 @@ class Http:
             raise FetchError("unreachable", f"{where}: TLS failed; is its certificate trusted?") from error
         except urllib3.exceptions.ProxySchemeUnknown:
             raise FetchError("unreachable", f"{where}: the proxy's URL is not one of HTTP") from None
-        except (urllib3.exceptions.ProtocolError, http.client.IncompleteRead) as error:
+        except (urllib3.exceptions.ProtocolError, urllib3.exceptions.InvalidHeader) as error:
             raise FetchError("malformed", f"{where}: the answer was cut off or is no HTTP") from error
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise FetchError("malformed", f"{where}: the answer cannot be unpacked") from error
@@ -126,6 +127,8 @@ class Http:
 
     def _pool(self, url: str) -> urllib3.PoolManager:
         parts = urlsplit(url)
+        if parts.scheme not in ("http", "https"):
+            raise urllib3.exceptions.LocationValueError("no scheme that can be asked")
         proxy = getproxies().get(parts.scheme, "")
         if not proxy or proxy_bypass(parts.netloc.rpartition("@")[2]):
             proxy = ""
