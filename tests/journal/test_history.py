@@ -23,6 +23,8 @@ from wattspan.journal.schema import MIGRATIONS, migrate
 from wattspan.runs import (
     RESULTS,
     Attribution,
+    Calibration,
+    Factor,
     PodRef,
     Point,
     Progress,
@@ -70,6 +72,9 @@ records = st.builds(
         cost=st.none() | grams,
         gpu_ns=counts,
         gpu_energy_uj=st.dictionaries(names, counts, max_size=3),
+        embodied_g=st.none() | grams,
+        market_g=st.none() | grams,
+        water_l=st.none() | grams,
     ),
     progress=progress,
     ended_wall_ns=st.none() | times,
@@ -84,6 +89,21 @@ records = st.builds(
         max_size=4,
     ).map(tuple),
     progress_before=st.none() | progress,
+    factors=st.lists(
+        st.builds(
+            Factor,
+            *(times, times, counts, grams, grams, grams),
+            grid_zone=names,
+            provider=names,
+            estimated=st.booleans(),
+            origin=names,
+            valid_from_wall_ns=st.none() | times,
+            fetched_wall_ns=st.none() | times,
+            figures=st.integers(1, 9),
+        ),
+        max_size=4,
+    ).map(tuple),
+    calibrations=st.dictionaries(names, st.builds(Calibration, grams, grams, names), max_size=2),
 )
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -327,6 +347,55 @@ def test_row_of_an_older_or_newer_program_is_read(state: Path, journal: Journal)
     assert History(state).attempts("sft") == (run(),)
 
 
+def test_texts_of_factors_are_stored_once(state: Path, journal: Journal) -> None:
+    """A thousand factors of one provider hold its words once, so that a row of weeks stays small."""
+    origin = "measured. " + "National Energy System Operator. " * 4
+    factor = Factor(
+        NOW_WALL_NS, NOW_WALL_NS + 1, 7, 1.5, 55.0, 1.2, provider="carbonintensity", origin=origin
+    )
+    keep(journal, replace(run(), factors=(factor,) * 1024))
+    assert History(state).attempts("sft")[0].factors == (factor,) * 1024
+    with sqlite3.connect(state / "journal.db") as db:
+        ((text,),) = db.execute("SELECT factors FROM run").fetchall()
+    db.close()
+    assert text.count(origin) == 1
+    assert len(text) < 140 * 1024
+
+
+def test_run_of_an_older_program_has_no_factors(state: Path, clock: Clock, journal: Journal) -> None:
+    """What was kept before there were factors is read beside and by the daemon, and its text imported."""
+    keep(journal, run(), ended("over", -1))
+    journal.close(clean=True)
+    with sqlite3.connect(state / "journal.db") as db:
+        for text in db.execute("SELECT id, record FROM run").fetchall():
+            members = json.loads(text[1])
+            del members["calibrations"], members["totals"]["embodied_g"]
+            db.execute("UPDATE run SET record = ? WHERE id = ?", [json.dumps(members), text[0]])
+        before_version_4(db)
+    db.close()
+    assert History(state).attempts("sft") == (run(),)
+    assert [record.run.run_id for record in History(state).ended()] == ["over"]
+    out = io.StringIO()
+    export_journal(state, out)
+    import_journal(state.with_name("here"), io.StringIO(out.getvalue()))
+    for folder in (state, state.with_name("here")):
+        Journal.open(folder, "boot-1", clock).close(clean=True)
+        assert History(folder).attempts("sft") == (run(),)
+        assert [kept.record for kept in restored(folder, "boot-1").runs] == [run()]
+        assert History(folder).verdict().sound
+        assert [entry.kind for entry in History(folder).entries("over")] == ["migrated"]
+
+
+def before_version_4(db: sqlite3.Connection) -> None:
+    """Take back what version 4 of the tables has brought."""
+    for table in ("run_chain", "figure", "month", "month_total"):
+        db.execute(f"DROP TABLE {table}")
+    for table, column in (("run", "factors"), ("meta", "chain_length"), ("meta", "chain_head")):
+        db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    db.execute("UPDATE run SET bytes = length(record) + length(points)")
+    db.execute("PRAGMA user_version = 3")
+
+
 def test_no_journal_is_no_history(state: Path) -> None:
     """Where nothing is, the folder is named and nothing is made."""
     with pytest.raises(UnreachableError, match="there is no journal in"):
@@ -391,13 +460,18 @@ def test_journal_of_an_older_program_gets_a_history(state: Path, clock: Clock) -
         ('"co2e_g":[1.5]', '"co2e_g":[]', r"shorter|longer"),
         ('"resume":{', '"resume":[],"was":{', r"resume is \[\]"),
         ('"runs":1', '"runs":2', "there should be 2 runs, there are 1"),
+        ('"factors":{', '"factors":[],"was":{', "factors are no columns"),
+        ('"energy_uj":[7', '"energy_uj":[7,7', r"shorter|longer"),
+        ('{"texts":["FR"],"rows":[0]}', '{"texts":["FR"],"rows":[1]}', "factors are no columns"),
+        ('"g_per_kwh":[55.0]', '"g_per_kwh":["55"]', "Factor.g_per_kwh is '55'"),
     ],
 )
 def test_malformed_run_in_a_text_names_the_line(
     state: Path, journal: Journal, tmp_path: Path, old: str, new: str, said: str
 ) -> None:
     """Whatever is wrong with a run, the line is named and nothing is imported."""
-    journal.commit([], [], runs=[KeptRun(run(), {"n": 1})])
+    factors = (Factor(NOW_WALL_NS, NOW_WALL_NS, 7, 1.5, 55.0, 1.2, grid_zone="FR"),)
+    journal.commit([], [], runs=[KeptRun(replace(run(), factors=factors), {"n": 1})])
     out = io.StringIO()
     export_journal(state, out)
     assert old in out.getvalue()
@@ -411,6 +485,6 @@ def test_run_is_not_imported_twice(state: Path, journal: Journal, tmp_path: Path
     keep(journal, run())
     out = io.StringIO()
     export_journal(state, out)
-    header, line, end = out.getvalue().splitlines(keepends=True)
+    header, line, *rest = out.getvalue().splitlines(keepends=True)
     with pytest.raises(SetupError, match="attempt 0 of run sft is there twice"):
-        import_journal(tmp_path / "here", io.StringIO(header + line + line + end))
+        import_journal(tmp_path / "here", io.StringIO("".join([header, line, line, *rest])))

@@ -226,7 +226,7 @@ def text_with_a_span(state: Path) -> str:
         ('"links":[[', '"links":0,"was":[[', "line 3: links is"),
         ('"name":"training_run"', '"name":7', "line 3: name is 7"),
         ('"error_type":"OOM",', "", "line 3: error_type is missing"),
-        ('"spans":1', '"spans":0', "line 4: there should be 0 spans, there are 1"),
+        ('"spans":1', '"spans":0', "line 5: there should be 0 spans, there are 1"),
     ],
 )
 def test_malformed_span_in_a_text_names_the_line(

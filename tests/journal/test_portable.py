@@ -120,7 +120,7 @@ def test_export_of_a_crashed_journal_holds_its_last_commits(state: Path) -> None
     """What is only in the -wal file is exported too."""
     journal = Journal.open(state, "boot-1")
     journal.commit(ACCOUNTS, BASELINES)
-    assert len(exported(state).splitlines()) == 1 + 2 + 2 + 1
+    assert len(exported(state).splitlines()) == 1 + 2 + 2 + 1 + 1
     journal.close(clean=False)
 
 
@@ -185,7 +185,7 @@ def refusal(text: str, folder: Path) -> str:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('"total":5000000', '"total":5000001', "line 6: sha256 does not match"),
+        ('"total":5000000', '"total":5000001', "line 7: sha256 does not match"),
         ('"total":5000000', '"total":9223372036854775808', "line 2: total is 9223372036854775808"),
         ('"total":5000000', '"total":-1', "line 2: total is -1"),
         ('"total":5000000', '"total":true', "line 2: total is True"),
@@ -205,7 +205,7 @@ def refusal(text: str, folder: Path) -> str:
         ('"kind":"account"', '"kind":["account"]', "line 2: kind is ['account']"),
         ('"version":4', '"version":5', "line 1: it is not wattspan-journal version 1 to 4"),
         ('"commits":1', '"commits":-1', "line 1: commits is -1"),
-        ('"accounts":2', '"accounts":3', "line 6: there should be 3 accounts"),
+        ('"accounts":2', '"accounts":3', "line 7: there should be 3 accounts"),
         ('{"kind":"header"', 'x{"kind":"header"', "line 1: Expecting value"),
         ('{"kind":"account"', '[{"kind":"account"', "line 2: "),
     ],
@@ -220,11 +220,11 @@ def test_text_without_some_of_its_lines(text: str, tmp_path: Path) -> None:
     """A text cut short, without its header, or with more behind its end is refused."""
     lines = text.splitlines(keepends=True)
     assert "line 1: the text is cut short" in refusal("", tmp_path / "new")
-    assert "line 6: the text is cut short" in refusal("".join(lines[:-1]), tmp_path / "new")
-    assert "line 5: there should be 2 accounts" in refusal("".join(lines[:1] + lines[2:]), tmp_path / "new")
+    assert "line 7: the text is cut short" in refusal("".join(lines[:-1]), tmp_path / "new")
+    assert "line 6: there should be 2 accounts" in refusal("".join(lines[:1] + lines[2:]), tmp_path / "new")
     assert "line 1: exactly one header" in refusal("".join(lines[1:]), tmp_path / "new")
     assert "line 2: exactly one header" in refusal("".join(lines[:1] + lines), tmp_path / "new")
-    assert "line 7: there is text after the end" in refusal(text + lines[1], tmp_path / "new")
+    assert "line 8: there is text after the end" in refusal(text + lines[1], tmp_path / "new")
     assert "is there twice" in refusal("".join(lines[:2] + lines[1:]), tmp_path / "new")
 
 

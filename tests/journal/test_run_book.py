@@ -23,7 +23,7 @@ from wattspan.journal.history import History
 from wattspan.journal.marks import pasts
 from wattspan.journal.run_book import MAX_POINTS, MAX_WINDOWS, RunBook, progress_ratio
 from wattspan.journal.store import Journal
-from wattspan.ledger.ledger import Ledger
+from wattspan.ledger.ledger import Ledger, Tick
 from wattspan.model import CounterKey, GridState, Intensity
 from wattspan.publish.span_content import closing_spans, stretch_span
 from wattspan.run_keeper import RunKeeper, just_ended, resumed
@@ -46,6 +46,8 @@ class Station:
         self, state: Path, *, boot: str = "boot-1", at_s: float = 1000, window_s: float = WINDOW_S
     ) -> None:
         self.now_s = at_s
+        self.watts: float = WATTS
+        self.joules: float = at_s * WATTS
         self.journal = Journal.open(state, boot, lambda: self.now.wall_ns)
         self.board = Board()
         self.stretches: list[tuple[str, int, Stretch]] = []
@@ -92,15 +94,17 @@ class Station:
         found = self._holds() if holds is None else holds
         holdings = Holdings({UUID: tuple(found)} if found else {}, cpu_ns or {}, cores=4)
         self.keeper.holdings(holdings)
-        joules = self.now_s * WATTS
-        reading = look(self.now_s, joules, watts=WATTS, utilization_ratio=0.5)
+        self.joules += seconds * self.watts
+        reading = look(self.now_s, self.joules, watts=self.watts, utilization_ratio=0.5)
         host = package(self.now_s, self.now_s * 40)
-        grid = GridState(INTENSITY, 0, PUE, pue_configured=True)
         taken = snapshot(self.sequence, reading, host, at_s=self.now_s)
-        self.books.take(
-            self.ledger.apply(taken, holdings), Rates(Pricing((INTENSITY,), PUE), self.prices), grid
-        )
+        self.take(self.ledger.apply(taken, holdings))
         self.board.scraped(self.board.view.sequence, 0)
+
+    def take(self, tick: Tick) -> None:
+        """Enter a tick, priced by one intensity at all times."""
+        grid = GridState(INTENSITY, 0, PUE, pue_configured=True)
+        self.books.take(tick, Rates(Pricing((INTENSITY,), PUE), self.prices), grid)
 
     def _holds(self) -> list[Hold]:
         ended = [run for run in self.registry.ended.values() if not self.book.is_closed(run)]
