@@ -2,8 +2,10 @@
 
 import pytest
 
+from wattspan.carbon.cloud import Told
 from wattspan.carbon.countries import WORLD
 from wattspan.carbon.location import HINTS, locate
+from wattspan.carbon.regions import find_region
 from wattspan.errors import SetupError
 
 NOWHERE: dict[str, str] = {}
@@ -133,3 +135,36 @@ def test_an_unknown_hint_does_not_stop_the_start() -> None:
     assert "AWS_REGION names no region that is known" in location.how
     assert "\n" not in location.how
     assert len(location.how) < 250
+
+
+PARIS = find_region("eu-west-3")
+
+
+def test_the_cloud_is_asked_before_hints_are_looked_at() -> None:
+    """Its metadata service knows where this machine is; a variable may be about some other one."""
+    location = locate(
+        None, None, {"AWS_REGION": "eu-north-1"}, lambda: Told(PARIS, "the service of AWS says")
+    )
+    assert (location.zone, location.configured) == ("FR", False)
+    assert location.how == "The service of AWS says aws:eu-west-3 in FR."
+
+
+@pytest.mark.parametrize(("zone", "region"), [("SE", None), (None, "eu-north-1")])
+def test_nobody_is_asked_where_somebody_has_set_it(zone: str | None, region: str | None) -> None:
+    """A setting costs no question."""
+
+    def never() -> Told:
+        raise AssertionError("asked")
+
+    assert locate(zone, region, NOWHERE, never).zone == "SE"
+
+
+def test_a_cloud_that_did_not_say_leaves_the_hints() -> None:
+    """They count as they would without it, and what became of the question is said."""
+    silent = Told(None, "the metadata service of AWS did not answer")
+    location = locate(None, None, {"AWS_REGION": "eu-north-1"}, lambda: silent)
+    assert location.zone == "SE"
+    assert location.how.startswith("AWS_REGION is aws:eu-north-1")
+    assert location.how.endswith(" The metadata service of AWS did not answer.")
+    assert locate(None, None, NOWHERE, lambda: silent).zone == WORLD
+    assert locate(None, None, {"AWS_REGION": "eu-north-1"}, lambda: None).zone == "SE"

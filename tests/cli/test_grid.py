@@ -117,7 +117,7 @@ def test_labels_are_of_the_time_zone() -> None:
     lines = drawn(DAY, at("2026-09-20T13:20"), zone=KOLKATA)
     assert re.findall(r"\d\d:\d\d", lines[-2]) == ["00:00", "06:00", "12:00"]
     change = day("2026-10-24T20:00", *[100] * 12)  # 22:00 in Berlin, and 03:00 comes twice
-    lines = drawn(change, at("2026-10-24T20:00"), 100)
+    lines = drawn(change, at("2026-10-24T20:00"), 160)
     labels = re.findall(r"\d\d:\d\d", lines[-2])
     assert labels == [
         "23:00",

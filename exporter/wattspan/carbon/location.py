@@ -1,12 +1,14 @@
-"""Where this node draws its power: from configuration, else a hint in the environment, else unknown.
+"""Where this node draws its power: from configuration, else the cloud's metadata, else a hint in the
+environment, else unknown.
 
 Never by IP address: behind a gateway, that prices a cluster as somebody else's country.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
+from wattspan.carbon.cloud import Told
 from wattspan.carbon.countries import WORLD, Country, find_country, near_countries
 from wattspan.carbon.regions import Region, find_region, near_regions
 from wattspan.errors import SetupError
@@ -33,7 +35,7 @@ class Location:
     Attributes:
         zone: the finest grid zone that is known, such as ``FR`` or ``US-CAL-CISO``; ``WORLD`` when none is.
         how: how it was found, in one sentence for the log and `doctor`.
-        configured: somebody set it; False for a hint and for ``WORLD`` by default.
+        configured: somebody set it; False for what was found out, for a hint, and for ``WORLD`` by default.
     """
 
     zone: str
@@ -46,13 +48,20 @@ class Location:
         return self.zone != WORLD
 
 
-def locate(zone: str | None, region: str | None, environment: Mapping[str, str]) -> Location:
-    """Find the grid zone. Does not block and asks nobody.
+def locate(
+    zone: str | None,
+    region: str | None,
+    environment: Mapping[str, str],
+    metadata: Callable[[], Told | None] | None = None,
+) -> Location:
+    """Find the grid zone. Blocks only as `metadata` does, and asks nobody else.
 
     Args:
         zone: the setting ``grid.zone``; goes before `region`, which it refines. Empty is not set.
         region: the setting ``grid.region``. Empty is not set.
         environment: where hints are looked for; one that names no known region is passed over.
+        metadata: asks the cloud, as `wattspan.carbon.cloud.ask` does; called where nothing is set. None for
+            not at all.
 
     Raises:
         SetupError: a setting that is unknown, or two that contradict each other.
@@ -62,7 +71,14 @@ def locate(zone: str | None, region: str | None, environment: Mapping[str, str])
         return _from_zone(zone, in_cloud)
     if in_cloud:
         return Location(in_cloud.zone, f"grid.region is {_place(in_cloud)}.", configured=True)
-    return _from_hints(environment)
+    told = metadata() if metadata else None
+    if told and told.region:
+        how = f"{told.how[:1].upper()}{told.how[1:]} {_place(told.region)}."
+        return Location(told.region.zone, how, configured=False)
+    found = _from_hints(environment)
+    if told is None:
+        return found
+    return replace(found, how=f"{found.how} {told.how[:1].upper()}{told.how[1:]}.")
 
 
 def _from_zone(zone: str, in_cloud: Region | None) -> Location:
