@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help venv tools debian demo serve test lint format types golden docs bench replay soak gpu clean
+.PHONY: help venv tools debian demo serve test lint format types golden docs bench gridcost replay soak gpu clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
@@ -64,6 +64,9 @@ docs: tools ## Write the generated references in README.md anew.
 
 bench: tools .venv-bench/.ready ## Ours beside nvitop-exporter and CodeCarbon on one fake of 8 GPUs x 8 processes (about 5 min).
 	$(BIN)/python -m tests.bench --peer-python .venv-bench/bin/python
+
+gridcost: tools ## What live carbon figures cost: the sampler's look-up, a dead source, memory.
+	$(BIN)/python -m tests.bench.grid_cost
 
 replay: tools ## 24 h of metering on the fake clock: energy exact to the microjoule, memory flat.
 	$(BIN)/python -m tests.bench.replay_24h
