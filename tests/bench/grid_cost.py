@@ -104,7 +104,8 @@ def ticks(rounds: int) -> tuple[float, float]:
                 carbon.state(now_ns)
                 times.append(time.perf_counter() - begin)
         asked = dead.chain.failures()
-        fetcher.stop(0.0)
+        deaf.close()  # ends the question
+        fetcher.stop(15.0)
         assert not any(asked.values()), "the source was meant to hang through all of it"
         return statistics.median(took[without]), statistics.median(took[dead])
 
