@@ -5,13 +5,15 @@ Like `wattspan.app` it decides nothing.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from wattspan.carbon import LiveProvider, price
+from wattspan.carbon import LiveProvider, cloud, price
 from wattspan.carbon.chain import Chain, standing
+from wattspan.carbon.cloud import Told
 from wattspan.carbon.feed import Feed, Manners
 from wattspan.carbon.location import Location, locate
 from wattspan.carbon.price import Prices
@@ -43,7 +45,7 @@ class CarbonService:
     def __init__(
         self, config: Config, environment: Mapping[str, str] = os.environ, folder: Path | None = None
     ) -> None:
-        location = locate(config.grid_zone, config.grid_region, environment)
+        location = locate(config.grid_zone, config.grid_region, environment, _metadata(config))
         self.chain = chain_from(config, location, folder)
         self._prices = prices_of(config)
         self._fixed = Rates(
@@ -100,6 +102,11 @@ class CarbonService:
     def wait_ns(self, now_wall_ns: int, now_ns: int) -> int:
         """How long until there is something to ask."""
         return self.chain.wait_ns(now_wall_ns, now_ns)
+
+
+def _metadata(config: Config) -> Callable[[], Told | None] | None:
+    """What asks the cloud where this machine is; None where that is not wanted."""
+    return partial(cloud.ask, config.path_sysfs) if config.grid_cloud_metadata == "auto" else None
 
 
 def chain_from(config: Config, location: Location, folder: Path | None) -> Chain:

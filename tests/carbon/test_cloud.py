@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from tests.fakes.grid_service import Answer, GridService, Request
 from wattspan.carbon import cloud
 from wattspan.carbon.cloud import CLOUDS, cloud_of
+from wattspan.carbon_service import CarbonService
+from wattspan.config import Config
 
 AWS = {"sys_vendor": "Amazon EC2", "product_name": "p5.48xlarge"}
 AWS_XEN = {"sys_vendor": "Xen", "product_name": "HVM domU", "bios_vendor": "Amazon EC2"}
@@ -219,3 +222,24 @@ def test_the_time_out_is_one_second() -> None:
     """A start waits no longer for it, and the address is the one that all three share."""
     assert cloud.TIMEOUT_S == 1.0
     assert cloud.LINK_LOCAL == "http://169.254.169.254"
+
+
+def test_the_settings_decide_whether_anybody_is_asked(
+    tmp_path: Path, service: GridService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `auto` and no place set the machine's cloud is asked; with `off`, or a place, nobody is."""
+    serve(service, gcp("europe-west9-b"))
+    monkeypatch.setattr(cloud, "LINK_LOCAL", service.url)
+    here = Config(path_sysfs=machine(tmp_path, GCP))
+    for config in (
+        replace(here, grid_cloud_metadata="off"),
+        replace(here, grid_zone="SE"),
+        replace(here, path_sysfs=tmp_path / "none"),
+    ):
+        assert CarbonService(config, {}).chain.location.zone in ("WORLD", "SE")
+    assert service.requests == []
+    location = CarbonService(here, {}).chain.location
+    assert (location.zone, location.how) == (
+        "FR",
+        "The metadata service of Google Cloud says gcp:europe-west9 in FR.",
+    )
