@@ -29,7 +29,7 @@ from wattspan.publish.spans import SpanCounts, SpanExporter
 from wattspan.publish.tokens import TokenFile
 from wattspan.run_desk import Job, RunDesk, job_of_markers
 from wattspan.run_keeper import RunKeeper, just_ended, resumed
-from wattspan.runs import Holdings, PodRef, RunRecord, SpanRecord, Stretch
+from wattspan.runs import Holdings, PodRef, RunNow, RunRecord, SpanRecord, Stretch
 from wattspan.units import NS_PER_S
 from wattspan.workloads import endpoint, markers, pods
 from wattspan.workloads.demo import DemoWorkloads
@@ -263,6 +263,10 @@ class _NodeHistory:
         if not found:
             return None
         return found[max(found)] if attempt is None else found.get(attempt)
+
+    def seen(self) -> Iterable[RunNow]:
+        """The runs of the newest view."""
+        return self._board.view.runs
 
 
 def _spans_of(record: RunRecord, stretch: Stretch | None) -> tuple[SpanRecord, ...]:

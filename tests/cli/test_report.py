@@ -85,7 +85,7 @@ def test_report_in_every_format(wattspan: Wattspan, journal: Journal, tmp_path: 
     """JSON, CSV and a page, on standard output or in a file that is there when the command is done."""
     keep(journal, training())
     run_id = training().run.run_id
-    assert json.loads(wattspan("report", run_id, "--format", "json").out)["schema"] == "wattspan.report/1"
+    assert json.loads(wattspan("report", run_id, "--format", "json").out)["schema"] == "wattspan.report/2"
     (row,) = csv.DictReader(io.StringIO(wattspan("report", run_id, "--format", "csv").out))
     assert row["run_id"] == run_id
     answer = wattspan("report", run_id, "--format", "html", "-o", tmp_path / "report.html")

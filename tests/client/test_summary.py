@@ -42,7 +42,7 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
 )
-FIELDS = st.sampled_from([*summary("x", 0, "success"), "more"])
+FIELDS = st.sampled_from([*summary("x", 0, "success"), "ranges", "embodied_co2e_grams", "more"])
 
 
 @given(st.dictionaries(FIELDS, JSON))
@@ -62,6 +62,42 @@ def test_report() -> None:
         "GPUs      8 (held 8 h 00 min, of it idle 36 s)",
         "shares    exclusive",
     ]
+
+
+def test_report_of_the_whole_footprint() -> None:
+    """Ranges stand behind their totals; embodied, market-based and water have lines where they are known."""
+    document = {
+        **summary("llama-1", 0, "success"),
+        "embodied_co2e_grams": 12.5,
+        "market_co2e_grams": 0.0,
+        "water_liters": 1.5,
+        "ranges": {
+            "energy_joules": {"low": 3_420_000.0, "high": 3_780_000.0},
+            "co2e_grams": {"low": 230.0, "high": 460.0},
+            "embodied_co2e_grams": {"low": 8.8, "high": 17.75},
+            "cost": None,
+        },
+    }
+    assert lines(Summary.of(document))[2:7] == [
+        "energy    1 kWh, 0.95 kWh to 1.05 kWh (gpu 0.833 kWh, cpu 0.167 kWh)",
+        "CO2e      345 g, 230 g to 460 g",
+        "embodied  12.5 g, 8.8 g to 17.8 g",
+        "market    0 g by contract",
+        "water     1.5 l",
+    ]
+    assert Summary.of(document).ranges == {
+        "energy_joules": (3_420_000.0, 3_780_000.0),
+        "co2e_grams": (230.0, 460.0),
+        "embodied_co2e_grams": (8.8, 17.75),
+    }
+
+
+def test_range_that_is_none_is_left_out() -> None:
+    """An older daemon says no ranges; half a range, or one of text, is none."""
+    said = summary("llama-1", 0, "success")
+    assert Summary.of(said).ranges == Missing("the daemon did not say")
+    broken = {"energy_joules": {"low": 1}, "co2e_grams": {"low": "1", "high": "2"}, "cost": [1, 2]}
+    assert Summary.of({**said, "ranges": broken}).ranges == {}
 
 
 def test_report_of_a_run_without_a_gpu() -> None:

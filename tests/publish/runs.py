@@ -36,7 +36,7 @@ from wattspan.publish.runs_api import RunsApi
 from wattspan.publish.socket_server import SocketLimits, SocketServer
 from wattspan.publish.tokens import TokenFile
 from wattspan.publish.web import Guard, Site, application
-from wattspan.runs import Progress, Run, RunRecord, RunTotals
+from wattspan.runs import Progress, Run, RunNow, RunRecord, RunTotals
 from wattspan.units import NS_PER_S, UJ_PER_J
 
 NOW_WALL_NS = TAKEN_AT_NS + WALL_OFFSET_NS
@@ -95,6 +95,7 @@ class Shelf:
     """The runs that are known."""
 
     records: list[RunRecord] = field(default_factory=list)
+    views: list[RunNow] = field(default_factory=list)
 
     def runs(self) -> Iterator[RunRecord]:
         """All of them."""
@@ -106,6 +107,10 @@ class Shelf:
             one for one in self.records if one.run.run_id == run_id and attempt in {None, one.run.attempt}
         ]
         return max(attempts, key=lambda one: one.run.attempt, default=None)
+
+    def seen(self) -> list[RunNow]:
+        """What the newest view has of them."""
+        return self.views
 
 
 class Clerk:

@@ -11,10 +11,26 @@ from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator
 
 from tests.publish.serving import NODE
-from tests.publish.views import EMPTY, TAKEN_AT_NS, filled
-from wattspan.model import GpuReading, LedgerView
+from tests.publish.views import EMPTY, TAKEN_AT_NS, WALL_OFFSET_NS, filled
+from wattspan.carbon.forecast import outlook_of
+from wattspan.model import GpuReading, GridState, Intensity, LedgerView, Tariff
 from wattspan.publish import api, openapi
 from wattspan.units import NS_PER_S, UJ_PER_J
+
+HOUR_NS = 3600 * NS_PER_S
+NOW_WALL_NS = TAKEN_AT_NS + WALL_OFFSET_NS
+
+LIVE = Intensity(
+    g_per_kwh=250.0,
+    valid_from_wall_ns=NOW_WALL_NS,
+    valid_until_wall_ns=NOW_WALL_NS + HOUR_NS,
+    grid_zone="DE",
+    provider="energycharts",
+    signal="average",
+    basis="lifecycle",
+    estimated=False,
+    fetched_wall_ns=NOW_WALL_NS,
+)
 
 
 def valid(document: Any, schema: str) -> Any:
@@ -119,6 +135,62 @@ def test_a_static_grid_claims_no_forecast() -> None:
     assert static["detail"].startswith("no forecast")
     assert [interval["valid_until"] for interval in static["intervals"]] == [None]
     assert valid(api.forecast_document(None), "Forecast")["intervals"] == []
+
+
+def test_the_grid_says_what_its_figures_mean_and_who_says_what() -> None:
+    """Signal and basis hold without a figure too; each provider's figure is told, and which is in force."""
+    held = replace(LIVE, valid_until_wall_ns=NOW_WALL_NS, force_until_wall_ns=NOW_WALL_NS + HOUR_NS)
+    other = replace(LIVE, provider="carbonintensity", g_per_kwh=210.0)
+    state = GridState(
+        intensity=held,
+        fallback_level=1,
+        pue=1.2,
+        pue_configured=True,
+        figures=(other, replace(held, force_until_wall_ns=None)),
+        tariff=Tariff(-0.02, NOW_WALL_NS, NOW_WALL_NS + HOUR_NS, "energycharts", NOW_WALL_NS),
+        basis="direct",
+    )
+    grid = valid(api.grid_document(state, "EUR"), "Grid")
+    assert (grid["signal"], grid["basis"], grid["fallback_level"]) == ("average", "direct", 1)
+    assert [(each["provider"], each["in_use"]) for each in grid["figures"]] == [
+        ("carbonintensity", False),
+        ("energycharts", True),
+    ]
+    assert (grid["tariff"]["per_kwh"], grid["tariff"]["currency"]) == (-0.02, "EUR")
+    nothing = valid(api.grid_document(replace(state, intensity=None)), "Grid")
+    assert (nothing["basis"], [each["in_use"] for each in nothing["figures"]]) == ("direct", [False, False])
+    assert valid(api.grid_document(filled().grid), "Grid")["tariff"] is None
+
+
+def test_a_forecast_has_its_intervals_horizons_and_greenest_windows() -> None:
+    """Where somebody forecasts, the hours ahead are told, in order, with what is greenest among them."""
+    hours = tuple(
+        replace(
+            LIVE,
+            g_per_kwh=300.0 - 20 * hour,
+            valid_from_wall_ns=NOW_WALL_NS + hour * HOUR_NS,
+            valid_until_wall_ns=NOW_WALL_NS + (hour + 1) * HOUR_NS,
+            estimated=hour > 0,
+        )
+        for hour in range(6)
+    )
+    state = GridState(hours[0], 0, 1.0, pue_configured=False, outlook=outlook_of(hours, NOW_WALL_NS))
+    forecast = valid(api.forecast_document(state), "Forecast")
+    assert (forecast["forecast"], forecast["detail"]) == (True, "by provider energycharts")
+    assert forecast["made_at"] == "2026-11-18T11:08:20.000Z"
+    assert [each["grams_per_kwh"] for each in forecast["intervals"]] == [300, 280, 260, 240, 220, 200]
+    assert forecast["horizons"][:2] == [
+        {"horizon_seconds": 3600.0, "grams_per_kwh": 280.0},
+        {"horizon_seconds": 7200.0, "grams_per_kwh": 260.0},
+    ]
+    assert forecast["greenest"][0] == {
+        "duration_seconds": 3600.0,
+        "starts_at": "2026-11-18T16:08:20.000Z",
+        "grams_per_kwh": 200.0,
+    }
+    assert valid(api.forecast_document(replace(state, outlook=None)), "Forecast")["detail"] == (
+        "no forecast: provider energycharts says nothing of the hours ahead"
+    )
 
 
 @pytest.mark.parametrize("strict", [False, True])

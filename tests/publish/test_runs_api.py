@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -37,11 +38,15 @@ from wattspan.publish.peers import PeerProcesses
 from wattspan.publish.run_bodies import MAX_COUNT, moment
 from wattspan.publish.runs_api import RunsApi
 from wattspan.publish.webconfig import WebConfigFile
+from wattspan.runs import Factor, RunNow, RunRecord
+from wattspan.units import NS_PER_S
 from wattspan.workloads import run_ids
 
 RUNS = "/api/v1/runs"
 RUN = f"{RUNS}/llama-sft-01JD5"
 BEGAN = "2026-11-18T10:08:20.000Z"
+
+PROJECTIONS = {"projected_co2e_grams", "projected_cost", "projected_end_at", "greenest_co2e_grams"}
 
 DESCRIBED = openapi.document("1", runs=True)
 
@@ -68,7 +73,8 @@ def test_a_run_says_what_it_has_used(desk: tuple[Office, int]) -> None:
     """A finished run shows every figure in the unit of its name, and nothing is missing."""
     _, port = desk
     run = valid(say(port, "GET", f"{RUNS}/eval-1").document, "Run")
-    assert run["missing"] == {}
+    footprint = {"embodied_co2e_grams", "market_co2e_grams", "water_liters"}
+    assert set(run["missing"]) == footprint | PROJECTIONS
     assert (run["state"], run["result"]) == ("ended", "success")
     assert (run["began_at"], run["ended_at"]) == ("2026-11-18T10:09:20.000Z", "2026-11-18T10:39:20.000Z")
     assert run["duration_seconds"] == 1800.0
@@ -85,13 +91,124 @@ def test_what_is_not_known_says_why(desk: tuple[Office, int]) -> None:
     """A run of which nothing was measured has nulls, each with its reason, and no invented zero."""
     _, port = desk
     run = valid(say(port, "GET", RUN).document, "Run")
-    nulls = {name for name in run if run[name] is None and name != "budget_co2e_grams"}
-    assert nulls == {"ended_at", "result", "energy_joules", "co2e_grams", "cost", "gpu_utilization_ratio"}
+    without_reason = {"budget_co2e_grams", "factors", "intensity_uncertainty_ratio"}
+    nulls = {name for name in run if run[name] is None} - without_reason
+    assert nulls == {
+        *("ended_at", "result", "energy_joules", "co2e_grams", "cost", "gpu_utilization_ratio"),
+        *("embodied_co2e_grams", "market_co2e_grams", "water_liters", "facility_energy_joules"),
+        *PROJECTIONS,
+    }
+    assert set(run["ranges"].values()) == {None}
     components = {f"energy_by_component.{name}" for name in ("gpu", "cpu", "dram")}
     assert set(run["missing"]) == nulls | components
     assert run["missing"]["energy_by_component.gpu"] == "it held no GPU on this node"
     assert run["missing"]["cost"] == "no electricity price is configured"
     assert run["duration_seconds"] == 3600.0, "so far"
+
+
+def priced() -> RunRecord:
+    """A finished run with all that can be known of its footprint."""
+    run = finished(record("eval-1"))
+    half_uj = sum(run.totals.energy_uj.values()) // 2
+    began = run.began_wall_ns
+    measured = Factor(
+        began_wall_ns=began,
+        ended_wall_ns=began + 900 * NS_PER_S,
+        energy_uj=half_uj,
+        co2e_g=160.75,
+        g_per_kwh=260.0,
+        pue=1.2,
+        grid_zone="GB",
+        provider="carbonintensity",
+        signal="average",
+        basis="lifecycle",
+        estimated=False,
+        origin="measured",
+        valid_from_wall_ns=began,
+        valid_until_wall_ns=began + 900 * NS_PER_S,
+        fetched_wall_ns=began,
+    )
+    yearly = replace(
+        measured,
+        energy_uj=sum(run.totals.energy_uj.values()) - half_uj,
+        provider="static",
+        estimated=True,
+        valid_from_wall_ns=None,
+        valid_until_wall_ns=None,
+        fetched_wall_ns=None,
+        figures=3,
+    )
+    totals = replace(run.totals, embodied_g=14.2, market_g=0.0, water_l=0.5)
+    return replace(run, totals=totals, factors=(measured, yearly))
+
+
+def test_the_whole_footprint_is_told() -> None:
+    """Embodied, market-based, water and the facility's energy stand beside the grams, each by its name."""
+    with office(priced()) as runs, over_tcp(runs.api) as port:
+        run = valid(say(port, "GET", f"{RUNS}/eval-1").document, "Run")
+    assert (run["co2e_grams"], run["embodied_co2e_grams"], run["market_co2e_grams"]) == (321.5, 14.2, 0.0)
+    assert (run["water_liters"], run["facility_energy_joules"]) == (0.5, pytest.approx(4_440_001.2))
+    assert set(run["missing"]) == PROJECTIONS
+
+
+def test_each_total_has_its_range() -> None:
+    """Ranges stand under the names of the totals, and hold them."""
+    with office(priced()) as runs, over_tcp(runs.api) as port:
+        run = valid(say(port, "GET", f"{RUNS}/eval-1").document, "Run")
+    for name, between in run["ranges"].items():
+        assert between["low"] <= run[name] <= between["high"]
+    assert run["ranges"]["energy_joules"]["low"] < 0.96 * run["energy_joules"]
+    assert run["intensity_uncertainty_ratio"] == pytest.approx((0.10 + 0.11**0.5) / 2)
+
+
+def test_who_priced_it_and_by_which_figures() -> None:
+    """Providers are told with their parts; every figure only where it is asked for."""
+    with office(priced()) as runs, over_tcp(runs.api) as port:
+        run = valid(say(port, "GET", f"{RUNS}/eval-1").document, "Run")
+        (listed,) = valid(say(port, "GET", RUNS).document, "Runs")["runs"]
+        asked = valid(say(port, "GET", f"{RUNS}/eval-1?factors=1&attempt=0").document, "Run")
+        refused = say(port, "GET", f"{RUNS}/eval-1?factors=yes")
+    assert {each["provider"]: each["figures"] for each in run["priced_by"]} == {
+        "carbonintensity": 1,
+        "static": 3,
+    }
+    assert run["signals"] == ["average"]
+    assert (run["factors"], listed["factors"]) == (None, None)
+    first, second = asked["factors"]
+    assert (first["intensity_grams_per_kwh"], first["fetched_at"]) == (260.0, "2026-11-18T10:08:20.000000Z")
+    assert (second["provider"], second["valid_until"]) == ("static", None)
+    assert {**asked, "factors": None} == run
+    assert refused.status == 400
+    assert "factors: 'yes' is not allowed" in valid(refused.document, "Problem")["detail"]
+
+
+def test_what_a_run_will_have_emitted_comes_from_the_view() -> None:
+    """A run of the newest view has its projection, alone and in the list; another attempt has none."""
+    running = record("eval-1", attempt=1)
+    seen = RunNow(
+        record=running,
+        trace_id="0" * 32,
+        power_uw=None,
+        co2e_g_per_s=None,
+        gpus=0,
+        progress_ratio=0.25,
+        projected_co2e_g=900.0,
+        projected_cost=1.5,
+        projected_end_wall_ns=NOW_WALL_NS + 3600 * NS_PER_S,
+        greenest_co2e_g=120.0,
+    )
+    with office(running, record("eval-1")) as runs, over_tcp(runs.api) as port:
+        runs.clerk.shelf.views.append(seen)
+        alone = valid(say(port, "GET", f"{RUNS}/eval-1").document, "Run")
+        before = valid(say(port, "GET", f"{RUNS}/eval-1?attempt=0").document, "Run")
+        listed = valid(say(port, "GET", RUNS).document, "Runs")["runs"]
+    assert (alone["projected_co2e_grams"], alone["projected_cost"]) == (900.0, 1.5)
+    assert alone["greenest_co2e_grams"] == 120.0
+    assert alone["projected_end_at"] == "2026-11-18T12:08:20.000Z"
+    assert not PROJECTIONS & set(alone["missing"])
+    assert before["projected_co2e_grams"] is None
+    assert before["missing"]["projected_end_at"].startswith("the run has ended")
+    assert [run["projected_co2e_grams"] for run in listed] == [900.0, None]
 
 
 def test_ids_of_spans_are_the_contracts(desk: tuple[Office, int]) -> None:

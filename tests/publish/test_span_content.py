@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from wattspan.publish.span_content import closing_spans, stretch_span
-from wattspan.runs import PodRef, Progress, Run, RunRecord, RunTotals, SpanRecord, Stretch
+from wattspan.runs import Factor, PodRef, Progress, Run, RunRecord, RunTotals, SpanRecord, Stretch
 from wattspan.units import NS_PER_S
 
 KWH = 3_600_000_000_000
@@ -143,15 +143,48 @@ def test_run_span_carries_the_totals() -> None:
         "wattspan.gpu.uuids": ("GPU-a", "GPU-b"),
         "wattspan.gpu.seconds": 7_200.0,
         "wattspan.gpu.utilization": 0.75,
-        "wattspan.uncertainty.ratio": pytest.approx(0.05, rel=1e-3),
+        # Gain: 6/7 of 5 % and 1/7 of 10 %; a 2/7 by SM time known to a half, a 1/7 by CPU time to a third.
+        "wattspan.uncertainty.ratio": pytest.approx(0.157215, rel=1e-5),
+        "wattspan.energy.total_low": pytest.approx(12_600_000.0 * (1 - 0.157215), rel=1e-5),
+        "wattspan.energy.total_high": pytest.approx(12_600_000.0 * (1 + 0.157215), rel=1e-5),
+        # One figure for all hours of a year: hypot(10 %, 30 %, 10 %).
+        "wattspan.uncertainty.intensity_ratio": pytest.approx(0.331662, rel=1e-5),
+        "wattspan.co2e.operational_low": pytest.approx(1_320.0 * (1 - 0.367037), rel=1e-5),
+        "wattspan.co2e.operational_high": pytest.approx(1_320.0 * (1 + 0.367037), rel=1e-5),
     }
+
+
+def test_whole_footprint_is_told_where_it_is_known() -> None:
+    """Embodied, market-based and water have names of their own, and the signal of the figures is told."""
+    totals = replace(TOTALS, embodied_g=50.0, market_g=0.0, water_l=1.5)
+    factor = Factor(1, 2, KWH, 440.0, 400.0, 1.1, "DE", "energycharts", "average", "lifecycle", False)
+    spans = closing_spans(replace(RECORD, totals=totals, factors=(factor,)), hub=False)
+    for span in spans:
+        attributes = span.attributes
+        assert attributes["wattspan.co2e.embodied"] == 50.0
+        assert attributes["wattspan.co2e.embodied_low"] == pytest.approx(50 / 1.42)
+        assert attributes["wattspan.co2e.embodied_high"] == pytest.approx(50 * 1.42)
+        assert (attributes["wattspan.co2e.market"], attributes["wattspan.water.liters"]) == (0.0, 1.5)
+        assert attributes["wattspan.grid.signals"] == ("average",)
+        assert attributes["wattspan.co2e.operational"] == 1_320.0, "nothing is added to it"
+
+
+def test_no_attribute_is_the_namespace_of_another() -> None:
+    """A name that ends where another goes on after a dot would be lost by some stores (OpenTelemetry)."""
+    totals = replace(TOTALS, embodied_g=50.0, market_g=0.0, water_l=1.5)
+    for span in closing_spans(replace(RECORD, totals=totals), hub=False):
+        names = set(span.attributes)
+        assert [name for name in names if any(other.startswith(f"{name}.") for other in names)] == []
 
 
 def test_what_nobody_knows_is_left_out() -> None:
     """No reading is not 0 J, no intensity not 0 g, no price not 0 money."""
     record = replace(RECORD, totals=RunTotals(), basis="", grid_zone="", providers=(), gpus={})
     attributes = by_name(closing_spans(record, hub=False))["training_run"].attributes
-    absent = ("wattspan.energy", "wattspan.co2e", "wattspan.grid", "wattspan.cost", "wattspan.currency")
+    absent = (
+        *("wattspan.energy", "wattspan.co2e", "wattspan.grid", "wattspan.cost", "wattspan.currency"),
+        *("wattspan.uncertainty", "wattspan.water"),
+    )
     assert [name for name in attributes if name.startswith(absent)] == []
     assert (attributes["wattspan.gpu.count"], attributes["wattspan.gpu.seconds"]) == (0, 0.0)
     assert "wattspan.gpu.utilization" not in attributes

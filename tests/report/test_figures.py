@@ -2,14 +2,20 @@
 
 import math
 from dataclasses import fields, replace
+from importlib import import_module
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.report.samples import BEGAN_WALL_NS, GPUS, HOUR_NS, ONE_GPU, bare, reported, simple, training
+from wattspan.carbon.configured import ConfiguredProvider
+from wattspan.carbon.countries import ATTRIBUTION
+from wattspan.carbon.providers import NAMES
+from wattspan.carbon.static import StaticProvider
 from wattspan.ledger.certainty import GAIN_RATIO, gpu_energy_ratio
 from wattspan.report import quantities
+from wattspan.report.attributions import ATTRIBUTIONS
 from wattspan.report.figures import Figures, Missing, figures_of, gpu_parts_of, parts_of
 from wattspan.report.rows import GROUPS
 from wattspan.report.statements import RULES
@@ -186,10 +192,35 @@ def test_what_is_uncertain_is_said() -> None:
 
 
 def test_licence_of_the_figures_is_kept() -> None:
-    """The words that the table's licence asks for stand where its figures are used, and only there."""
+    """The words that each licence asks for stand where its figures are used, and only there."""
     assert "CC BY 4.0" in reported(simple()).sources[0]
     assert "set by the operator" in reported(simple(providers=("configured",))).sources[0]
     assert reported(simple(providers=("other",))).sources == ("Carbon intensity: other.",)
+    live, static = reported(training()).sources
+    assert "National Energy System Operator" in live
+    assert "Ember" in static
+    unnamed = simple(providers=(), factors=training().factors)
+    assert reported(unnamed).sources == (live, static), "whoever priced it is named"
+
+
+def test_every_provider_has_its_attribution() -> None:
+    """The table of attributions is what the providers' modules say, and has nobody else."""
+    said = {StaticProvider.name: ATTRIBUTION, ConfiguredProvider.name: ATTRIBUTIONS["configured"]}
+    for name in NAMES:
+        module = import_module(f"wattspan.carbon.providers.{name}")
+        classes = [kind for kind in vars(module).values() if getattr(kind, "name", None) == name]
+        assert classes, f"{name} has no class of that name"
+        said |= {name: classes[0].attribution} if classes[0].attribution else {}
+    assert said == ATTRIBUTIONS
+
+
+def test_figures_passed_on_name_where_they_are_from() -> None:
+    """A provider without words of its own is named with the origins that its figures had."""
+    factors = [replace(training().factors[0], provider="peer", origin=f"table {n}") for n in (1, 1, 2, 3, 4)]
+    two = simple(providers=("peer",), factors=tuple(factors[:3]))
+    assert reported(two).sources == ("Carbon intensity: peer: table 1; table 2",)
+    many = simple(providers=("peer",), factors=tuple(factors))
+    assert reported(many).sources == ("Carbon intensity: peer: table 1; table 2; table 3 and more",)
 
 
 @pytest.mark.parametrize(
@@ -227,8 +258,20 @@ def test_quantities_as_people_read_them(text: str, expected: str) -> None:
 
 
 def test_training_is_told_whole() -> None:
-    """The sample that the pages are made of has every figure but the embodied grams."""
+    """The sample that the pages are made of has every figure."""
     found = figures(training())
-    assert [field.name for field in fields(found) if isinstance(getattr(found, field.name), Missing)] == [
-        "embodied_co2e_grams"
-    ]
+    assert [name for name in Figures.__slots__ if isinstance(getattr(found, name), Missing)] == []
+
+
+def test_the_rest_of_the_footprint_is_missing_rather_than_zero() -> None:
+    """Embodied, market-based and water are what is known of them, 0 too, else missing with their settings."""
+    found = figures(simple(totals=replace(simple().totals, embodied_g=12.5, market_g=0.0, water_l=0.2)))
+    assert (found.embodied_co2e_grams, found.market_co2e_grams, found.water_liters) == (12.5, 0.0, 0.2)
+    assert found.co2e_grams == 400.0
+    found = figures(simple())
+    assert "embodied.gpu-kg" in reason(found.embodied_co2e_grams)
+    assert "grid.market-intensity" in reason(found.market_co2e_grams)
+    assert "grid.wue" in reason(found.water_liters)
+    nothing = figures(replace(bare(), totals=RunTotals(market_g=0.0, water_l=0.0)))
+    assert reason(nothing.market_co2e_grams).startswith("no energy")
+    assert reason(nothing.water_liters).startswith("no energy")

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.report.samples import BEGAN_WALL_NS, GPUS, bare, reported, simple, training
-from wattspan.report import SCHEMA, as_csv, as_html, as_json, as_markdown, charts
+from wattspan.report import SCHEMA, as_csv, as_html, as_json, as_markdown, charts, report_of
 from wattspan.runs import PodRef, Point, Progress, Run, RunRecord
 from wattspan.units import NS_PER_S
 
@@ -40,6 +40,10 @@ def hostile() -> RunRecord:
         gpus=dict.fromkeys(record.gpus, HOSTILE),
         providers=(HOSTILE,),
         currency=HOSTILE,
+        factors=tuple(
+            replace(factor, provider=HOSTILE, grid_zone=HOSTILE, origin=HOSTILE) for factor in record.factors
+        ),
+        calibrations={uuid: replace(one, provenance=HOSTILE) for uuid, one in record.calibrations.items()},
     )
 
 
@@ -55,7 +59,7 @@ def test_json_is_of_its_schema(record: RunRecord) -> None:
     """Every document is what the schema in the package says, is JSON without NaN, and names its version."""
     document = json.loads(json.dumps(as_json.document(reported(record)), allow_nan=False))
     jsonschema_rs.validate(SCHEMA_DOCUMENT, document, validate_formats=True)
-    assert document["schema"] == SCHEMA == "wattspan.report/1"
+    assert document["schema"] == SCHEMA == "wattspan.report/2"
     null = {name for name, number in document["figures"].items() if number is None}
     assert set(document["missing"]) == null
 
@@ -107,13 +111,34 @@ def test_csv_is_no_formula() -> None:
 
 
 def test_csv_columns_are_a_promise() -> None:
-    """The first columns of version 1, in their order; new ones come after them."""
+    """The columns of version 2, in their order; new ones come after them."""
     assert as_csv.COLUMNS[:18] == (
         *("schema", "run_id", "attempt", "trace_id", "name", "project", "group", "framework", "source"),
         *("namespace", "node", "cluster", "state", "result", "error_type", "began_at", "ended_at"),
         "duration_seconds",
     )
-    assert as_csv.COLUMNS[-1] == "attributions"
+    assert as_csv.COLUMNS[-19:] == (
+        "attributions",
+        *(
+            f"{name}_{edge}"
+            for name in ("energy_joules", "co2e_grams", "embodied_co2e_grams", "market_co2e_grams")
+            for edge in ("low", "high")
+        ),
+        *("water_liters_low", "water_liters_high", "cost_low", "cost_high"),
+        *("intensity_uncertainty_ratio", "signals"),
+        *("sci_grams_per_run", "sci_grams_per_step", "sci_grams_per_sample", "sci_grams_per_token"),
+    )
+
+
+def test_csv_has_ranges_and_what_may_be_called_sci() -> None:
+    """Edges of ranges stand in their columns; grams per unit only where no term of SCI is missing."""
+    text = as_csv.text([reported(training()), reported(simple())])
+    whole, without = csv.DictReader(io.StringIO(text, newline=""))
+    assert float(whole["co2e_grams_low"]) < float(whole["co2e_grams"]) < float(whole["co2e_grams_high"])
+    assert float(whole["sci_grams_per_step"]) == pytest.approx(
+        (float(whole["co2e_grams"]) + float(whole["embodied_co2e_grams"])) / 10_000
+    )
+    assert (without["sci_grams_per_step"], without["cost_low"]) == ("", "")
 
 
 def test_markdown_tells_figures_and_reasons() -> None:
@@ -123,6 +148,8 @@ def test_markdown_tells_figures_and_reasons() -> None:
     assert "1.00 kWh" in text
     assert "- cost: no electricity price is configured (cost.price-per-kwh)" in text
     assert "CC BY 4.0" in text
+    assert "| CO2e, operational          | 400 g (266 to 534 g)" in text
+    assert "400 g operational only, not SCI (M missing)" in text
     assert text.endswith("Made by wattspan 1.2.3 at 2026-10-01 21:00:00 UTC.\n")
 
 
@@ -147,6 +174,30 @@ def test_markdown_is_harmless() -> None:
     assert not re.search(r"(?<!\\)<script", text)
     assert not re.search(r"(?<!\\)\]\(", text)
     assert not re.search(r"(?<!\\)`", text)
+
+
+def test_who_priced_what_is_a_table() -> None:
+    """Each provider has its line with share, held part and grams; energy that nobody priced has one too."""
+    record = training()
+    totals = replace(record.totals, unpriced_uj=sum(record.totals.energy_uj.values()) // 10)
+    for text in (
+        as_markdown.text(reported(replace(record, totals=totals))),
+        " ".join(Page.of(as_html.text(reported(replace(record, totals=totals)))).text),
+    ):
+        assert "carbonintensity" in text
+        assert "average, lifecycle, estimated, 16.7 % held" in text
+        assert re.search(r"nobody\W+unpriced\W+[0-9.]+ kWh\W+10 %", text)
+    assert "Who priced the energy" not in as_markdown.text(reported(simple()))
+
+
+def test_unit_that_was_asked_for_stands_alone() -> None:
+    """With a functional unit the report has that one, or says why it has none."""
+    steps = report_of(training(), [0], BEGAN_WALL_NS, "1", unit="step")
+    assert [sci.unit for sci in steps.sci] == ["step"]
+    assert "SCI, per step" in as_markdown.text(steps)
+    none = report_of(bare(), [0], BEGAN_WALL_NS, "1", unit="token")
+    assert none.sci == ()
+    assert "per token: the run told none" in as_markdown.text(none)
 
 
 class Page(HTMLParser):

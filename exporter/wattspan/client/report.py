@@ -1,6 +1,6 @@
 """The short report of a run, as text for a terminal. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Final
 
@@ -20,8 +20,10 @@ def lines(summary: Summary) -> list[str]:
     return [
         f"run       {summary.run_id}{_result(summary)}",
         f"duration  {duration(summary.duration_seconds)}",
-        f"energy    {energy(summary.energy_joules)}{_components(summary)}",
-        f"CO2e      {mass(summary.co2e_grams)}",
+        f"energy    {energy(summary.energy_joules)}{_between(summary, 'energy_joules', energy)}"
+        f"{_components(summary)}",
+        f"CO2e      {mass(summary.co2e_grams)}{_between(summary, 'co2e_grams', mass)}",
+        *_beside(summary),
         f"cost      {_cost(summary)}",
         f"GPUs      {_gpus(summary)}",
         f"shares    {_shares(summary)}",
@@ -70,6 +72,24 @@ def _components(summary: Summary) -> str:
     if isinstance(summary.energy_by_component, Missing):
         return ""
     return _in_brackets(f"{name} {energy(joules)}" for name, joules in summary.energy_by_component.items())
+
+
+def _between(summary: Summary, name: str, form: Callable[[float], str]) -> str:
+    """``, 0.95 kWh to 1.05 kWh``; empty where there is no range."""
+    if isinstance(summary.ranges, Missing) or name not in summary.ranges:
+        return ""
+    low, high = summary.ranges[name]
+    return f", {form(low)} to {form(high)}"
+
+
+def _beside(summary: Summary) -> Iterable[str]:
+    """What not every node knows has a line only where it is known."""
+    if not isinstance(summary.embodied_co2e_grams, Missing):
+        yield f"embodied  {mass(summary.embodied_co2e_grams)}{_between(summary, 'embodied_co2e_grams', mass)}"
+    if not isinstance(summary.market_co2e_grams, Missing):
+        yield f"market    {mass(summary.market_co2e_grams)} by contract"
+    if not isinstance(summary.water_liters, Missing):
+        yield f"water     {figure(summary.water_liters)} l"
 
 
 def _cost(summary: Summary) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeGuard
 
 from wattspan.client.arguments import Document
 
@@ -72,7 +72,11 @@ class Summary:
         began_at, ended_at: RFC 3339, UTC.
         duration_seconds: between the two.
         energy_joules: of all components together; `energy_by_component` has each (gpu, cpu, dram).
-        co2e_grams: operational, PUE applied.
+        co2e_grams: operational, location based, PUE applied.
+        embodied_co2e_grams: of making the hardware, for the time it was reserved.
+        market_co2e_grams: operational by the operator's contracts; never part of `co2e_grams`.
+        water_liters: for cooling on site.
+        ranges: between what and what a total lies, by its name, such as ``energy_joules``: (low, high).
         cost: in `currency`.
         gpu_seconds, idle_gpu_seconds: GPUs were held, and of that without a kernel running.
         gpu_count: how many were held.
@@ -94,6 +98,10 @@ class Summary:
     energy_joules: Number
     energy_by_component: Mapping[str, float] | Missing
     co2e_grams: Number
+    embodied_co2e_grams: Number
+    market_co2e_grams: Number
+    water_liters: Number
+    ranges: Mapping[str, tuple[float, float]] | Missing
     cost: Number
     currency: Text
     gpu_seconds: Number
@@ -132,12 +140,19 @@ def _value(name: str, value: object, reason: object) -> Any:
         return value
     if name in _MAPPINGS and isinstance(value, dict):
         return {key: number for key, number in value.items() if _is_number(number)}
+    if name == "ranges" and isinstance(value, dict):
+        return {key: found for key, edges in value.items() if (found := _range(edges)) is not None}
     if name == "attribution" and isinstance(value, list):
         return tuple(str(method) for method in value)
-    if name not in _NUMBERS | _MAPPINGS | {"attribution"} and isinstance(value, str):
+    if name not in _NUMBERS | _MAPPINGS | {"attribution", "ranges"} and isinstance(value, str):
         return value
     return Missing(reason if isinstance(reason, str) and reason else UNSAID)
 
 
-def _is_number(value: object) -> bool:
+def _range(edges: object) -> tuple[float, float] | None:
+    low, high = (edges.get("low"), edges.get("high")) if isinstance(edges, dict) else (None, None)
+    return (low, high) if _is_number(low) and _is_number(high) else None
+
+
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from wattspan.model import GpuState, GridState, HostState, Intensity, LedgerView, SourceHealth
+from wattspan.model import GpuState, GridState, HostState, Intensity, LedgerView, SourceHealth, Tariff
 from wattspan.units import NS_PER_S, UJ_PER_J, UW_PER_W
 
 Document = dict[str, Any]
@@ -111,13 +111,24 @@ def node_document(view: LedgerView, node: NodeInfo) -> Document:
     }
 
 
-def grid_document(grid: GridState | None) -> Document:
-    """The carbon figures in force. Without a carbon room the intensity is null and nothing is configured."""
+def grid_document(grid: GridState | None, currency: str = "") -> Document:
+    """The carbon figures in force. Without a carbon room the intensity is null and nothing is configured.
+
+    Args:
+        grid: None without a carbon room.
+        currency: of the tariff; empty without one.
+    """
     if grid is None:
         grid = GridState(intensity=None, fallback_level=0, pue=1.0, pue_configured=False)
     return {
         "intensity": _intensity(grid.intensity),
+        "signal": grid.signal,
+        "basis": grid.basis,
         "fallback_level": grid.fallback_level,
+        "figures": [
+            {**_known_intensity(figure), "in_use": _same(figure, grid.intensity)} for figure in grid.figures
+        ],
+        "tariff": _tariff(grid.tariff, currency),
         "pue_ratio": grid.pue,
         "pue_configured": grid.pue_configured,
         "location": grid.location,
@@ -126,11 +137,41 @@ def grid_document(grid: GridState | None) -> Document:
 
 def forecast_document(grid: GridState | None) -> Document:
     """What is known of the hours ahead; a static figure holds on and is no forecast, and this says so."""
+    outlook = grid.outlook if grid else None
+    if outlook is not None:
+        providers = " and ".join(dict.fromkeys(figure.provider for figure in outlook.figures))
+        return {
+            "forecast": True,
+            "detail": f"by provider {providers}",
+            "made_at": rfc3339(outlook.made_wall_ns),
+            "intervals": [_intensity(figure) for figure in outlook.figures],
+            "horizons": [
+                {"horizon_seconds": ahead_ns / NS_PER_S, "grams_per_kwh": _finite(g_per_kwh)}
+                for ahead_ns, g_per_kwh in sorted(outlook.horizons.items())
+            ],
+            "greenest": [
+                {
+                    "duration_seconds": window.duration_ns / NS_PER_S,
+                    "starts_at": rfc3339(window.start_wall_ns),
+                    "grams_per_kwh": _finite(window.g_per_kwh),
+                }
+                for window in outlook.greenest
+            ],
+        }
     intensity = grid.intensity if grid else None
-    if intensity is None:
-        return {"forecast": False, "detail": "no forecast: no intensity is known", "intervals": []}
-    detail = f"no forecast: the figure of provider {intensity.provider} stands for all hours alike"
-    return {"forecast": False, "detail": detail, "intervals": [_intensity(intensity)]}
+    detail = "no forecast: no intensity is known"
+    if intensity is not None:
+        detail = f"no forecast: the figure of provider {intensity.provider} stands for all hours alike"
+        if intensity.valid_until_wall_ns is not None:
+            detail = f"no forecast: provider {intensity.provider} says nothing of the hours ahead"
+    return {
+        "forecast": False,
+        "detail": detail,
+        "made_at": None,
+        "intervals": [_intensity(intensity)] if intensity else [],
+        "horizons": [],
+        "greenest": [],
+    }
 
 
 def _gpu(view: LedgerView, state: GpuState) -> Document:
@@ -185,9 +226,32 @@ def _source(view: LedgerView, health: SourceHealth) -> Document:
     }
 
 
-def _intensity(intensity: Intensity | None) -> Document | None:
-    if intensity is None:
+def _same(figure: Intensity, in_force: Intensity | None) -> bool:
+    """Whether it is the figure in force, for whatever stretch the chain has put that."""
+    return in_force is not None and (
+        (figure.provider, figure.grid_zone, figure.valid_from_wall_ns)
+        == (in_force.provider, in_force.grid_zone, in_force.valid_from_wall_ns)
+    )
+
+
+def _tariff(tariff: Tariff | None, currency: str) -> Document | None:
+    if tariff is None:
         return None
+    return {
+        "per_kwh": _finite(tariff.per_kwh),
+        "currency": currency,
+        "valid_from": rfc3339(tariff.valid_from_wall_ns),
+        "valid_until": rfc3339(tariff.valid_until_wall_ns),
+        "provider": tariff.provider,
+        "fetched_at": rfc3339(tariff.fetched_wall_ns),
+    }
+
+
+def _intensity(intensity: Intensity | None) -> Document | None:
+    return None if intensity is None else _known_intensity(intensity)
+
+
+def _known_intensity(intensity: Intensity) -> Document:
     return {
         "grams_per_kwh": _finite(intensity.g_per_kwh),
         "valid_from": rfc3339(intensity.valid_from_wall_ns),

@@ -106,20 +106,18 @@ def _readiness() -> Schema:
     )
 
 
-_INTENSITY: Final = record(
-    {
-        "grams_per_kwh": NUMBER_OR_NULL,
-        "valid_from": TIME_OR_NULL,
-        "valid_until": TIME_OR_NULL,
-        "grid_zone": TEXT,
-        "provider": TEXT,
-        "signal": one_of(get_args(Signal)),
-        "basis": one_of(get_args(Basis)),
-        "estimated": FLAG,
-        "fetched_at": TIME_OR_NULL,
-        "origin": TEXT,
-    }
-)
+_INTENSITY_FIELDS: Final[dict[str, Schema]] = {
+    "grams_per_kwh": NUMBER_OR_NULL,
+    "valid_from": TIME_OR_NULL,
+    "valid_until": TIME_OR_NULL,
+    "grid_zone": TEXT,
+    "provider": TEXT,
+    "signal": one_of(get_args(Signal)),
+    "basis": one_of(get_args(Basis)),
+    "estimated": FLAG,
+    "fetched_at": TIME_OR_NULL,
+    "origin": TEXT,
+}
 
 SCHEMAS: Final[dict[str, Schema]] = {
     "Problem": {
@@ -218,15 +216,53 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "journal": record({"writable": FLAG, "error": TEXT, "last_commit_at": TIME_OR_NULL}),
         }
     ),
-    "Intensity": _INTENSITY,
+    "Intensity": record(_INTENSITY_FIELDS),
+    "ProviderIntensity": record({**_INTENSITY_FIELDS, "in_use": FLAG}),
+    "Tariff": record(
+        {
+            "per_kwh": {**NUMBER_OR_NULL, "description": "At the facility's meter; below 0 at times."},
+            "currency": TEXT,
+            "valid_from": TIME_OR_NULL,
+            "valid_until": TIME_OR_NULL,
+            "provider": TEXT,
+            "fetched_at": TIME_OR_NULL,
+        }
+    ),
     "Grid": record(
         {
             "intensity": {"oneOf": [ref("Intensity"), {"type": "null"}]},
+            "signal": one_of(get_args(Signal)),
+            "basis": one_of(get_args(Basis)),
             "fallback_level": COUNT,
+            "figures": {
+                **array(ref("ProviderIntensity")),
+                "description": "What each provider says of this moment, in the order of the chain.",
+            },
+            "tariff": {"oneOf": [ref("Tariff"), {"type": "null"}]},
             "pue_ratio": {"type": "number", "minimum": 1},
             "pue_configured": FLAG,
             "location": TEXT,
         }
     ),
-    "Forecast": record({"forecast": FLAG, "detail": TEXT, "intervals": array(ref("Intensity"))}),
+    "Forecast": record(
+        {
+            "forecast": {**FLAG, "description": "False where one figure stands for all hours alike."},
+            "detail": TEXT,
+            "made_at": {**TIME_OR_NULL, "description": "The moment that it looks ahead from."},
+            "intervals": array(ref("Intensity")),
+            "horizons": array(record({"horizon_seconds": NOT_NEGATIVE, "grams_per_kwh": NUMBER_OR_NULL})),
+            "greenest": {
+                **array(
+                    record(
+                        {
+                            "duration_seconds": NOT_NEGATIVE,
+                            "starts_at": TIME_OR_NULL,
+                            "grams_per_kwh": NUMBER_OR_NULL,
+                        }
+                    )
+                ),
+                "description": "The stretch of each length with the lowest mean intensity.",
+            },
+        }
+    ),
 }

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, get_args
 
+from wattspan.model import Signal
 from wattspan.publish.run_bodies import END_RESULTS, MAX_BUDGET_G, MAX_COUNT, PHASE_EVENTS, RUN_ID_FORM
-from wattspan.publish.run_documents import CURSOR_FORM
-from wattspan.publish.runs_api import MAX_LIMIT, PATH, STATES
+from wattspan.publish.run_documents import CURSOR_FORM, RANGES
+from wattspan.publish.runs_api import FLAGS, MAX_LIMIT, PATH, STATES
 from wattspan.publish.schema import (
     ANY,
     COUNT,
@@ -83,7 +84,14 @@ def _show() -> Schema:
             "400": problem("This is no run id, or a parameter holds something that is not allowed."),
             "404": problem("This node knows of no such run."),
         },
-        parameters=[_parameter("attempt", _COUNT_IN, "Which attempt; the newest if not given.")],
+        parameters=[
+            _parameter("attempt", _COUNT_IN, "Which attempt; the newest if not given."),
+            _parameter(
+                "factors",
+                one_of(list(FLAGS)),
+                "1 or true: also every figure that priced its energy.",
+            ),
+        ],
     )
     return {**shown, "parameters": [_RUN_ID_IN_PATH]}
 
@@ -212,6 +220,51 @@ _IDENTITY: Final[Mapping[str, Schema]] = {
 _JOULES_OR_NULL: Final[Schema] = {"type": ["number", "null"], "minimum": 0}
 _STATE: Final = one_of(list(STATES))
 
+_RANGE: Final[Schema] = {
+    "oneOf": [record({"low": NOT_NEGATIVE, "high": NOT_NEGATIVE}), {"type": "null"}],
+    "description": "Null where the total is.",
+}
+
+_FACTOR: Final = record(
+    {
+        "began_at": _TIME,
+        "ended_at": _TIME,
+        "energy_joules": NOT_NEGATIVE,
+        "co2e_grams": NOT_NEGATIVE,
+        "intensity_grams_per_kwh": NOT_NEGATIVE,
+        "pue": {"type": "number", "minimum": 1},
+        "grid_zone": TEXT,
+        "provider": TEXT,
+        "signal": TEXT,
+        "basis": TEXT,
+        "estimated": FLAG,
+        "origin": TEXT,
+        "valid_from": TIME_OR_NULL,
+        "valid_until": TIME_OR_NULL,
+        "fetched_at": TIME_OR_NULL,
+        "figures": {"type": "integer", "minimum": 1},
+    }
+)
+
+_PRICED_BY: Final = record(
+    {
+        "provider": TEXT,
+        "grid_zone": TEXT,
+        "signal": TEXT,
+        "basis": TEXT,
+        "estimated": FLAG,
+        "energy_joules": NOT_NEGATIVE,
+        "energy_ratio": {**NOT_NEGATIVE, "description": "Of the run's energy."},
+        "held_ratio": {
+            **NOT_NEGATIVE,
+            "description": "Of this energy, what a last good figure priced whose own time was over.",
+        },
+        "co2e_grams": NOT_NEGATIVE,
+        "intensity_grams_per_kwh": NOT_NEGATIVE,
+        "figures": COUNT,
+    }
+)
+
 SCHEMAS: Final[dict[str, Schema]] = {
     "Begun": record({**_IDENTITY, "state": _STATE}),
     "Reported": record({"progress_ratio": NUMBER_OR_NULL, "projected_co2e_grams": NUMBER_OR_NULL}),
@@ -235,10 +288,35 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "energy_by_component": record(
                 {"gpu": _JOULES_OR_NULL, "cpu": _JOULES_OR_NULL, "dram": _JOULES_OR_NULL}
             ),
-            "co2e_grams": {**NUMBER_OR_NULL, "description": "Operational, PUE applied."},
+            "co2e_grams": {**NUMBER_OR_NULL, "description": "Operational, location based, PUE applied."},
+            "embodied_co2e_grams": {**NUMBER_OR_NULL, "description": "Of making the hardware."},
+            "market_co2e_grams": {
+                **NUMBER_OR_NULL,
+                "description": "Operational by the operator's contracts; never part of `co2e_grams`.",
+            },
+            "water_liters": {**NUMBER_OR_NULL, "description": "For cooling on site."},
+            "facility_energy_joules": {**_JOULES_OR_NULL, "description": "Energy times PUE."},
             "unpriced_energy_joules": {**NOT_NEGATIVE, "description": "Whose grams are not in `co2e_grams`."},
             "cost": NUMBER_OR_NULL,
             "currency": TEXT,
+            "ranges": {
+                **record(dict.fromkeys(RANGES, _RANGE)),
+                "description": "Between what and what each total lies; no confidence intervals.",
+            },
+            "intensity_uncertainty_ratio": {
+                **NUMBER_OR_NULL,
+                "description": "How far the grams may be off for the grid's figures.",
+            },
+            "projected_co2e_grams": {
+                **NUMBER_OR_NULL,
+                "description": "At the run's end, by all its attempts.",
+            },
+            "projected_cost": NUMBER_OR_NULL,
+            "projected_end_at": TIME_OR_NULL,
+            "greenest_co2e_grams": {
+                **NUMBER_OR_NULL,
+                "description": "What the attempt would have emitted in the greenest stretch of its length.",
+            },
             "gpu_seconds": NOT_NEGATIVE,
             "idle_gpu_seconds": NOT_NEGATIVE,
             "gpu_count": COUNT,
@@ -258,6 +336,12 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "grid_zone": TEXT,
             "basis": TEXT,
             "providers": array(TEXT),
+            "signals": array(one_of(get_args(Signal))),
+            "priced_by": array(_PRICED_BY),
+            "factors": {
+                "oneOf": [array(_FACTOR), {"type": "null"}],
+                "description": "How each gram came about; only where one run was asked for with `factors`.",
+            },
             "intensity_estimated": FLAG,
             "pue_ratio": {"type": "number", "minimum": 1},
             "budget_co2e_grams": NUMBER_OR_NULL,

@@ -7,14 +7,22 @@ import heapq
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 from wattspan.publish.api import Document, rfc3339
 from wattspan.publish.run_bodies import RUN_ID_FORM
-from wattspan.runs import RunRecord, RunState, RunTotals
+from wattspan.report.as_json import factor_document
+from wattspan.report.figures import Missing, figures_of
+from wattspan.report.provenance import provenance_of, signals_of
+from wattspan.report.ranges import Range, Ranges, ranges_of, uncertainty_of
+from wattspan.runs import RunNow, RunRecord, RunState, RunTotals
 from wattspan.units import NS_PER_S, UJ_PER_J
 from wattspan.workloads import run_ids
+
+RANGES: Final = tuple(field.name for field in fields(Ranges))
+
+NOT_PROJECTED: Final = "the run has ended, has more nodes than this one, or says too little of its progress"
 
 COMPONENTS: Final = ("gpu", "cpu", "dram")
 
@@ -56,29 +64,37 @@ class RunQuery:
         )
 
 
-def list_document(records: Iterable[RunRecord], query: RunQuery, now_wall_ns: int) -> Document:
+def list_document(
+    records: Iterable[RunRecord], query: RunQuery, now_wall_ns: int, seen: Iterable[RunNow] = ()
+) -> Document:
     """A page of runs, the newest first, and where the next one begins.
 
     Args:
         records: every run there is, in any order; only a page of them is held at once.
         query: which are wanted.
         now_wall_ns: the wall clock.
+        seen: the runs of the newest view.
     """
+    views = {_attempt(one.record): one for one in seen}
     wanted = (record for record in records if query.matches(record))
     newest = heapq.nlargest(query.limit + 1, wanted, key=_place)
     page = newest[: query.limit]
     return {
-        "runs": [run_document(record, now_wall_ns) for record in page],
+        "runs": [run_document(record, now_wall_ns, views.get(_attempt(record))) for record in page],
         "next_cursor": cursor(_place(page[-1])) if len(newest) > len(page) > 0 else None,
     }
 
 
-def run_document(record: RunRecord, now_wall_ns: int) -> Document:
+def run_document(
+    record: RunRecord, now_wall_ns: int, seen: RunNow | None = None, *, factors: bool = False
+) -> Document:
     """What is known of one attempt of a run on this node.
 
     Args:
         record: the attempt.
         now_wall_ns: the wall clock; the duration of a run that has not ended counts to here.
+        seen: the same attempt in the newest view, which has its projection; None where it is not there.
+        factors: also how each gram came about.
     """
     run, totals = record.run, record.totals
     missing: dict[str, str] = {}
@@ -102,6 +118,23 @@ def run_document(record: RunRecord, now_wall_ns: int) -> Document:
     if record.ended_wall_ns is None:
         missing["ended_at"] = missing["result"] = not_ended
     no_energy = "no energy of this run was measured on this node"
+    found = figures_of(record, now_wall_ns)
+    uncertainty = uncertainty_of(record, found)
+    ranges = ranges_of(found, uncertainty)
+
+    def footprint(name: str) -> float | None:
+        """A figure of the report by its name there."""
+        number = getattr(found, name)
+        if isinstance(number, Missing):
+            return figure(name, None, number.reason)
+        return figure(name, number, "it is no number")
+
+    def projected(name: str, value: float | None) -> float | None:
+        return figure(name, value, NOT_PROJECTED)
+
+    projected_end_wall_ns = None if seen is None else seen.projected_end_wall_ns
+    if projected_end_wall_ns is None:
+        missing["projected_end_at"] = NOT_PROJECTED
     return {
         **identity(record),
         "state": _state(record),
@@ -125,9 +158,23 @@ def run_document(record: RunRecord, now_wall_ns: int) -> Document:
             totals.co2e_g if totals.unpriced_uj < energy_uj else None,
             "no carbon intensity was known while it ran" if totals.energy_uj else no_energy,
         ),
+        "embodied_co2e_grams": footprint("embodied_co2e_grams"),
+        "market_co2e_grams": footprint("market_co2e_grams"),
+        "water_liters": footprint("water_liters"),
+        "facility_energy_joules": figure(
+            "facility_energy_joules",
+            energy_uj / UJ_PER_J * record.pue if totals.energy_uj else None,
+            no_energy,
+        ),
         "unpriced_energy_joules": totals.unpriced_uj / UJ_PER_J,
         "cost": figure("cost", totals.cost, "no electricity price is configured"),
         "currency": record.currency,
+        "ranges": {name: _range(getattr(ranges, name)) for name in RANGES},
+        "intensity_uncertainty_ratio": uncertainty.intensity_ratio,
+        "projected_co2e_grams": projected("projected_co2e_grams", seen.projected_co2e_g if seen else None),
+        "projected_cost": projected("projected_cost", seen.projected_cost if seen else None),
+        "projected_end_at": rfc3339(projected_end_wall_ns),
+        "greenest_co2e_grams": projected("greenest_co2e_grams", seen.greenest_co2e_g if seen else None),
         "gpu_seconds": totals.gpu_ns / NS_PER_S,
         "idle_gpu_seconds": totals.idle_gpu_ns / NS_PER_S,
         "gpu_count": len(record.gpus),
@@ -141,11 +188,18 @@ def run_document(record: RunRecord, now_wall_ns: int) -> Document:
         "grid_zone": record.grid_zone,
         "basis": record.basis,
         "providers": list(record.providers),
+        "signals": list(signals_of(record)),
+        "priced_by": [asdict(each) for each in provenance_of(record)],
+        "factors": [factor_document(factor) for factor in record.factors] if factors else None,
         "intensity_estimated": record.estimated,
         "pue_ratio": record.pue,
         "budget_co2e_grams": run.budget_co2e_g,
         "missing": missing,
     }
+
+
+def _range(between: Range | Missing) -> Mapping[str, float] | None:
+    return None if isinstance(between, Missing) else asdict(between)
 
 
 def begun_document(record: RunRecord) -> Document:
@@ -208,6 +262,10 @@ def _why_none(record: RunRecord, component: str) -> str:
     if component != "gpu":
         return f"no {component} energy could be attributed to it on this node"
     return "no energy of its GPUs was measured" if record.gpus else "it held no GPU on this node"
+
+
+def _attempt(record: RunRecord) -> tuple[str, int]:
+    return record.run.run_id, record.run.attempt
 
 
 def _state(record: RunRecord) -> RunState:

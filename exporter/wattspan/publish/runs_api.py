@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from wattspan.log import fields
 from wattspan.publish import run_bodies
+from wattspan.publish.api import Document
 from wattspan.publish.commands import (
     RETRY_AFTER_S,
     BeginPhase,
@@ -44,7 +45,7 @@ from wattspan.publish.run_documents import (
     place_of,
     run_document,
 )
-from wattspan.runs import RunRecord
+from wattspan.runs import RunNow, RunRecord
 from wattspan.workloads import run_ids
 
 log = logging.getLogger("wattspan.runs")
@@ -58,6 +59,8 @@ MAX_LIMIT: Final = 1000
 
 STATES: Final[Mapping[str, Any]] = {"running": "running", "ended": "ended"}
 
+FLAGS: Final[Mapping[str, bool]] = {"0": False, "1": True, "false": False, "true": True}
+
 _BELOW: Final = f"{PATH}/".encode("ascii")
 
 
@@ -69,6 +72,9 @@ class History(Protocol):
 
     def run(self, run_id: str, attempt: int | None) -> RunRecord | None:
         """One attempt, or with None the newest; None when there is no such run."""
+
+    def seen(self) -> Iterable[RunNow]:
+        """The runs of the newest view, which has their projections."""
 
 
 Write = Callable[[Body, Caller], Command]
@@ -125,15 +131,22 @@ class RunsApi:
     async def _list(self, request: Request) -> Response:
         query = run_query(request.query)
         wall_ns = self._wall_ns()
-        return json_response(await self._read(lambda: list_document(self._history.runs(), query, wall_ns)))
+        return json_response(await self._read(partial(self._page, query, wall_ns)))
+
+    def _page(self, query: RunQuery, wall_ns: int) -> Document:
+        return list_document(self._history.runs(), query, wall_ns, self._history.seen())
 
     async def _show(self, segment: bytes, request: Request) -> Response:
         run_id = _run_id(segment)
-        attempt = _attempt(request.query)
+        attempt, factors = _wanted(request.query)
         record = await self._read(lambda: self._history.run(run_id, attempt))
         if record is None:
             raise ProblemError(HTTPStatus.NOT_FOUND, f"this node knows of no such run: {run_id}")
-        return json_response(run_document(record, self._wall_ns()))
+        named = (run_id, record.run.attempt)
+        seen = (
+            one for one in self._history.seen() if (one.record.run.run_id, one.record.run.attempt) == named
+        )
+        return json_response(run_document(record, self._wall_ns(), next(seen, None), factors=factors))
 
     async def _begin(self, request: Request) -> Response:
         caller, body = await self._asked(request)
@@ -232,10 +245,13 @@ def run_query(query: bytes) -> RunQuery:
     )
 
 
-def _attempt(query: bytes) -> int | None:
-    given = _parameters(query, ("attempt",))
+def _wanted(query: bytes) -> tuple[int | None, bool]:
+    """Which attempt, None for the newest, and whether with every figure that priced it."""
+    given = _parameters(query, ("attempt", "factors"))
     largest = run_bodies.MAX_COUNT
-    return _parsed(given, "attempt", partial(_whole, 0, largest), f"a whole number from 0 to {largest}")
+    attempt = _parsed(given, "attempt", partial(_whole, 0, largest), f"a whole number from 0 to {largest}")
+    factors = _parsed(given, "factors", FLAGS.__getitem__, ", ".join(FLAGS))
+    return attempt, bool(factors)
 
 
 def _parameters(query: bytes, known: tuple[str, ...]) -> dict[str, str]:

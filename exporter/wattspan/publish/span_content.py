@@ -7,7 +7,9 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from wattspan.ledger import certainty
+from wattspan.report.figures import figures_of
+from wattspan.report.provenance import signals_of
+from wattspan.report.ranges import Range, ranges_of, uncertainty_of
 from wattspan.runs import AttributeValue, PodRef, Run, RunRecord, RunTotals, SpanRecord, Stretch
 from wattspan.units import NS_PER_S, UJ_PER_J, UJ_PER_KWH
 from wattspan.workloads import run_ids
@@ -135,14 +137,36 @@ def _links(record: RunRecord, parent_span_id: str) -> tuple[tuple[str, str], ...
 
 def _whole(record: RunRecord, scope: str) -> Attributes:
     """What a run's span and its node's span have in common."""
-    figures = _figures(record, record.totals, record.gpus)
-    measured = _component_j(record.totals, "gpu") is not None
-    lasted_ns = _ended(record) - record.began_wall_ns
     return {
         **_identity(record.run, record, scope),
         **_progress(record),
-        **figures,
-        "wattspan.uncertainty.ratio": certainty.gpu_energy_ratio(lasted_ns) if measured else None,
+        **_figures(record, record.totals, record.gpus),
+        **_ranges(record),
+    }
+
+
+def _ranges(record: RunRecord) -> Attributes:
+    """How far the totals may be off; the edges of windows and phases are not judged one by one.
+
+    A name must not be another's namespace (OpenTelemetry, attribute naming), hence ``operational_low``.
+    """
+    figures = figures_of(record, _ended(record))
+    uncertainty = uncertainty_of(record, figures)
+    ranges = ranges_of(figures, uncertainty)
+    edges = {
+        f"{name}_{edge}": getattr(between, edge)
+        for name, between in (
+            ("wattspan.energy.total", ranges.energy_joules),
+            ("wattspan.co2e.operational", ranges.co2e_grams),
+            ("wattspan.co2e.embodied", ranges.embodied_co2e_grams),
+        )
+        if isinstance(between, Range)
+        for edge in ("low", "high")
+    }
+    return {
+        **edges,
+        "wattspan.uncertainty.ratio": uncertainty.energy.ratio if uncertainty.energy else None,
+        "wattspan.uncertainty.intensity_ratio": uncertainty.intensity_ratio,
     }
 
 
@@ -186,6 +210,9 @@ def _figures(record: RunRecord, totals: RunTotals, gpus: Iterable[str]) -> Attri
         "wattspan.energy.unpriced": totals.unpriced_uj / UJ_PER_J if totals.unpriced_uj else None,
         "wattspan.attribution.methods": tuple(sorted({method for _, method in totals.energy_uj})) or None,
         **(_emissions(record, totals, priced_uj) if record.basis else {}),
+        "wattspan.co2e.embodied": totals.embodied_g,
+        "wattspan.co2e.market": totals.market_g if totals.energy_uj else None,
+        "wattspan.water.liters": totals.water_l if totals.energy_uj else None,
         "wattspan.pue": record.pue,
         "wattspan.cost": totals.cost,
         "wattspan.currency": record.currency or None if totals.cost is not None else None,
@@ -200,6 +227,7 @@ def _emissions(record: RunRecord, totals: RunTotals, priced_uj: int) -> Attribut
     return {
         "wattspan.co2e.operational": totals.co2e_g,
         "wattspan.co2e.basis": record.basis,
+        "wattspan.grid.signals": signals_of(record) or None,
         "wattspan.grid.zone": record.grid_zone or None,
         # Weighted by energy: grams hold the PUE, an intensity does not.
         "wattspan.grid.intensity": (

@@ -172,7 +172,9 @@ class Site:
             "/health/ready": _get(self._ready, open=True),
             "/openapi.json": _get(lambda _: description),
             "/api/v1/node": _get(lambda _: json_response(api.node_document(door.view, node))),
-            "/api/v1/grid": _get(lambda _: json_response(api.grid_document(door.view.grid))),
+            "/api/v1/grid": _get(
+                lambda _: json_response(api.grid_document(door.view.grid, door.view.currency))
+            ),
             "/api/v1/grid/forecast": _get(lambda _: json_response(api.forecast_document(door.view.grid))),
             **({runs_api.PATH: runs.page} if runs else {}),
         }

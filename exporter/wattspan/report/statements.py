@@ -81,7 +81,9 @@ def omissions(record: RunRecord) -> tuple[str, ...]:
 
 def sources(record: RunRecord) -> tuple[str, ...]:
     """Whose figures were used, in the words that their licences ask for."""
-    return tuple(f"Carbon intensity: {attribution_of(provider)}" for provider in providers_of(record))
+    return tuple(
+        f"Carbon intensity: {attribution_of(provider, record.factors)}" for provider in providers_of(record)
+    )
 
 
 def _statements(
