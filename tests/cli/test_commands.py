@@ -28,6 +28,8 @@ COMMANDS = [
     "doctor",
     "check-config",
     "grid",
+    "plan",
+    "estimate",
     "journal",
     "release",
 ]
@@ -54,7 +56,7 @@ def test_help_names_every_setting(wattspan: Wattspan, command: str) -> None:
         (["servee"], "invalid choice: 'servee'"),
         (["grid", "--grid.zoen", "FR"], "unknown flag '--grid.zoen'; did you mean --grid.zone?"),
         (["--grid.zoen=FR", "grid"], "unknown flag '--grid.zoen'; did you mean --grid.zone?"),
-        (["demo", "--gpu", "3"], "unknown flag '--gpu'; did you mean --gpus?"),
+        (["demo", "--gpuss", "3"], "unknown flag '--gpuss'; did you mean --gpus?"),
         (["serve", "--gpus", "3"], "unexpected argument '--gpus' (see: wattspan serve --help)"),
         (["serve", "now"], "unexpected argument 'now'"),
         (["grid", "--web.listen-address=--"], "--web.listen-address: '--' is not allowed"),

@@ -97,8 +97,8 @@ def no_forecast(state: GridState) -> str:
         return "no forecast: no provider has answered, and no intensity is known"
     if state.intensity.valid_until_wall_ns is None:
         return (
-            f"no forecast: the figure of provider {state.intensity.provider} stands for all hours alike;"
-            " set grid.providers to one that looks ahead"
+            f"no forecast: the figure of provider {state.intensity.provider} stands for all hours alike,"
+            " and no provider of grid.providers looks ahead"
         )
     return f"no forecast: provider {state.intensity.provider} says nothing of the hours ahead"
 
