@@ -8,12 +8,38 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, NoReturn
 
 from wattspan import __version__
-from wattspan.cli import check_config, demo, doctor, grid, journal, release, report, run, runs, serve
+from wattspan.cli import (
+    check_config,
+    demo,
+    doctor,
+    estimate,
+    grid,
+    journal,
+    plan,
+    release,
+    report,
+    run,
+    runs,
+    serve,
+)
 from wattspan.cli.near import near, quoted
 from wattspan.config import SETTINGS
 from wattspan.errors import SetupError
 
-COMMANDS: Final = (serve, run, runs, report, demo, doctor, check_config, grid, journal, release)
+COMMANDS: Final = (
+    serve,
+    run,
+    runs,
+    report,
+    demo,
+    doctor,
+    check_config,
+    grid,
+    plan,
+    estimate,
+    journal,
+    release,
+)
 """One module per command: its NAME and HELP, `declare` for its own flags, and `run`."""
 
 
