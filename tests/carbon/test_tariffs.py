@@ -123,11 +123,11 @@ def test_nights_over_a_change_of_clocks(day: tuple[int, int, int], hours: int) -
 
 
 def test_the_hour_that_comes_twice() -> None:
-    """A price from 02:30 to 03:00 holds both times that the clock shows that half hour (25 October 2026)."""
-    tariffs = parse_schedule("02:30-03:00 0.1; 0.3", "Europe/Berlin").tariffs(wall_ns(2026, 10, 25))
+    """A price from 02:20 to 02:50 holds both times that the clock shows it (25 October 2026)."""
+    tariffs = parse_schedule("02:20-02:50 0.1; 0.3", "Europe/Berlin").tariffs(wall_ns(2026, 10, 25))
     cheap = [t.valid_from_wall_ns for t in tariffs if t.per_kwh == 0.1]
-    assert wall_ns(2026, 10, 25, 2, 30, zone=BERLIN, fold=0) in cheap
-    assert wall_ns(2026, 10, 25, 2, 30, zone=BERLIN, fold=1) in cheap
+    assert wall_ns(2026, 10, 25, 2, 20, zone=BERLIN, fold=0) in cheap
+    assert wall_ns(2026, 10, 25, 2, 20, zone=BERLIN, fold=1) in cheap
 
 
 def test_the_hour_that_is_left_out() -> None:

@@ -103,7 +103,7 @@ class Schedule:
     def _edges(self, begin: datetime, end: datetime) -> Iterator[datetime]:
         """Moments at which the price may change, in UTC: none that it does is missing."""
         minutes = {0, *(m for each in self.entries for m in (each.begin_minute, each.end_minute))}
-        day = begin.astimezone(self.time_zone).date() - timedelta(days=1)
+        day = begin.astimezone(self.time_zone).date()
         last = end.astimezone(self.time_zone).date() + timedelta(days=1)
         midnights = []
         while day <= last:

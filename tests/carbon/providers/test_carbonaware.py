@@ -82,6 +82,14 @@ def test_without_a_forecast_there_is_still_the_present(service: GridService) -> 
     assert len(asked(service)) == 3
 
 
+@pytest.mark.parametrize("fault", FAULTS[1:4], ids=FAULT_IDS[1:4])
+def test_a_forecast_that_is_refused_fails_the_answer(service: GridService, fault: Fault) -> None:
+    """401, 403 and 429 hold for all questions: the feed must leave the service alone."""
+    service.says_json(OBSERVED, GOOD)
+    service.says(FORESEEN, fault.answer)
+    assert failure_of(lambda: asked(service)).reason == fault.reason
+
+
 def test_a_figure_holds_until_the_next(service: GridService) -> None:
     """Where observations come closer together than they say they last, each ends with the next; one of the
     same moment counts once; without a duration it is an hour.
@@ -98,7 +106,9 @@ def test_a_figure_holds_until_the_next(service: GridService) -> None:
 
 def test_another_location_is_refused_unless_it_was_named(service: GridService) -> None:
     """Figures of another location are refused; WattTime's come under its own region, which may be named."""
+    service.says_json(FORESEEN, forecast())
     service.says_json(OBSERVED, [observed("2026-03-29T01:00:00Z", 1, location="NL")])
+    assert failure_of(lambda: asked(service)).reason == "wrong_zone"
     service.says_json(FORESEEN, forecast(location="NL"))
     assert failure_of(lambda: asked(service)).reason == "wrong_zone"
     assert [figure.g_per_kwh for figure in asked(service, "westeurope:NL")] == [1]

@@ -254,8 +254,14 @@ def test_what_is_no_such_document_is_refused(service: GridService, token: Secret
     assert failure_of(lambda: asked(service, token)).reason == "malformed"
 
 
-def test_entities_are_never_expanded() -> None:
-    """A bomb of nested entities ends at its DOCTYPE, at once."""
+def test_entities_are_never_expanded(service: GridService, token: Secret) -> None:
+    """A good document with a DOCTYPE is refused for it, and a bomb of nested entities ends there, at once."""
+    good = document(series("B14", [1, 1]))
+    head, _, rest = good.partition(b"?>")
+    told = head + b'?><!DOCTYPE GL_MarketDocument [<!ENTITY one "1">]>' + rest.replace(b">1<", b">&one;<")
+    service.says("/api", Answer(body=good), Answer(body=told))
+    assert len(asked(service, token)) == 2
+    assert failure_of(lambda: asked(service, token)).reason == "malformed"
     entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 50}">' for n in range(1, 9))
     bomb = f'<?xml version="1.0"?><!DOCTYPE b [<!ENTITY e0 "boom">{entities}]><b>&e8;</b>'
     with pytest.raises(FetchError, match="not XML"):

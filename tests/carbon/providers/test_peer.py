@@ -105,7 +105,12 @@ def test_a_forecast_cuts_short_what_it_overlaps(service: GridService) -> None:
 
 
 @pytest.mark.parametrize(
-    "current", [None, replace(CURRENT, valid_from_wall_ns=None, valid_until_wall_ns=None)]
+    "current",
+    [
+        None,
+        replace(CURRENT, valid_from_wall_ns=None, valid_until_wall_ns=None),
+        replace(CURRENT, valid_until_wall_ns=None),
+    ],
 )
 def test_a_yearly_figure_is_passed_over(service: GridService, current: Intensity | None) -> None:
     """A peer that prices by its tables knows no more than we do, whatever it foresaw."""

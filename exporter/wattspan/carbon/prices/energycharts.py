@@ -84,11 +84,7 @@ def _begin_ns(seconds: object) -> int:
 def _length_ns(begins: Sequence[int], index: int) -> int:
     """Until the next, an hour at most; the last is as long as the one before it."""
     steps = [later - earlier for earlier, later in pairwise(begins[max(0, index - 1) : index + 2])]
-    if not steps:
-        return HOUR_NS
-    if min(steps) <= 0:
-        raise FetchError("malformed", f"{NAME}: times out of order")
-    return min(steps[-1], HOUR_NS)
+    return min(steps[-1], HOUR_NS) if steps else HOUR_NS
 
 
 def _day(wall_ns: int) -> str:
