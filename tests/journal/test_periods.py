@@ -125,11 +125,15 @@ def test_only_owners_and_what_priced_them_are_kept(state: Path) -> None:
     labels = ("FR", "static", "average", "lifecycle", "true")
     accounts = [
         Account(quantity, labels, 3, 0, True)
-        for quantity in ("owner_water", "grid_priced_energy", "run_energy", "gpu_energy", "ownerless")
+        for quantity in ("owner_water", "grid_priced_energy", "unpriced_energy", "run_energy", "ownerless")
     ]
     journal.commit(accounts, [])
     found = History(state).usage(month_of(clock.wall_ns), clock.wall_ns + 1)
-    assert {quantity for quantity, _ in found.totals} == {"owner_water", "grid_priced_energy"}
+    assert {quantity for quantity, _ in found.totals} == {
+        "owner_water",
+        "grid_priced_energy",
+        "unpriced_energy",
+    }
     journal.close(clean=True)
 
 

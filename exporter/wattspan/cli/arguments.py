@@ -9,6 +9,7 @@ from typing import Any, Final, NoReturn
 
 from wattspan import __version__
 from wattspan.cli import (
+    audit,
     check_config,
     demo,
     doctor,
@@ -31,6 +32,7 @@ COMMANDS: Final = (
     run,
     runs,
     report,
+    audit,
     demo,
     doctor,
     check_config,
@@ -79,9 +81,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             # argparse of Python 3.11 drops such a value and then trips over its absence.
             raise SetupError(f"{flag}: '--' is not allowed")
     args, extras = parser.parse_known_args(argv)
-    if extras and getattr(args, "file", "") is None and (extras[0] == "-" or not extras[0].startswith("-")):
+    optional = next((name for name in ("file", "run_id") if getattr(args, name, "") is None), None)
+    if extras and optional and (extras[0] == "-" or not extras[0].startswith("-")):
         # argparse before Python 3.13 takes an optional word for missing once a flag stands before it.
-        args.file = extras.pop(0)
+        setattr(args, optional, extras.pop(0))
     if extras:
         raise SetupError(f"unexpected argument {quoted(extras[0])} (see: wattspan {args.command} --help)")
     given = {key: getattr(args, key, "") for key in SETTINGS}

@@ -1,4 +1,7 @@
-"""``wattspan report RUN``: what one attempt of a run used, by which rules, and how sure that is."""
+"""``wattspan report RUN``: what one attempt of a run used, by which rules, and how sure that is.
+
+``wattspan report --period 2026-10``: what each project or namespace used in a month.
+"""
 
 import argparse
 import json
@@ -11,7 +14,7 @@ from wattspan.cli.near import near, quoted
 from wattspan.cli.output import STREAM, written
 from wattspan.cli.settings import Loaded
 from wattspan.config import whole
-from wattspan.errors import UnreachableError, WattspanError
+from wattspan.errors import SetupError, UnreachableError, WattspanError
 
 if TYPE_CHECKING:
     from wattspan.journal.history import History
@@ -19,8 +22,14 @@ if TYPE_CHECKING:
     from wattspan.runs import RunRecord
 
 NAME: Final = "report"
-HELP: Final = "Report what a training run of this node used, how sure that is, and why a figure is missing."
-USAGE: Final = "report RUN [--attempt N] [--format md|json|csv|html] [-o FILE] [flags]"
+HELP: Final = (
+    "Report what a training run of this node, or each project in a month, used, how sure that is, "
+    "and why a figure is missing."
+)
+USAGE: Final = (
+    "report RUN|--period MONTH [--attempt N] [--by project|namespace|owner] [--prometheus URL]"
+    " [--format md|json|csv|html] [-o FILE] [flags]"
+)
 
 _NUMBER: Final = whole(0, 2**31)
 
@@ -28,10 +37,28 @@ _NUMBER: Final = whole(0, 2**31)
 def declare(parser: argparse.ArgumentParser) -> None:
     """Which run, and how to tell of it."""
     parser.add_argument(
-        "run_id", metavar="RUN", help="Its id, or its name, which means the newest of that name."
+        "run_id", nargs="?", metavar="RUN", help="Its id, or its name, which means the newest of that name."
     )
-    parser.add_argument("--attempt", type=_attempt, metavar="N", help="Default: the last one.")
-    parser.add_argument("--format", choices=("md", "json", "csv", "html"), default="md", help="Default: md.")
+    parser.add_argument("--attempt", type=attempt_number, metavar="N", help="Default: the last one.")
+    parser.add_argument(
+        "--period", type=_month, metavar="MONTH", help="Report a month (UTC) by owner, such as 2026-10."
+    )
+    parser.add_argument(
+        "--by",
+        choices=("project", "namespace", "owner"),
+        help="What a row of a month stands for; an owner is both. Default: project.",
+    )
+    parser.add_argument(
+        "--prometheus",
+        metavar="URL",
+        help="Where to ask for the month of all nodes. Default: the journal of this node.",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("md", "json", "csv", "html"),
+        default="md",
+        help="Default: md; html of runs alone.",
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -42,14 +69,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
-    """Read the journal beside the daemon that writes it."""
-    from wattspan.journal.history import History
-    from wattspan.report import report_of
-
-    attempts = _attempts(History(loaded.config.state_dir), args.run_id)
-    record = _chosen(attempts, args.attempt, loaded.config.node_name)
-    known = [attempt.run.attempt for attempt in attempts]
-    text = _text(report_of(record, known, time.time_ns(), __version__), args.format)
+    """Read the journal beside the daemon that writes it, or ask a Prometheus."""
+    _require_one_kind(args)
+    text = _of_run(args, loaded) if args.period is None else _of_period(args, loaded)
     try:
         with written(args.output) as out:
             out.write(text)
@@ -60,7 +82,60 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     return 0
 
 
-def _attempts(history: "History", run_id: str) -> "Sequence[RunRecord]":
+def _require_one_kind(args: argparse.Namespace) -> None:
+    """See to it that either a run or a month is asked for, with what goes with it.
+
+    Raises:
+        SetupError: neither, both, or a mixture.
+    """
+    see = "(see: wattspan report --help)"
+    if args.period is None:
+        if args.run_id is None:
+            raise SetupError(f"the following arguments are required: RUN, or --period MONTH {see}")
+        for flag in ("by", "prometheus"):
+            if getattr(args, flag) is not None:
+                raise SetupError(f"--{flag} is for months; it goes with --period MONTH {see}")
+        return
+    if args.run_id is not None:
+        raise SetupError(f"RUN and --period: both are given; allowed: one of them {see}")
+    if args.attempt is not None:
+        raise SetupError(f"--attempt is for runs; it does not go with --period {see}")
+    if args.format == "html":
+        raise SetupError(f"--format: 'html' is for runs; allowed with --period: md, csv, json {see}")
+
+
+def _of_run(args: argparse.Namespace, loaded: Loaded) -> str:
+    from wattspan.journal.history import History
+    from wattspan.report import report_of
+
+    attempts = attempts_of(History(loaded.config.state_dir), args.run_id)
+    record = chosen(attempts, args.attempt, loaded.config.node_name)
+    known = [attempt.run.attempt for attempt in attempts]
+    return _text(report_of(record, known, time.time_ns(), __version__), args.format)
+
+
+def _of_period(args: argparse.Namespace, loaded: Loaded) -> str:
+    from wattspan.journal.history import History
+    from wattspan.report import period, period_text
+
+    now_wall_ns = time.time_ns()
+    if args.prometheus is None:
+        usage = History(loaded.config.state_dir).usage(args.period, now_wall_ns)
+        gained = period.gained_of(usage, loaded.config.node_name)
+    else:
+        from wattspan.cli.month_from_prometheus import gained_from
+
+        gained = gained_from(args.prometheus, args.period, now_wall_ns)
+    report = period.period_of(gained, args.by or "project", now_wall_ns, __version__)
+    match args.format:
+        case "json":
+            return json.dumps(period_text.document(report), indent=2) + "\n"
+        case "csv":
+            return period_text.table(report)
+    return period_text.markdown(report)
+
+
+def attempts_of(history: "History", run_id: str) -> "Sequence[RunRecord]":
     """All that is known of a run, the first attempt first.
 
     Raises:
@@ -78,7 +153,7 @@ def _attempts(history: "History", run_id: str) -> "Sequence[RunRecord]":
     )
 
 
-def _chosen(attempts: "Sequence[RunRecord]", attempt: int | None, node: str) -> "RunRecord":
+def chosen(attempts: "Sequence[RunRecord]", attempt: int | None, node: str) -> "RunRecord":
     """One attempt of a run, the last by default; an imported journal may know it from several nodes.
 
     Raises:
@@ -105,8 +180,25 @@ def _text(report: "Report", form: str) -> str:
     return as_markdown.text(report)
 
 
-def _attempt(text: str) -> int:
+def attempt_number(text: str) -> int:
+    """The number of an attempt.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
     try:
         return _NUMBER.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: {_NUMBER.allowed}") from error
+
+
+def _month(text: str) -> str:
+    from wattspan.journal.periods import bounds_of
+
+    try:
+        bounds_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not allowed; allowed: a month such as 2026-10"
+        ) from error
+    return text

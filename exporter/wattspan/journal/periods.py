@@ -19,7 +19,7 @@ Totals = Mapping[CounterKey, int | float]
 
 _MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
 
-_KEPT: Final = "quantity GLOB 'owner_*' OR quantity = 'grid_priced_energy'"
+_KEPT: Final = "(quantity GLOB 'owner_*' OR quantity IN ('grid_priced_energy', 'unpriced_energy'))"
 """The accounts that a report of a month needs."""
 
 

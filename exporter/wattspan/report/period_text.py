@@ -1,0 +1,216 @@
+"""A month's report as Markdown, CSV and JSON. Pure."""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from wattspan.log import escaped
+from wattspan.report import quantities
+from wattspan.report.period import SCHEMA, PeriodReport, Row
+from wattspan.report.quantities import rfc3339
+from wattspan.units import J_PER_KWH
+
+_SPECIAL: Final = re.compile(r"[\\`*\[\]<>|&~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+"""What Markdown takes for markup within a line; see `wattspan.report.as_markdown`."""
+
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the begin of a formula (OWASP, "CSV Injection")."""
+
+COMPONENTS: Final = ("gpu", "cpu", "dram")
+BASES: Final = ("lifecycle", "direct")
+REASONS: Final = ("idle_held", "failed", "repeated")
+
+Cell = Callable[[Row], str]
+
+
+def document(report: PeriodReport) -> dict[str, Any]:
+    """The whole report as JSON has it. What nobody counted is null or not there."""
+    gained = report.gained
+    return {
+        "schema": SCHEMA,
+        "made_at": rfc3339(report.made_wall_ns),
+        "wattspan_version": report.version,
+        "period": gained.month,
+        "from": rfc3339(gained.since_wall_ns),
+        "until": rfc3339(gained.until_wall_ns),
+        "by": report.by,
+        "source": gained.where,
+        "rows": [_members(row) for row in report.rows],
+        "total": _members(report.total),
+        "grid": [
+            {"grid_zone": zone, "provider": provider, "signal": signal, "basis": basis, "ratio": ratio}
+            for (zone, provider, signal, basis), ratio in gained.grid_shares.items()
+        ],
+        "estimated_ratio": gained.estimated_ratio,
+        "statements": list(report.statements),
+        "omissions": list(report.omissions),
+        "sources": list(report.sources),
+    }
+
+
+def table(report: PeriodReport) -> str:
+    """One row for each owner as CSV (RFC 4180); columns of further currencies stand at the end."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    currencies = sorted(report.total.cost)
+    writer.writerow(
+        (
+            *("schema", "period", "from", "until", "namespace", "project", "energy_joules", "energy_kwh"),
+            *(f"{component}_energy_joules" for component in COMPONENTS),
+            *(f"{basis}_operational_co2e_grams" for basis in BASES),
+            *("embodied_co2e_grams", "market_co2e_grams", "water_liters", "gpu_seconds", "idle_gpu_seconds"),
+            *(f"{reason}_wasted_energy_joules" for reason in REASONS),
+            *(f"cost_{currency}" for currency in currencies),
+        )
+    )
+    gained = report.gained
+    for row in report.rows:
+        cells = (
+            *(SCHEMA, gained.month, rfc3339(gained.since_wall_ns), rfc3339(gained.until_wall_ns)),
+            *(row.namespace, row.project, row.all_joules, row.all_joules / J_PER_KWH),
+            *(row.energy_joules.get(component) for component in COMPONENTS),
+            *(row.operational_grams.get(basis) for basis in BASES),
+            *(row.embodied_grams, row.market_grams, row.water_liters, row.gpu_seconds, row.idle_gpu_seconds),
+            *(row.wasted_joules.get(reason) for reason in REASONS),
+            *(row.cost.get(currency) for currency in currencies),
+        )
+        writer.writerow(map(_cell, cells))
+    return out.getvalue()
+
+
+def markdown(report: PeriodReport) -> str:
+    """The whole report, ending with a line end."""
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _members(row: Row) -> dict[str, Any]:
+    return {
+        "namespace": row.namespace,
+        "project": row.project,
+        "energy_joules": row.all_joules,
+        "energy_by_component_joules": row.energy_joules,
+        "operational_co2e_grams": row.operational_grams,
+        "embodied_co2e_grams": row.embodied_grams,
+        "market_co2e_grams": row.market_grams,
+        "water_liters": row.water_liters,
+        "cost": row.cost,
+        "gpu_seconds": row.gpu_seconds,
+        "idle_gpu_seconds": row.idle_gpu_seconds,
+        "wasted_energy_joules": row.wasted_joules,
+        "wasted_cost": [
+            {"reason": reason, "currency": currency, "amount": amount}
+            for (reason, currency), amount in row.wasted_cost.items()
+        ],
+    }
+
+
+def _lines(report: PeriodReport) -> Iterator[str]:
+    gained, rows = report.gained, report.rows
+    yield f"# Energy and carbon of {gained.month}, by {report.by}"
+    yield ""
+    yield f"{quantities.moment(gained.since_wall_ns)} to {quantities.moment(gained.until_wall_ns)}."
+    if not rows:
+        yield ""
+        yield "Nobody used anything that was counted."
+    for title, columns in _tables(report):
+        if rows and columns:
+            yield from ("", f"## {title}", "")
+            yield from _table(report, columns)
+    yield from _list("How it was made", report.statements)
+    yield from _list("What is missing, and why", report.omissions)
+    made = f"Made by wattspan {report.version} at {quantities.moment(report.made_wall_ns)}."
+    yield from _list("Sources", (*report.sources, made))
+
+
+def _tables(report: PeriodReport) -> Iterator[tuple[str, list[tuple[str, Cell]]]]:
+    """Titles and columns; a column is left out where nobody has a figure."""
+    total = report.total
+    components = sorted(total.energy_joules, key=_order(COMPONENTS))
+    bases = sorted(total.operational_grams, key=_order(BASES))
+    carbon: list[tuple[str, Cell]] = [
+        ("energy", lambda row: quantities.energy(row.all_joules)),
+        *((component, _part("energy_joules", component, quantities.energy)) for component in components),
+        *((f"CO2e, {basis}", _part("operational_grams", basis, quantities.mass)) for basis in bases),
+    ]
+    if total.embodied_grams is not None:
+        carbon.append(("CO2e embodied", _shown(lambda row: row.embodied_grams, quantities.mass)))
+    if total.market_grams is not None:
+        carbon.append(("CO2e by contract", _shown(lambda row: row.market_grams, quantities.mass)))
+    if total.water_liters is not None:
+        carbon.append(("water", _shown(lambda row: row.water_liters, _liters)))
+    yield "Energy and carbon", carbon
+    yield (
+        "GPU time and cost",
+        [
+            ("GPU time", lambda row: quantities.gpu_time(row.gpu_seconds)),
+            ("of it idle", lambda row: quantities.gpu_time(row.idle_gpu_seconds)),
+            *((f"cost, {currency}", _part("cost", currency, _amount)) for currency in sorted(total.cost)),
+        ],
+    )
+    reasons = sorted(total.wasted_joules, key=_order(REASONS))
+    yield (
+        "Energy that came to nothing",
+        [(reason, _part("wasted_joules", reason, quantities.energy)) for reason in reasons],
+    )
+
+
+def _table(report: PeriodReport, columns: list[tuple[str, Cell]]) -> Iterator[str]:
+    owner = {"project": ("project",), "namespace": ("namespace",), "owner": ("namespace", "project")}[
+        report.by
+    ]
+    cells = [(*owner, *(label for label, _ in columns))]
+    for row in report.rows:
+        names = [getattr(row, name) or "(none)" for name in owner]
+        cells.append((*map(_plain, names), *(cell(row) for _, cell in columns)))
+    blank = ("",) * (len(owner) - 1)
+    cells.append(("all", *blank, *(cell(report.total) for _, cell in columns)))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for number, line in enumerate(cells):
+        yield "| " + " | ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)) + " |"
+        if number == 0:
+            yield "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+
+
+def _list(title: str, lines: Iterable[str]) -> Iterator[str]:
+    shown = [f"- {_plain(line)}" for line in lines]
+    if shown:
+        yield from ("", f"## {title}", "", *shown)
+
+
+def _part(name: str, key: str, show: Callable[[float], str]) -> Cell:
+    """One of the row's sums."""
+    return _shown(lambda row: getattr(row, name).get(key), show)
+
+
+def _shown(value_of: Callable[[Row], float | None], show: Callable[[float], str]) -> Cell:
+    def cell(row: Row) -> str:
+        value = value_of(row)
+        return "-" if value is None else show(value)
+
+    return cell
+
+
+def _order(known: tuple[str, ...]) -> Callable[[str], tuple[int, str]]:
+    return lambda name: (known.index(name) if name in known else len(known), name)
+
+
+def _amount(amount: float) -> str:
+    return quantities.money(amount, "")
+
+
+def _liters(liters: float) -> str:
+    return f"{quantities.figure(liters)} l"
+
+
+def _plain(text: str) -> str:
+    """Text of somebody else, as text: no markup, no control characters, on one line."""
+    return _SPECIAL.sub(r"\\\g<0>", escaped(text))
+
+
+def _cell(value: object) -> object:
+    """Text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return value
