@@ -7,6 +7,8 @@ import ssl
 import threading
 import time
 import traceback
+import tracemalloc
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -59,6 +61,7 @@ FAULTS = {
     "truncated": ("malformed", cut_off(Answer(json={"data": []}))),
     "empty": ("malformed", Answer(body=b"")),
     "login page": ("malformed", page()),
+    "a page that quotes us": ("malformed", page(f"No entry with {MARKER}")),
     "not UTF-8": ("malformed", Answer(body=b'{"a": "\xff"}')),
     "half a document": ("malformed", Answer(body=b'{"a": [1, 2')),
     "nested": ("malformed", Answer(body=b"[" * 200_000)),
@@ -119,6 +122,22 @@ def test_a_good_answer_is_given(service: GridService) -> None:
     assert asked.query == {"q": "a b&c"}
     assert asked.headers["x"] == "y"
     assert asked.headers["user-agent"].startswith("wattspan/")
+
+
+def test_what_is_packed_too_tightly_is_not_unpacked(service: GridService) -> None:
+    """A body that would become 256 MiB costs no more memory than the largest that is allowed."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    pieces = [packer.compress(b" " * (1 << 20)) for _ in range(256)]
+    service.says("/data", gzipped(b"".join(pieces) + packer.flush()))
+    tracemalloc.start()
+    try:
+        with pytest.raises(FetchError, match="when unpacked") as caught:
+            Http(LONG_S).get(service.url + "/data")
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert caught.value.reason == "malformed"
+    assert peak_bytes < 8 * MAX_BODY_BYTES
 
 
 def test_a_token_follows_no_redirect(service: GridService) -> None:

@@ -271,6 +271,7 @@ FAULTS: Mapping[str, tuple[str, Answer]] = {
     "a list of lists": ("malformed", Answer(json=[[]])),
     "an empty object": ("malformed", Answer(json={})),
     "login page": ("malformed", page()),
+    "a page that quotes us": ("malformed", page(f"No entry with {MARKER}")),
     "XML": ("malformed", Answer(body=b"<?xml version='1.0'?><a/>")),
     "10 MB": ("malformed", Answer(body=b" " * (10 << 20))),
     "gzip bomb": ("malformed", packed(gzip.compress(b" " * (10 << 20)))),
