@@ -55,7 +55,7 @@ class Entsoe:
     signal: Final[Signal] = "average"
     resolution_ns: Final = HOUR_NS
     floor_ns: Final = 15 * MINUTE_NS
-    attribution: Final = "ENTSO-E Transparency Platform. CC BY 4.0."
+    attribution: Final = "ENTSO-E Transparency Platform, transparency.entsoe.eu."
 
     def __init__(self, http: Http, url: str, secret: Secret, zone: str, grid_zone: str, basis: Basis) -> None:
         self._http = http
