@@ -3,6 +3,9 @@ out."""
 
 import gzip
 import logging
+import select
+import socket
+import socketserver
 import ssl
 import threading
 import time
@@ -10,10 +13,11 @@ import traceback
 import tracemalloc
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -41,6 +45,21 @@ def failure(http: Http, url: str, **named: dict[str, str]) -> FetchError:
 def gzipped(body: bytes) -> Answer:
     """An answer that says that it is packed."""
     return Answer(body=body, headers={"Content-Encoding": "gzip"})
+
+
+@contextmanager
+def secure_service(folder: Path) -> Iterator[GridService]:
+    """A service behind TLS, whose authority is written into the folder, with a good path and a slow one."""
+    authority = Authority()
+    pair = authority.pair()
+    (folder / "pair.pem").write_bytes(pair.certificate + pair.key)
+    (folder / "authority.pem").write_bytes(authority.pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "pair.pem")
+    with serving(context) as secure:
+        secure.says("/data", Answer(json={"a": 1}))
+        secure.says("/slow", Answer(body=b" " * 1000, drip_s=0.1))
+        yield secure
 
 
 FAULTS = {
@@ -304,6 +323,55 @@ def test_a_proxy_that_refuses_hears_no_token(service: GridService, monkeypatch: 
     assert MARKER not in "".join(traceback.format_exception(error))
 
 
+class Tunnel(socketserver.BaseRequestHandler):
+    """A proxy that connects whoever asks for it, and copies bytes to and fro."""
+
+    asked: ClassVar[list[bytes]] = []
+
+    def handle(self) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += self.request.recv(4096)
+        self.asked.append(head)
+        host, _, port = head.split()[1].decode().partition(":")
+        with socket.create_connection((host, int(port)), timeout=LONG_S) as far:
+            self.request.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            ends = {self.request: far, far: self.request}
+            while True:
+                for ready in select.select(list(ends), [], [], LONG_S)[0]:
+                    if not (piece := ready.recv(65536)):
+                        return
+                    ends[ready].sendall(piece)
+
+
+@pytest.mark.usefixtures("service")
+def test_a_tunnel_carries_what_the_proxy_cannot_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through HTTPS_PROXY the service is asked by TLS within a tunnel: the proxy hears its name and no
+    token, and the time-out holds."""
+    Tunnel.asked.clear()
+    with (
+        secure_service(tmp_path) as secure,
+        socketserver.ThreadingTCPServer(("127.0.0.1", 0), Tunnel) as proxy,
+    ):
+        proxy.daemon_threads, proxy.block_on_close = True, False
+        thread = threading.Thread(target=proxy.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.server_address[1]}")
+            monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+            http = Http(LONG_S)
+            for _ in range(2):
+                assert http.get_json(secure.url + "/data", headers={"auth-token": MARKER}) == {"a": 1}
+            assert failure(Http(2.0), secure.url + "/slow").reason == "timeout"
+        finally:
+            proxy.shutdown()
+            thread.join()
+    assert secure.asked("/data")[0].headers["auth-token"] == MARKER
+    assert len(Tunnel.asked) == 2
+    assert all(head.startswith(b"CONNECT 127.0.0.1:") for head in Tunnel.asked)
+    assert MARKER.encode() not in b"".join(Tunnel.asked)
+
+
 @pytest.mark.usefixtures("service")
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "http://127.0.0.1:1", "http://[", "://"])
 def test_a_proxy_that_is_none_is_said_so(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
@@ -316,15 +384,7 @@ def test_a_proxy_that_is_none_is_said_so(monkeypatch: pytest.MonkeyPatch, proxy:
 def test_certificates_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A certificate of an unknown authority is refused before the token is sent; SSL_CERT_FILE makes it
     known; the time-out holds behind TLS too."""
-    authority = Authority()
-    pair = authority.pair()
-    (tmp_path / "pair.pem").write_bytes(pair.certificate + pair.key)
-    (tmp_path / "authority.pem").write_bytes(authority.pem)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "pair.pem")
-    with serving(context) as secure:
-        secure.says("/data", Answer(json={"a": 1}))
-        secure.says("/slow", Answer(body=b" " * 1000, drip_s=0.1))
+    with secure_service(tmp_path) as secure:
         error = failure(Http(), secure.url + "/data", headers={"auth-token": MARKER})
         assert error.reason == "unreachable"
         assert "certificate" in error.detail
