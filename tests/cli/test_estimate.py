@@ -40,7 +40,7 @@ def test_the_text_says_all_that_counts(wattspan: Wattspan) -> None:
     out = answer.out
     assert out.startswith("8 x H100 SXM5 for 24 h: 192 GPU-hours\n\n")
     assert re.search(r"^ +estimate +low +high$", out, re.MULTILINE)
-    assert re.search(r"^energy +134 kWh +80.6 kWh +134 kWh$", out, re.MULTILINE)
+    assert re.search(r"^energy \(ceiling\) +134 kWh +80.6 kWh +134 kWh$", out, re.MULTILINE)
     assert re.search(r"^operational CO2e +[\d.]+ kg +[\d.]+ kg +[\d.]+ kg$", out, re.MULTILINE)
     assert re.search(r"^embodied CO2e +898 g +632 g +1.28 kg$", out, re.MULTILINE)
     assert re.search(r"^cost +- +- +-$", out, re.MULTILINE)
@@ -147,6 +147,7 @@ def test_measured_power_replaces_the_ceiling(wattspan: Wattspan) -> None:
     assert document["energy_kwh"] == pytest.approx(60)
     assert document["energy_kwh_low"] == pytest.approx(57.5)
     assert "ceiling" not in document["method"]["energy_kwh"]
+    assert "ceiling" not in wattspan("estimate", "--gpu", H100, "--hours", "1", "--power", "500").out
     assert not any("CPUs" in line for line in document["not_included"])
     assert "Cerebras WSE-3" in document["missing"]["embodied_co2e_grams"]
 

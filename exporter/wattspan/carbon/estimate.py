@@ -34,15 +34,15 @@ W_PER_KW: Final = 1000
 """Watts in a kilowatt."""
 
 IDLE_SHARE: Final = 0.15
-"""Of TDP, drawn by a GPU that is held and computes nothing: the lowest that logs of whole trainings show, on
-H100s at checkpoints (Morrison et al. 2025, arXiv 2503.05804: 15 % to 85 % of the maximum)."""
+"""Of TDP, drawn by a GPU that is held and computes nothing: the lowest that logs of whole trainings show
+(Morrison et al. 2025, arXiv 2503.05804: between 15 % and 85 % of the hardware's maximum)."""
 
 BUSY_LOW: Final = 0.6
-"""Of TDP, the low end of what a training draws that keeps its GPUs busy.
+"""Of TDP, the low end of what a training draws that keeps its GPUs at work.
 
-Newkirk et al. 2025 (arXiv 2506.14551), 8 x H100: demanding trainings at 76 % of the node's rating, and
-estimates by TDP too high by 27 % to 37 % of it, hence 63 % to 73 %; Latif et al. 2024 (arXiv 2412.08602): at
-most 82 %, GPUs near full utilization. Rounded down to one digit.
+On nodes of 8 H100s: demanding trainings at 76 % of the node's rating, and estimates by TDP wrong by 27 % to
+37 %, so that the truth was 63 % of it at the least (Newkirk et al. 2025, arXiv 2506.14551); at most 82 %,
+with GPUs near full utilization (Latif et al. 2024, arXiv 2412.08602). Rounded down to one digit.
 """
 
 FLOPS_PER_PARAMETER_AND_TOKEN: Final = 6
@@ -90,11 +90,13 @@ class Power:
     Attributes:
         watts: of one GPU; with its part of the host where `covers_host`.
         method: how it is known, in words.
+        ceiling: the figure is what it draws at most.
         covers_host: the host's CPUs are in it, as for past runs on a machine where they are measured.
     """
 
     watts: Spread
     method: str
+    ceiling: bool = False
     covers_host: bool = False
 
 
@@ -168,12 +170,8 @@ def estimate(plan: Plan) -> Estimate:
     """What a plan comes to."""
     energy_kwh = facility_kwh = operational_g = cost = None
     if plan.power is not None:
-        gpu_hours = plan.gpus * plan.hours
-        watts = plan.power.watts
-        kwh_per_w = gpu_hours / 1000
-        energy_kwh = Spread(
-            *((w + plan.host_watts) * kwh_per_w for w in (watts.value, watts.low, watts.high))
-        )
+        watts = plan.power.watts.plus(plan.host_watts)
+        energy_kwh = watts.times(exactly(plan.gpus * plan.hours / W_PER_KW))
         facility_kwh = energy_kwh.times(exactly(plan.pue))
         if plan.g_per_kwh is not None:
             operational_g = facility_kwh.times(plan.g_per_kwh)
@@ -204,7 +202,7 @@ def rated(tdp_w: float, utilization: float | None) -> Power:
         f"the card's TDP of {tdp_w:g} W, computing {when}{idle}: a ceiling; "
         f"the low end is {BUSY_LOW * 100:g} % of TDP while computing"
     )
-    return Power(Spread(ceiling_w, low_w, ceiling_w), method)
+    return Power(Spread(ceiling_w, low_w, ceiling_w), method, ceiling=True)
 
 
 def measured(watts: float) -> Power:

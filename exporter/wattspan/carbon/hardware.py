@@ -86,15 +86,14 @@ def gpus() -> Iterator[Gpu]:
 
 
 def find_gpu(name: str) -> Gpu | None:
-    """The row that a name means, or None where it means none, or more than one.
+    """The row that a name means, or None where it means no single one; a test keeps names apart.
 
     Args:
         name: as a driver gives it (``NVIDIA H100 80GB HBM3``, ``Tesla V100-SXM2-16GB``) or as people write
             it (``H100 SXM5``), in any case.
     """
     words = _words(name)
-    found = [gpu for gpu in gpus() if any(_means(words, alias, gpu) for alias in gpu.names)]
-    return found[0] if len(found) == 1 else None
+    return next((gpu for gpu in gpus() if any(_means(words, alias, gpu) for alias in gpu.names)), None)
 
 
 def near_gpus(name: str) -> list[str]:

@@ -299,7 +299,7 @@ def _embodied(args: argparse.Namespace, gpu: "Gpu | None", config: "Config") -> 
     if figure is None:
         name = gpu.model if gpu else quoted(args.gpu)
         return Told(None, f"nothing is published of making exactly a {name}; set embodied.gpu-kg")
-    note = f", {figure.note}" if figure.note else ""
+    note = f" ({figure.note})" if figure.note else ""
     return Told(
         figure.kg * 1000,
         f"{figure.kg:g} kg for each GPU, cradle to gate{note}",

@@ -126,8 +126,8 @@ def _embodied_method(inputs: Inputs) -> str:
             f", {plan.embodied_host_g / 1000:g} kg for each host of {plan.gpus_per_host} (embodied.host-kg)"
         )
     return (
-        f"{method}{host}, by the time they are held out of {plan.lifetime_years:g} years;"
-        f" such figures are known to a factor of {plan.embodied_factor:g}"
+        f"{method}{host}; charged for {_short(plan.gpus * plan.hours)} GPU-hours of a life of"
+        f" {plan.lifetime_years:g} years; such figures are known to a factor of {plan.embodied_factor:g}"
     )
 
 
@@ -149,7 +149,8 @@ def _rows(inputs: Inputs, made: "Estimate") -> Iterator[tuple[str, ...]]:
         return quantities.money(value, inputs.currency)
 
     yield "", "estimate", "low", "high"
-    yield _row("energy", made.energy_kwh, kwh)
+    ceiling = " (ceiling)" if inputs.plan.power and inputs.plan.power.ceiling else ""
+    yield _row(f"energy{ceiling}", made.energy_kwh, kwh)
     if inputs.plan.pue != 1:
         yield _row(f"with PUE {inputs.plan.pue:g}", made.facility_energy_kwh, kwh)
     yield _row("operational CO2e", made.operational_g, quantities.mass)
