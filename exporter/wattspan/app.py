@@ -273,6 +273,7 @@ class Daemon:
     def _take(self, snapshot: Snapshot) -> None:
         holdings = self._runs.holdings(snapshot) if self._runs else NOBODY
         tick = self._ledger.apply(snapshot, holdings)
+        self._carbon.equip(state.gpu.model for state in tick.gpus)
         wall_ns = snapshot.taken_at_ns + snapshot.wall_offset_ns
         self._books.take(tick, self._carbon.rates, self._carbon.state(wall_ns), self._carbon.news())
         if self._runs is not None:

@@ -5,25 +5,28 @@ Like `wattspan.app` it decides nothing.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from wattspan.carbon import LiveProvider, cloud, price
+from wattspan.carbon import LiveProvider, cloud
 from wattspan.carbon.chain import Chain, standing
 from wattspan.carbon.cloud import Told
+from wattspan.carbon.embodied import embodied_of
 from wattspan.carbon.feed import Feed, Manners
 from wattspan.carbon.location import Location, locate
-from wattspan.carbon.price import Prices
+from wattspan.carbon.price_book import Always, PriceBook, StandIn
 from wattspan.carbon.rates import NO_NEWS, News, Rates
 from wattspan.carbon.secret import Secret
+from wattspan.carbon.tariffs import parse_schedule
 from wattspan.config import Config, environment_name
 from wattspan.errors import SetupError
 from wattspan.model import GridState, Intensity, Tally, Tariff
 
 if TYPE_CHECKING:
+    from wattspan.carbon.http import Http
     from wattspan.carbon.providers import Options
 
 FOLDER: Final = "grid"
@@ -47,23 +50,37 @@ class CarbonService:
     ) -> None:
         location = locate(config.grid_zone, config.grid_region, environment, _metadata(config))
         self.chain = chain_from(config, location, folder)
-        self._prices = prices_of(config)
-        self._fixed = Rates(
+        self._price_book = price_book_of(config, folder)
+        self._embodied = partial(
+            embodied_of,
+            gpu_kg=config.embodied_gpu_kg,
+            host_kg=config.embodied_host_kg,
+            lifetime_years=config.embodied_lifetime_years,
+        )
+        self._models: frozenset[str] = frozenset()
+        self._rates = Rates(
             pricing=self.chain.pricing,
-            prices=self._prices,
+            prices=self._price_book.prices if self._price_book else None,
             market_g_per_kwh=config.grid_market_intensity,
             wue_l_per_kwh=config.grid_wue,
         )
-        self._rates = self._fixed
         self._known: tuple[GridState, Tariff | None, GridState] | None = None
         self._counted: Mapping[tuple[str, str], int] = {}
 
     @property
     def rates(self) -> Rates:
         """All that is in force now; made anew only when something has changed."""
-        if self._rates.pricing is not self.chain.pricing:
-            self._rates = replace(self._fixed, pricing=self.chain.pricing)
+        pricing, prices = self.chain.pricing, self._price_book.prices if self._price_book else None
+        if self._rates.pricing is not pricing or self._rates.prices is not prices:
+            self._rates = replace(self._rates, pricing=pricing, prices=prices)
         return self._rates
+
+    def equip(self, models: Iterable[str]) -> None:
+        """Say which GPUs the node has, by their models: what making them emitted is looked up once."""
+        known = frozenset(models)
+        if known != self._models:
+            self._models = known
+            self._rates = replace(self._rates, embodied=self._embodied(known))
 
     def state(self, now_wall_ns: int) -> GridState:
         """The figures in force at a moment."""
@@ -77,15 +94,19 @@ class CarbonService:
     @property
     def live(self) -> bool:
         """Whether anything must be fetched or renewed at all."""
-        return self.chain.live
+        return self.chain.live or self._price_book is not None
 
     def settle(self, now_wall_ns: int, now_ns: int) -> None:
         """Put in force what is known without asking anybody."""
         self.chain.settle(now_wall_ns, now_ns)
+        if self._price_book is not None:
+            self._price_book.settle(now_wall_ns, now_ns)
 
     def refresh(self, now_wall_ns: int, now_ns: int, *, at_once: bool = False) -> None:
         """Ask whom it is time to ask. May block."""
         self.chain.refresh(now_wall_ns, now_ns, at_once=at_once)
+        if self._price_book is not None:
+            self._price_book.refresh(now_wall_ns, now_ns, at_once=at_once)
 
     def news(self) -> News:
         """What has come since this was last called; the one writer calls."""
@@ -101,7 +122,10 @@ class CarbonService:
 
     def wait_ns(self, now_wall_ns: int, now_ns: int) -> int:
         """How long until there is something to ask."""
-        return self.chain.wait_ns(now_wall_ns, now_ns)
+        wait_ns = self.chain.wait_ns(now_wall_ns, now_ns)
+        if self._price_book is None:
+            return wait_ns
+        return min(wait_ns, self._price_book.wait_ns(now_wall_ns, now_ns))
 
 
 def _metadata(config: Config) -> Callable[[], Told | None] | None:
@@ -116,25 +140,56 @@ def chain_from(config: Config, location: Location, folder: Path | None) -> Chain
         SetupError: providers that cannot work here, or that do not mean the same.
     """
     stand_ins, location = standing(location, config.grid_intensity)
-    live = _live(config, location)
-    feeds = [(provider, _feed(provider, location.zone, config.node_name, folder)) for provider in live]
-    if live and (live[0].signal, live[0].basis) != ("average", "lifecycle"):
+    feeds = []
+    for provider, options in _live(config, location):
+        # What the figures are of: those of another place, service or query are not taken from disk.
+        key = " ".join(map(str, (options.zone, options.own_zone, options.url, options.query, options.path)))
+        manners = Manners(
+            provider.name, f"{provider.signal} {provider.basis}", provider.resolution_ns, provider.floor_ns
+        )
+        feed = Feed(manners, provider.intensities, Intensity, key, config.node_name, folder)
+        feeds.append((provider, feed))
+    means = {(provider.signal, provider.basis) for provider, _ in feeds}
+    if means and ("average", "lifecycle") not in means and config.grid_intensity is None:
         stand_ins = []  # nothing carried means the same: energy is unpriced, and counted
-    return Chain(stand_ins, config.grid_pue, location, feeds)
+    chain = Chain(stand_ins, config.grid_pue, location, feeds)
+    for setting, wanted, given in (
+        ("grid.signal", config.grid_signal, chain.signal),
+        ("grid.basis", config.grid_basis, chain.basis),
+    ):
+        if wanted not in (None, given):
+            raise SetupError(
+                f"{setting}: {wanted} is wanted, and the figures at hand are {chain.signal} {chain.basis};"
+                " name providers that have it in grid.providers, or leave the setting out"
+            )
+    return chain
 
 
-def _live(config: Config, location: Location) -> Sequence[LiveProvider]:
+def _live(config: Config, location: Location) -> "Sequence[tuple[LiveProvider, Options]]":
     if not config.grid_providers:
         return ()
+    http = _http("grid.providers")
+    from wattspan.carbon import providers  # noqa: PLC0415 - urllib3 comes with the daemon's extra
+
+    made = [(name, _options(config, name, location)) for name in config.grid_providers]
+    return [(providers.make(name, http, options), options) for name, options in made]
+
+
+@cache
+def _pool() -> "Http":
+    """One for all sources."""
+    from wattspan.carbon.http import Http  # noqa: PLC0415 - urllib3 comes with the daemon's extra
+
+    return Http()
+
+
+def _http(setting: str) -> "Http":
     try:
-        from wattspan.carbon import providers  # noqa: PLC0415 - urllib3 comes with the daemon's extra
-        from wattspan.carbon.http import Http  # noqa: PLC0415 - likewise
+        return _pool()
     except ImportError as error:
         raise SetupError(
-            "grid.providers: asking them needs urllib3; install it with: pip install 'wattspan[daemon]'"
+            f"{setting}: asking them needs urllib3; install it with: pip install 'wattspan[daemon]'"
         ) from error
-    http = Http()
-    return [providers.make(name, http, _options(config, name, location)) for name in config.grid_providers]
 
 
 def _options(config: Config, name: str, location: Location) -> "Options":
@@ -157,21 +212,43 @@ def _options(config: Config, name: str, location: Location) -> "Options":
     )
 
 
-def _feed(provider: LiveProvider, zone: str, node: str, folder: Path | None) -> Feed[Intensity]:
-    manners = Manners(
-        provider.name, f"{provider.signal} {provider.basis}", provider.resolution_ns, provider.floor_ns
-    )
-    return Feed(manners, provider.intensities, Intensity, zone, node, folder)
-
-
-def prices_of(config: Config) -> Prices | None:
-    """The price of electricity.
+def price_book_of(config: Config, folder: Path | None) -> PriceBook | None:
+    """What electricity costs; None where nobody has said.
 
     Raises:
-        SetupError: a price without a currency, or the reverse.
+        SetupError: settings of section ``cost`` that contradict each other or cannot work.
     """
-    if (config.cost_price_per_kwh is None) != (not config.cost_currency):
-        raise SetupError("cost.price-per-kwh and cost.currency: only one is set; allowed: both or neither")
-    if config.cost_price_per_kwh is None:
+    sources = {
+        "cost.price-per-kwh": config.cost_price_per_kwh is not None,
+        "cost.schedule": bool(config.cost_schedule),
+        "cost.provider": config.cost_provider != "off",
+    }
+    given = [setting for setting, is_given in sources.items() if is_given]
+    if bool(given) != bool(config.cost_currency):
+        only = given[0] if given else "cost.currency"
+        raise SetupError(
+            f"{only}: set without {'cost.currency' if given else 'a price'}; allowed: a currency with"
+            " cost.price-per-kwh, cost.schedule or cost.provider, or none of them"
+        )
+    if sources["cost.price-per-kwh"] and sources["cost.schedule"]:
+        raise SetupError("cost.schedule: cost.price-per-kwh is set, too; allowed: one of them")
+    if not given:
         return None
-    return price.fixed(config.cost_price_per_kwh, config.cost_currency)
+    stand_in: StandIn | None = None
+    if config.cost_price_per_kwh is not None:
+        stand_in = Always(config.cost_price_per_kwh)
+    elif config.cost_schedule:
+        stand_in = parse_schedule(config.cost_schedule, config.cost_time_zone)
+    return PriceBook(config.cost_currency, _price_feed(config, folder), stand_in)
+
+
+def _price_feed(config: Config, folder: Path | None) -> Feed[Tariff] | None:
+    if config.cost_provider == "off":
+        return None
+    http = _http("cost.provider")
+    from wattspan.carbon import prices  # noqa: PLC0415 - urllib3 comes with the daemon's extra
+
+    asked = (config.cost_url, config.cost_zone, config.cost_query, config.cost_path, config.cost_currency)
+    source = prices.make(config.cost_provider, http, *asked)
+    manners = Manners(f"cost-{source.name}", "price", source.resolution_ns, source.floor_ns)
+    return Feed(manners, source.tariffs, Tariff, " ".join(map(str, asked)), config.node_name, folder)

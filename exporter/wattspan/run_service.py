@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from wattspan import __version__
+from wattspan.carbon import calibration
 from wattspan.config import Config
 from wattspan.errors import NotHereError
 from wattspan.journal.board import Board
@@ -85,6 +86,7 @@ class RunService:
             config.cost_currency,
             self._accounts,
             config.spans_window_ns,
+            calibration.read(config.calibration_file) if config.calibration_file else {},
         )
         history = History(config.state_dir)
         self._registry = _restored(journal.restored, history, self._book)

@@ -48,6 +48,7 @@ class Station:
         self.now_s = at_s
         self.watts: float = WATTS
         self.joules: float = at_s * WATTS
+        self.metered_s = at_s
         self.journal = Journal.open(state, boot, lambda: self.now.wall_ns)
         self.board = Board()
         self.stretches: list[tuple[str, int, Stretch]] = []
@@ -94,7 +95,8 @@ class Station:
         found = self._holds() if holds is None else holds
         holdings = Holdings({UUID: tuple(found)} if found else {}, cpu_ns or {}, cores=4)
         self.keeper.holdings(holdings)
-        self.joules += seconds * self.watts
+        self.joules += (self.now_s - self.metered_s) * self.watts
+        self.metered_s = self.now_s
         reading = look(self.now_s, self.joules, watts=self.watts, utilization_ratio=0.5)
         host = package(self.now_s, self.now_s * 40)
         taken = snapshot(self.sequence, reading, host, at_s=self.now_s)

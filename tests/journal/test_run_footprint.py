@@ -192,7 +192,6 @@ def test_a_kill_costs_no_factor_its_sum(state: Path) -> None:
         station.tick(1)
     station.stop()
     again = Grid(state, at_s=1030)
-    again.joules = station.joules + 4 * WATTS
     again.figures = station.figures
     again.tick(0)
     again.tick(1)

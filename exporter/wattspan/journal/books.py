@@ -388,7 +388,7 @@ class Books:
             self.add("journal_commits", (), 1)
             self._counted_commit = True
         try:
-            dropped = self._write()
+            dropped = self._write(snapshot.taken_at_ns + snapshot.wall_offset_ns)
             self._take_as_kept(snapshot)
             if snapshot.taken_at_ns - self._synced_at_ns >= SYNC_NS:
                 self._journal.sync()
@@ -411,6 +411,7 @@ class Books:
         self._show(self._changed)
         self._hide(self._gone())
         self._outgoing = Outgoing()
+        self._figures = ()
         for key in self._held:
             entry = self._entries[key]
             if entry.shown_in is None:
@@ -418,7 +419,7 @@ class Books:
         self._changed.clear()
         self._marks.clear()
 
-    def _write(self) -> int:
+    def _write(self, wall_ns: int | None = None) -> int:
         """Give the journal what has changed; how many spans had to leave the outbox for it."""
         accounts = [
             Account(quantity, labels, entry.total, entry.base, entry.released)
@@ -435,6 +436,8 @@ class Books:
             delivered=self._outgoing.delivered,
             runs=self._outgoing.runs,
             gone=self._gone(),
+            figures=self._figures,
+            wall_ns=wall_ns,
         )
 
     def _show(self, keys: Iterable[CounterKey]) -> None:

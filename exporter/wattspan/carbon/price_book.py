@@ -1,0 +1,106 @@
+"""Which price is in force: a live source's where it has one, else the schedule's, else the fixed one.
+
+A price holds for its own time only: what no source knows has the stand-in's, and without one no cost.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final, Protocol
+
+from wattspan.carbon import timeline
+from wattspan.carbon.feed import Feed
+from wattspan.carbon.price import Prices
+from wattspan.model import Tariff
+from wattspan.units import NS_PER_S
+
+RENEW_NS: Final = 3600 * NS_PER_S
+"""How often a schedule is written out anew; each time it covers days."""
+
+
+class StandIn(Protocol):
+    """A schedule."""
+
+    def tariffs(self, now_wall_ns: int) -> tuple[Tariff, ...]:
+        """Days around a moment, past to future, without gaps."""
+
+
+class Always:
+    """One price at all times.
+
+    Args:
+        per_kwh: it.
+    """
+
+    def __init__(self, per_kwh: float) -> None:
+        self._tariffs = (Tariff(per_kwh),)
+
+    def tariffs(self, now_wall_ns: int) -> tuple[Tariff, ...]:
+        """The one."""
+        del now_wall_ns
+        return self._tariffs
+
+
+class PriceBook:
+    """Prices as they are known now. One thread refreshes; any thread may read `prices`.
+
+    Args:
+        currency: of all of them.
+        feed: of the live source; None without one.
+        stand_in: for what it does not know; None leaves that without a cost.
+
+    Attributes:
+        prices: in force, by time.
+    """
+
+    def __init__(self, currency: str, feed: Feed[Tariff] | None, stand_in: StandIn | None) -> None:
+        self.prices = Prices((), currency)
+        self._currency = currency
+        self._feed = feed
+        self._stand_in = stand_in
+        self._written_ns: int | None = None
+
+    def settle(self, now_wall_ns: int, now_ns: int) -> None:
+        """Put in force what is known without asking anybody."""
+        if self._feed is not None:
+            self._feed.due_ns(now_wall_ns, now_ns)  # takes up what was kept
+        self._write(now_wall_ns, now_ns)
+
+    def refresh(self, now_wall_ns: int, now_ns: int, *, at_once: bool = False) -> None:
+        """Ask the live source if it is time to. May block."""
+        changed = self._feed is not None and self._feed.refresh(now_wall_ns, now_ns, at_once=at_once)
+        if changed or self._written_ns is None or now_ns - self._written_ns >= RENEW_NS:
+            self._write(now_wall_ns, now_ns)
+
+    def wait_ns(self, now_wall_ns: int, now_ns: int) -> int:
+        """How long until there is something to do."""
+        due = [] if self._feed is None else [self._feed.due_ns(now_wall_ns, now_ns)]
+        return max(0, min([*due, (self._written_ns or now_ns) + RENEW_NS]) - now_ns)
+
+    def _write(self, now_wall_ns: int, now_ns: int) -> None:
+        told = self._feed.figures if self._feed else ()
+        otherwise = self._stand_in.tariffs(now_wall_ns) if self._stand_in else ()
+        self.prices = Prices(filled(told, otherwise), self._currency)
+        self._written_ns = now_ns
+
+
+def filled(upper: Sequence[Tariff], lower: Sequence[Tariff]) -> tuple[Tariff, ...]:
+    """`upper`, with `lower` in its gaps."""
+    ends = [timeline.BEGINNING_NS, *(timeline.until_ns(tariff) for tariff in upper)]
+    begins = [*(timeline.from_ns(tariff) for tariff in upper), timeline.END_NS]
+    result: list[Tariff] = []
+    for index, (from_ns, until_ns) in enumerate(zip(ends, begins, strict=True)):
+        result += [
+            _clipped(tariff, from_ns, until_ns)
+            for tariff in lower
+            if max(from_ns, timeline.from_ns(tariff)) < min(until_ns, timeline.until_ns(tariff))
+        ]
+        result += upper[index : index + 1]
+    return tuple(result)
+
+
+def _clipped(tariff: Tariff, from_ns: int, until_ns: int) -> Tariff:
+    if timeline.from_ns(tariff) < from_ns:
+        tariff = replace(tariff, valid_from_wall_ns=from_ns)
+    if timeline.until_ns(tariff) > until_ns:
+        tariff = replace(tariff, valid_until_wall_ns=until_ns)
+    return tariff
