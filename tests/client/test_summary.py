@@ -98,6 +98,7 @@ def test_range_that_is_none_is_left_out() -> None:
     assert Summary.of(said).ranges == Missing("the daemon did not say")
     broken = {"energy_joules": {"low": 1}, "co2e_grams": {"low": "1", "high": "2"}, "cost": [1, 2]}
     assert Summary.of({**said, "ranges": broken}).ranges == {}
+    assert lines(Summary.of({**said, "ranges": broken})) == lines(Summary.of(said))
 
 
 def test_report_of_a_run_without_a_gpu() -> None:

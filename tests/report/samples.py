@@ -104,10 +104,12 @@ def factors_of(energy_uj: int, co2e_g: float) -> tuple[Factor, ...]:
         co2e_g: likewise.
     """
     factors = []
-    for hour in range(6):
+    weights = (1.3, 1.1, 0.9, 0.8, 0.9, 1.0)
+    for hour, weight in enumerate(weights):
         began = BEGAN_WALL_NS + hour * HOUR_NS
         live = hour < 5
         part_uj = energy_uj // 6 if hour else energy_uj - 5 * (energy_uj // 6)
+        part_g = co2e_g * weight / sum(weights)
         # The fifth figure was valid for the first half of its hour.
         over = began + (HOUR_NS // 2 if hour == 4 else HOUR_NS)
         factors.append(
@@ -115,8 +117,8 @@ def factors_of(energy_uj: int, co2e_g: float) -> tuple[Factor, ...]:
                 began_wall_ns=began,
                 ended_wall_ns=began + HOUR_NS,
                 energy_uj=part_uj,
-                co2e_g=co2e_g / 6,
-                g_per_kwh=co2e_g / 6 / 1.2 / (part_uj / 3_600_000_000_000) * (1 + hour / 100),
+                co2e_g=part_g,
+                g_per_kwh=part_g / 1.2 / (part_uj / 3_600_000_000_000),
                 pue=1.2,
                 grid_zone="GB",
                 provider="carbonintensity" if live else "static",

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.report.samples import BEGAN_WALL_NS, GPUS, HOUR_NS, bare, reported, simple, training
+from wattspan.carbon.countries import WORLD, countries
 from wattspan.ledger import certainty
 from wattspan.report import ranges
 from wattspan.report.figures import Figures, Missing, figures_of
@@ -90,6 +91,7 @@ def test_calibration_of_a_gpu_touches_no_cpu() -> None:
     assert parts.shift_ratio == pytest.approx(0.05)
     assert parts.gain_ratio == pytest.approx(certainty.HOST_GAIN_RATIO / 2)
     assert parts.share_ratio == pytest.approx(certainty.share_ratio("cpu_time") / 2)
+    assert parts.ratio == pytest.approx(0.05 + parts.width_ratio), "the count is off by the shift too"
 
 
 @pytest.mark.parametrize(
@@ -259,6 +261,14 @@ def test_ranges_are_told_in_words() -> None:
     assert "under the lowest figure" in said["when it ran"]
 
 
+def test_hours_of_the_run_are_compared() -> None:
+    """All of it under the greenest figure of its time, and under the dirtiest, by hand."""
+    record = simple(factors=(factor(600, KWH // 2), factor(200, KWH // 2)))
+    said = {statement.topic: statement.text for statement in reported(record).statements}
+    assert "200 to 600 g/kWh" in said["when it ran"]
+    assert "under the lowest figure would have been 200 g, under the highest 600 g." in said["when it ran"]
+
+
 def test_marginal_figures_are_called_so() -> None:
     """A marginal signal is no footprint, and the report says it."""
     marginal = simple(factors=(factor(400, KWH, signal="marginal"),))
@@ -267,3 +277,12 @@ def test_marginal_figures_are_called_so() -> None:
     average = {statement.topic for statement in reported(simple(factors=(factor(400, KWH),))).statements}
     assert "signal" not in average
     assert "when it ran" not in average, "one figure has no spread"
+
+
+def test_place_nobody_knows_is_as_far_as_countries_are_from_the_world() -> None:
+    """The constant is what the carried table says: countries' root mean square distance from the world."""
+    known = [country for country in countries() if country.g_per_kwh]
+    (world,) = (country.g_per_kwh for country in known if country.zone == WORLD and country.g_per_kwh)
+    distances = [country.g_per_kwh / world - 1 for country in known if len(country.zone) == 2]  # type: ignore[operator]
+    spread = math.sqrt(sum(distance**2 for distance in distances) / len(distances))
+    assert spread == pytest.approx(ranges.PLACE_RATIO, abs=0.01)

@@ -20,7 +20,7 @@ ATTRIBUTIONS: Final[Mapping[str, str]] = {
     "eco2mix": "RTE, eCO2mix, by way of ODRE. Licence Ouverte 2.0 (Etalab).",
     "electricitymaps": "Electricity Maps (electricitymaps.com), under the licence of the token's plan.",
     "watttime": "WattTime (watttime.org), under the licence of the account's plan.",
-    "entsoe": "ENTSO-E Transparency Platform. CC BY 4.0.",
+    "entsoe": "ENTSO-E Transparency Platform, transparency.entsoe.eu.",
     "eia": "U.S. Energy Information Administration, Form EIA-930. Public domain.",
 }
 """By the provider's name. One that passes on what others say has none of its own."""

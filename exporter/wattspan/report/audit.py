@@ -117,7 +117,7 @@ def checks_of(record: RunRecord) -> tuple[Check, ...]:
         _grams("operational CO2e: the sum of the factors", totals.co2e_g, [f.co2e_g for f in record.factors]),
         _grams("operational CO2e: computed again", totals.co2e_g, map(co2e_g, record.factors)),
         Check(
-            "factors whose energy x intensity x PUE is not what they say",
+            "each factor: energy x intensity x PUE",
             told_g,
             math.fsum(map(co2e_g, wrong)),
             "g",

@@ -132,7 +132,10 @@ def _tables(report: PeriodReport) -> Iterator[tuple[str, list[tuple[str, Cell]]]
     carbon: list[tuple[str, Cell]] = [
         ("energy", lambda row: quantities.energy(row.all_joules)),
         *((component, _part("energy_joules", component, quantities.energy)) for component in components),
-        *((f"CO2e, {basis}", _part("operational_grams", basis, quantities.mass)) for basis in bases),
+        *(
+            (f"CO2e operational, {basis}", _part("operational_grams", basis, quantities.mass))
+            for basis in bases
+        ),
     ]
     if total.embodied_grams is not None:
         carbon.append(("CO2e embodied", _shown(lambda row: row.embodied_grams, quantities.mass)))
