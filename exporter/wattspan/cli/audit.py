@@ -244,7 +244,7 @@ def _check_rows(found: "Audit") -> Iterator[tuple[str, ...]]:
 
 def _chain_rows(verdict: "Verdict") -> Iterator[tuple[str, str]]:
     before = f", {verdict.migrated} of them from before there was a chain" if verdict.migrated else ""
-    yield "chain", f"{verdict.entries} entries{before}"
+    yield "entries", f"{verdict.entries}{before}"
     yield "records", f"{verdict.records} as they were entered, {verdict.removed} let go of by retention"
     yield "lineage", verdict.lineage
     yield "head", verdict.head or "none yet"

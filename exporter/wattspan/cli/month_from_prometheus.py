@@ -78,14 +78,12 @@ def gained_from(url: str, month: str, now_wall_ns: int) -> Gained:
     in_use = f"sum by ({', '.join(_GRID_LABELS)}) (sum_over_time(wattspan_grid_provider_in_use[{seconds}s]))"
     used = {labels: count for labels, count in prometheus.ask(in_use, _GRID_LABELS).items() if count}
     all_used = sum(used.values())
-    first = prometheus.ask(f"min(min_over_time(timestamp(wattspan_build_info)[{seconds}s:1h]))", ())
     nodes = prometheus.ask(
         f"count(count by (instance) (count_over_time(wattspan_build_info[{seconds}s])))", ()
     )
     return Gained(
         month=month,
-        # The subquery looks on the hour: what was scraped by the first one was there from the begin.
-        since_wall_ns=max(begin_ns, int(first.get((), 0)) * NS_PER_S),
+        since_wall_ns=max(begin_ns, prometheus.first_s(seconds) * NS_PER_S),
         until_wall_ns=until_ns,
         amounts=amounts,
         grid_shares={(a, b, c, d): count / all_used for (a, b, c, d), count in used.items()},
@@ -130,6 +128,14 @@ class _Prometheus:
     def warnings(self) -> tuple[str, ...]:
         """What it said about its own answers."""
         return tuple(f"Prometheus warns: {text:.200}" for text in self._warnings)
+
+    def first_s(self, seconds: int) -> int:
+        """When we were scraped first in so many seconds: to the hour, or of the last hour to 5 s."""
+        for window_s, step in ((seconds, "1h"), (min(seconds, 3600), "5s")):
+            query = f"min(min_over_time(timestamp(wattspan_build_info)[{window_s}s:{step}]))"
+            if found := self.ask(query, ()):
+                return int(found[()])
+        return self._at_s
 
     def ask(self, query: str, labels: tuple[str, ...]) -> dict[tuple[str, ...], float]:
         """The values of a query by these labels; those that are no numbers are left out.

@@ -183,7 +183,11 @@ def period_of(gained: Gained, by: By, made_wall_ns: int, version: str) -> Period
         key = (None if by == "project" else namespace, None if by == "namespace" else project)
         for row in (rows.setdefault(key, Row(*key)), total):
             _enter(row, quantity, rest, amount)
-    used = [row for row in rows.values() if row.all_joules or row.gpu_seconds or row.operational_grams]
+    used = [
+        row
+        for row in rows.values()
+        if row.all_joules or row.gpu_seconds or any(row.operational_grams.values()) or row.embodied_grams
+    ]
     return PeriodReport(
         gained=gained,
         by=by,
