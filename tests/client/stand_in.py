@@ -70,6 +70,7 @@ class StandIn:
         mute: requests are taken and never answered.
         address: where it listens.
         raw: bytes to send in place of any HTTP answer.
+        grid: what is said of the grid, by path.
     """
 
     def __init__(self) -> None:
@@ -78,6 +79,7 @@ class StandIn:
         self.mute = False
         self.address: Any = None
         self.raw = b""
+        self.grid: dict[str, Document] = {}
         self._runs: set[str] = set()
         self._changed = threading.Condition()
         self.stopped = threading.Event()
@@ -92,6 +94,8 @@ class StandIn:
 
     def usual(self, asked: Asked) -> tuple[int, Document]:
         """What the contract says."""
+        if asked.path.startswith("/api/v1/grid"):
+            return 200, self.grid.get(asked.path, {})
         if asked.path == "/api/v1/runs":
             return self._begin(asked.document)
         _, _, _, _, run_id, what = asked.path.split("/")
@@ -138,10 +142,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: "_Server"
 
+    def do_GET(self) -> None:
+        self._do({})
+
     def do_POST(self) -> None:
+        self._do(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+    def _do(self, document: Document) -> None:
         stand_in = self.server.stand_in
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        asked = Asked(self.path, json.loads(body), dict(self.headers))
+        asked = Asked(self.path, document, dict(self.headers))
         if stand_in.mute:
             with stand_in._changed:
                 stand_in.asked.append(asked)

@@ -13,16 +13,22 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from wattspan import log
+from wattspan.cli.grid import length_ns
 from wattspan.cli.settings import Loaded
-from wattspan.config import number, whole
+from wattspan.config import Config, number, whole
 from wattspan.errors import SetupError
 
 if TYPE_CHECKING:
+    from wattspan.carbon_service import CarbonService
     from wattspan.client import Run
+    from wattspan.client.green import Target
+    from wattspan.model import Intensity
 
 NAME: Final = "run"
 HELP: Final = "Run a command as a training run, and print what it used."
-USAGE: Final = "run [--name N] [--project P] [flags] -- CMD..."
+USAGE: Final = (
+    "run [--name N] [--project P] [--wait-for-green [--duration 1h] --deadline 12h] [flags] -- CMD..."
+)
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
 """As env(1), nice(1) and timeout(1) have it; 125 is for `main`."""
@@ -39,6 +45,9 @@ END_PATIENCE_S: Final = 10.0
 STOP_PATIENCE_S: Final = 2.0
 """How long the daemon is told that the command never ran."""
 
+WAIT_DURATION: Final = "1h"
+"""How long the command is taken to run while it waits for a green grid, where nobody has said."""
+
 _LOOK_S: Final = 0.05
 _STEPS: Final = whole(1, 2**53 - 1)
 _GRAMS: Final = number(0.001, 1e12, "grams of CO2e")
@@ -54,15 +63,32 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget-co2e-grams", type=_of(_GRAMS), metavar="GRAMS", help="What the run may emit."
     )
+    parser.add_argument(
+        "--wait-for-green",
+        action="store_true",
+        help="Start when the greenest stretch before --deadline begins; at once without a forecast.",
+    )
+    parser.add_argument(
+        "--deadline", type=length_ns, metavar="DURATION", help="When the command must be over, from now."
+    )
+    parser.add_argument(
+        "--duration",
+        type=length_ns,
+        metavar="DURATION",
+        help=f"How long the command takes. Default: {WAIT_DURATION}.",
+    )
     parser.add_argument("command_line", nargs=argparse.REMAINDER, metavar="-- CMD", help="What to run.")
 
 
-def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - every command is called alike
-    """Begin, run the command, end, report."""
+def run(args: argparse.Namespace, loaded: Loaded) -> int:
+    """Wait if asked to, begin, run the command, end, report."""
     from wattspan.client.supervised import signals_held
 
     words = _words(args.command_line)
+    lengths = _lengths(args)
     with signals_held():
+        if lengths and (stop := _wait_for_green(*lengths, loaded.config)):
+            return SIGNALLED + stop
         return _run(words, _track(args, words))
 
 
@@ -90,6 +116,97 @@ def _run(words: Sequence[str], run: "Run") -> int:
     if not run.silent:
         _say(str(run.summary))
     return code if code >= 0 else SIGNALLED - code
+
+
+def _lengths(args: argparse.Namespace) -> tuple[int, int] | None:
+    """How long the command takes, and how long it may be until it is over; None where nothing is waited for.
+
+    Raises:
+        SetupError: flags that make no sense together.
+    """
+    if not args.wait_for_green:
+        if args.deadline is not None or args.duration is not None:
+            raise SetupError("--deadline and --duration: only with --wait-for-green; allowed: all or none")
+        return None
+    if args.deadline is None:
+        raise SetupError("--wait-for-green: needs --deadline, such as --deadline 12h")
+    duration_ns = length_ns(WAIT_DURATION) if args.duration is None else args.duration
+    if duration_ns > args.deadline:
+        raise SetupError("--deadline: it is shorter than --duration; allowed: at least as long")
+    return duration_ns, args.deadline
+
+
+def _wait_for_green(duration_ns: int, deadline_ns: int, config: Config) -> int:
+    """Hold the command back; returns the number of a signal that asks to end, else 0.
+
+    The wait is no part of the run: nothing is told to the daemon before it is over.
+    """
+    from wattspan.client import green, surroundings
+    from wattspan.client.supervised import asked_to_stop
+
+    if surroundings.disabled(os.environ):
+        return 0
+    # Every rank waits, for they see the same forecast; the first one of the node says so.
+    speaks = surroundings.ranks(os.environ).begins
+
+    def told(target: "Target | None") -> None:
+        if speaks:
+            _say(_what_is_waited_for(target, duration_ns))
+
+    stop = green.wait(_looks(config), duration_ns, deadline_ns, told, green.REAL)
+    return stop or asked_to_stop()
+
+
+def _looks(config: Config) -> "Callable[[], Sequence[Intensity]]":
+    """What looks at the hours ahead: by the daemon of this node, else by the settings of this command."""
+    from wattspan.client import ephemeral, green, surroundings
+    from wattspan.client.daemon import Daemon
+
+    allowed = surroundings.ephemeral_allowed(os.environ)
+    daemon = Daemon.of(os.environ, ephemeral.folder(os.environ) if allowed else None)
+    own: list[CarbonService] = []
+
+    def look() -> "Sequence[Intensity]":
+        figures = green.of_daemon(daemon)
+        if figures or not config.grid_providers:
+            return figures
+        first = not own
+        if first:
+            from wattspan.carbon_service import CarbonService as Service
+
+            own.append(Service(config, os.environ))
+        now_wall_ns = time.time_ns()
+        # At once the first time; later by the manners of each service.
+        own[0].refresh(now_wall_ns, time.monotonic_ns(), at_once=first)
+        outlook = own[0].state(now_wall_ns).outlook
+        return outlook.figures if outlook else ()
+
+    return look
+
+
+def _what_is_waited_for(target: "Target | None", duration_ns: int) -> str:
+    """One line."""
+    from wattspan.cli.moments import hours, moment
+    from wattspan.report.quantities import percent
+
+    if target is None:
+        return (
+            f"starting at once: no forecast of the grid covers the next {hours(duration_ns)}"
+            " (set grid.providers, here or of the daemon)"
+        )
+    by = moment(target.latest_end_wall_ns, None)
+    now = target.now_g_per_kwh
+    wait_ns = target.start_wall_ns - target.made_wall_ns
+    if wait_ns <= 0:
+        return (
+            f"starting at once: no {hours(duration_ns)} before {by} are greener than now,"
+            f" {target.g_per_kwh:.0f} g CO2e/kWh"
+        )
+    saves = "" if not now else f" instead of {now:.0f} now, {percent(1 - target.g_per_kwh / now)} less"
+    return (
+        f"waiting until {moment(target.start_wall_ns, None)}, in {hours(wait_ns)}, for the greenest"
+        f" {hours(duration_ns)} before {by}: {target.g_per_kwh:.0f} g CO2e/kWh{saves}"
+    )
 
 
 def environment(environ: Mapping[str, str], run: "Run") -> dict[str, str]:
