@@ -92,16 +92,18 @@ def test_figure_without_an_end_is_none_to_keep(state: Path) -> None:
 
 
 def test_old_figures_are_let_go_of(state: Path) -> None:
-    """After 400 days a figure goes; a clock that is years ahead takes nothing with it."""
+    """After 400 days a figure goes; neither a clock nor a figure that is years ahead takes any with it."""
     clock = Clock()
     journal = Journal.open(state, "boot-1", clock)
     journal.commit([], [], figures=[figure(-48 * 390, 1), figure(0, 2)])
     clock.wall_ns += 5_000 * DAY_NS
     journal.commit([], [], figures=[figure(1, 3)])
-    assert [known.g_per_kwh for known in History(state).figures()] == [1, 2, 3]
+    clock.wall_ns = NOW_WALL_NS
+    journal.commit([], [], figures=[figure(48 * 5_000, 9)])
+    assert [known.g_per_kwh for known in History(state).figures()] == [1, 2, 3, 9]
     clock.wall_ns = NOW_WALL_NS + 20 * DAY_NS
     journal.commit([], [], figures=[figure(48 * 20, 4)])
-    assert [known.g_per_kwh for known in History(state).figures()] == [2, 3, 4]
+    assert [known.g_per_kwh for known in History(state).figures()] == [2, 3, 4, 9]
     journal.close(clean=True)
 
 
