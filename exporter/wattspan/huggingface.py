@@ -8,13 +8,16 @@ transformers is the user's own and no dependency of ours.
 
 import functools
 import importlib
-import os.path
+import logging
+import os
 from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from wattspan.client.surroundings import disabled
 from wattspan.client.tracking import Run
 from wattspan.client.training import Training, quiet
+from wattspan.client.watch import GridWatch
 
 if TYPE_CHECKING:
 
@@ -26,6 +29,9 @@ else:
     except ImportError as error:
         needed = "wattspan.huggingface needs the package transformers: pip install transformers"
         raise ImportError(needed) from error
+
+
+log = logging.getLogger("wattspan.client")
 
 
 class WattspanCallback(TrainerCallback):
@@ -46,21 +52,38 @@ class WattspanCallback(TrainerCallback):
     tells the callbacks of that Trainer which exception it was, and raises it as before.
     A checkpoint that its evaluation asked for (``save_strategy="best"``) is no phase: nothing announces it.
 
+    With `stop_above_g_per_kwh` it ends a training at a checkpoint that is written while the grid is dirtier
+    than that, so that whoever started it may resume it later (`resume_from_checkpoint`).
+    The daemon is asked each minute by a thread of its own; an intensity that is not known stops nothing.
+    Of several processes the first one of all decides and the others are told through torch.distributed,
+    so all of them need the callback with this argument; where they cannot be told nothing is stopped.
+
     Args:
         name: of the run; else the trial's, ``args.run_name``, or the last part of ``args.output_dir``.
         run: a run of your own, begun with `wattspan.track`, that this training is a part of.
         report: write what the run has used to stderr when it has ended.
+        stop_above_g_per_kwh: grams of CO2e per kWh; None never stops.
         options: of `wattspan.track`: ``project``, ``group``, ``run_id``, ``budget_co2e_grams``, ...
     """
 
     def __init__(
-        self, name: str = "", *, run: Run | None = None, report: bool = True, **options: Any
+        self,
+        name: str = "",
+        *,
+        run: Run | None = None,
+        report: bool = True,
+        stop_above_g_per_kwh: float | None = None,
+        **options: Any,
     ) -> None:
         self._training = Training({"name": name, **options} if name else options, run, report=report)
         self._samples = Samples(0)
         self._counts_tokens = False
         self._logged_step = 0
         self._epoch = -1
+        self._stop_above = stop_above_g_per_kwh
+        self._watch: GridWatch | None = None
+        self.stop_reason = ""
+        """Why the last training was ended at a checkpoint, in one sentence; empty where it was not."""
         _announce_exceptions()
 
     @property
@@ -76,6 +99,7 @@ class WattspanCallback(TrainerCallback):
         if self._training.going and not args.auto_find_batch_size:
             self._training.ends("failure")  # its exception passed by a train() that is not wrapped
         self._training.phases_end()
+        self._watch_the_grid(state)
         if not self._training.going:
             if not state.is_local_process_zero:
                 return
@@ -133,16 +157,46 @@ class WattspanCallback(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A checkpoint is written."""
         self._training.phase_ends("checkpoint")
+        if self._stop_above is None or state.global_step >= state.max_steps:
+            return
+        reason = _told_by_the_first(self._why_to_stop(), args)
+        if reason:
+            self.stop_reason = f"{reason} at step {state.global_step}"
+            control.should_training_stop = True
+            if state.is_world_process_zero:
+                log.warning("wattspan: training ends at a checkpoint: %s", self.stop_reason)
 
     @quiet
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The run ends well, early or not."""
+        self._watch_no_more()
         self._training.ends()
 
     @quiet
     def on_exception(self, error: BaseException) -> None:
         """``Trainer.train`` was left by an exception; no event of transformers."""
+        self._watch_no_more()
         self._training.ends(error=error)
+
+    def _watch_the_grid(self, state: Any) -> None:
+        """The first process of all asks; the others are told by it."""
+        self._watch_no_more()
+        self.stop_reason = ""
+        if self._stop_above is not None and state.is_world_process_zero and not disabled(os.environ):
+            self._watch = GridWatch.of_this_node()
+            self._watch.start()
+
+    def _watch_no_more(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
+
+    def _why_to_stop(self) -> str:
+        """Empty for no reason to; an intensity that is not known is none."""
+        known = self._watch.g_per_kwh if self._watch else None
+        if known is None or self._stop_above is None or known <= self._stop_above:
+            return ""
+        return f"the grid is at {known:g} g CO2e/kWh, above {self._stop_above:g},"
 
     def _counts(self, state: Any) -> dict[str, int]:
         counts = {"step": state.global_step, "samples": self._samples.seen(state.epoch, state.global_step)}
@@ -205,6 +259,20 @@ class Samples:
             return step * self.per_step
         whole = int(epoch)
         return whole * self.per_epoch + round((epoch - whole) * self.batches) * self.per_batch
+
+
+def _told_by_the_first(reason: str, args: Any) -> str:
+    """The reason that the first process of all has; each has to ask. One that stops alone leaves the others
+    waiting for it for ever.
+    """
+    if args.world_size == 1:
+        return reason
+    distributed = importlib.import_module("torch.distributed")
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return ""  # as with XLA, which has ways of its own
+    told = [reason]
+    distributed.broadcast_object_list(told, src=0, device=args.device)
+    return told[0]
 
 
 def _name(args: Any, state: Any) -> str:
