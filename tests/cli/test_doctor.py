@@ -3,14 +3,17 @@
 import itertools
 import json
 import os
+import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Answer, Wattspan
+from tests.fakes import grid_answers, grid_service
 from wattspan.cli import doctor as doctor_command
 from wattspan.cli import main
 
@@ -191,3 +194,28 @@ def test_missing_extra(wattspan: Wattspan, sysfs: Path, tmp_path: Path) -> None:
     mark, text = findings(doctor(wattspan, sysfs, PYTHONPATH=str(tmp_path / "site")))["extra daemon"]
     assert mark == "!!"
     assert text == "without bcrypt; pip install 'wattspan[daemon]'"
+
+
+def test_each_live_source_is_asked(wattspan: Wattspan, sysfs: Path) -> None:
+    """What it answers now, or why it does not, beside the place."""
+    begin_s = int(time.time()) // 900 * 900
+    with grid_service.serving() as service:
+        service.says_json(
+            "/co2eq", grid_answers.energycharts(grid_answers.points(begin_s - 900, 15, 101, 102, 103))
+        )
+        service.says("/v3/*", grid_service.Answer(status=403))
+        flags = ("--grid.zone", "FR", "--grid.providers", "electricitymaps,energycharts")
+        urls = (
+            "--grid.electricitymaps.url", f"{service.url}/v3", "--grid.energycharts.url", service.url,
+        )  # fmt: skip
+        env = {"WATTSPAN_GRID_ELECTRICITYMAPS_TOKEN": "secret-token", "NO_PROXY": "127.0.0.1"}
+        answer = doctor(wattspan, sysfs, *flags, *urls, **env)
+    found = findings(answer)
+    mark, text = found["grid energycharts"]
+    assert mark == "ok"
+    assert re.match(r"10[23] g CO2e/kWh \(measured\); .*Fraunhofer", text)
+    mark, text = found["grid electricitymaps"]
+    assert mark == "!!"
+    assert "refused" in text
+    assert "HTTP 403" in text
+    assert "secret-token" not in answer.out + answer.err

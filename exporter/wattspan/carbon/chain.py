@@ -39,6 +39,7 @@ class Chain:
     Attributes:
         signal, basis: what every figure of the chain means.
         location: as given.
+        feeds: of the live ones, first choice first.
 
     Raises:
         SetupError: providers whose figures mean different things and cannot stand in for one another.
@@ -54,7 +55,7 @@ class Chain:
         every: list[Provider] = [*(provider for provider, _ in feeds), *providers]
         self.signal, self.basis = _meaning(every)
         self.location = location
-        self._feeds = tuple(feed for _, feed in feeds)
+        self.feeds = tuple(feed for _, feed in feeds)
         self._providers = tuple(providers)
         self._pue_configured = pue is not None
         self._levels: dict[tuple[str, str], int] = {}
@@ -74,7 +75,7 @@ class Chain:
     @property
     def live(self) -> bool:
         """Whether anything must be fetched at all."""
-        return bool(self._feeds)
+        return bool(self.feeds)
 
     def refresh(self, now_wall_ns: int, now_ns: int | None = None, *, at_once: bool = False) -> None:
         """Ask those feeds whose time it is, and put the figures in force together. Blocks.
@@ -86,7 +87,7 @@ class Chain:
         """
         steady_ns = now_wall_ns if now_ns is None else now_ns
         changed = not self._composed
-        for feed in self._feeds:
+        for feed in self.feeds:
             changed |= feed.refresh(now_wall_ns, steady_ns, at_once=at_once)
         if changed:
             self._compose(now_wall_ns)
@@ -98,13 +99,13 @@ class Chain:
 
     def settle(self, now_wall_ns: int, now_ns: int) -> None:
         """Put in force what is known without asking anybody: what was kept, and what is carried."""
-        for feed in self._feeds:
+        for feed in self.feeds:
             feed.due_ns(now_wall_ns, now_ns)  # takes up what was kept
         self._compose(now_wall_ns)
 
     def wait_ns(self, now_wall_ns: int, now_ns: int) -> int:
         """How long until `refresh` has something to do."""
-        due = [feed.due_ns(now_wall_ns, now_ns) for feed in self._feeds]
+        due = [feed.due_ns(now_wall_ns, now_ns) for feed in self.feeds]
         return max(0, min([*due, now_ns + LOOK_AHEAD_NS]) - now_ns)
 
     def state(self, now_wall_ns: int) -> GridState:
@@ -140,7 +141,7 @@ class Chain:
         """How often each feed has failed since this process began, by its name and the reason."""
         return {
             (feed.manners.name, reason): count
-            for feed in self._feeds
+            for feed in self.feeds
             for reason, count in feed.failures.items()
         }
 
@@ -158,7 +159,7 @@ class Chain:
 
     def _learn(self, now_wall_ns: int) -> None:
         told, fresh = {}, []
-        for feed in self._feeds:
+        for feed in self.feeds:
             for figure in feed.figures:
                 key = (figure.provider, figure.grid_zone, figure.valid_from_wall_ns)
                 if (figure.valid_from_wall_ns or 0) > now_wall_ns:
@@ -172,10 +173,10 @@ class Chain:
     def _compose(self, now_wall_ns: int) -> None:
         self._learn(now_wall_ns)
         levels: list[Sequence[Intensity]] = [
-            in_force(feed.figures, feed.last_good_wall_ns, feed.manners.resolution_ns) for feed in self._feeds
+            in_force(feed.figures, feed.last_good_wall_ns, feed.manners.resolution_ns) for feed in self.feeds
         ]
         names: dict[tuple[str, str], int] = {
-            (feed.manners.name, ""): level for level, feed in enumerate(self._feeds)
+            (feed.manners.name, ""): level for level, feed in enumerate(self.feeds)
         }
         for provider in self._providers:
             figures = provider.intensities(now_wall_ns)
@@ -187,7 +188,7 @@ class Chain:
 
     def _look_ahead(self, now_wall_ns: int) -> Outlook | None:
         """By the first feed that knows more than this moment."""
-        for feed in self._feeds:
+        for feed in self.feeds:
             good = feed.last_good_wall_ns
             if good is None or now_wall_ns - good > OUTLOOK_AGE_NS:
                 continue
@@ -198,7 +199,7 @@ class Chain:
 
     def _figures(self, now_wall_ns: int, in_use: Intensity | None) -> tuple[Intensity, ...]:
         """What each says of this moment; of those without network only the one in force."""
-        said = [timeline.at(feed.figures, now_wall_ns) for feed in self._feeds]
+        said = [timeline.at(feed.figures, now_wall_ns) for feed in self.feeds]
         figures = [figure for figure in said if figure is not None]
         if in_use is not None and all(figure.provider != in_use.provider for figure in figures):
             figures.append(in_use)
@@ -207,7 +208,7 @@ class Chain:
     def _level_of(self, intensity: Intensity | None) -> int:
         """Of the figure in force; without one, one step beyond the last."""
         if intensity is None:
-            return len(self._feeds) + len(self._providers) if self._composed else 0
+            return len(self.feeds) + len(self._providers) if self._composed else 0
         live = self._levels.get((intensity.provider, ""))
         return self._levels.get((intensity.provider, intensity.grid_zone), 0) if live is None else live
 

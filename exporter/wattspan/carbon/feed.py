@@ -107,6 +107,7 @@ class Feed(Generic[F]):
         figures: past to future, without overlaps.
         failures: how often it failed since this process began, by reason.
         last_good_wall_ns: when it last answered well; None before that.
+        trouble: why its last answer was none; empty when it was good, and before the first.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class Feed(Generic[F]):
         self.figures: tuple[F, ...] = ()
         self.failures: dict[FetchReason, int] = dict.fromkeys(FETCH_REASONS, 0)
         self.last_good_wall_ns: int | None = None
+        self.trouble = ""
         self._ask = ask
         self._kind = kind
         self._key = key
@@ -168,7 +170,7 @@ class Feed(Generic[F]):
             return False
         if self._failing is not None:
             logger.info("grid: provider %s answers again", self.manners.name)
-        self._failing, self._failed = None, 0
+        self._failing, self._failed, self.trouble = None, 0, ""
         self.last_good_wall_ns = now_wall_ns
         self._due_ns = now_ns + self._wait_ns(now_wall_ns)
         self.figures = merged(self.figures, answer, now_wall_ns)
@@ -189,7 +191,7 @@ class Feed(Generic[F]):
         self._failed += 1
         if error.reason != self._failing:
             logger.warning("grid: provider %s: %s: %s", self.manners.name, error.reason, error.detail)
-        self._failing = error.reason
+        self._failing, self.trouble = error.reason, f"{error.reason}: {error.detail}"
         doubled_ns = FIRST_RETRY_NS << min(self._failed - 1, 16)
         pause_ns = min(doubled_ns, max(self.manners.period_ns, FIRST_RETRY_NS))
         if error.reason == "refused":

@@ -4,15 +4,17 @@ import ctypes
 import importlib.util
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
 
-from wattspan.cli.grid import state_of
+from wattspan.cli.grid import service_of
 from wattspan.config import Config
 from wattspan.errors import SetupError, UnreachableError
+from wattspan.model import GridState
 
 Mark = Literal["ok", "--", "!!"]
 
@@ -56,7 +58,7 @@ def surroundings(config: Config) -> Iterator[Finding]:
     """Everything around the sources, in the order of the printed page."""
     yield _pid_namespace()
     yield _clock()
-    yield _location(config)
+    yield from _carbon(config)
     yield _state(config.state_dir)
     yield from _extras()
     if config.web_config_file:
@@ -108,11 +110,29 @@ def _clock_synchronised() -> bool | None:
     return None if state < 0 else state != TIME_ERROR
 
 
-def _location(config: Config) -> Finding:
+def _carbon(config: Config) -> Iterator[Finding]:
+    """Where this is, and what each live source answers now."""
     try:
-        state = state_of(config)
+        carbon = service_of(config)
     except SetupError as error:
-        return Finding("!!", "location", str(error))
+        yield Finding("!!", "location", str(error))
+        return
+    now_wall_ns = time.time_ns()
+    carbon.refresh(now_wall_ns, time.monotonic_ns(), at_once=True)
+    state = carbon.state(now_wall_ns)
+    yield _location(config, state)
+    figures = {figure.provider: figure for figure in state.figures}
+    for feed in carbon.chain.feeds:
+        name = feed.manners.name
+        if feed.trouble or name not in figures:
+            yield Finding("!!", f"grid {name}", feed.trouble or "it answers, and says nothing of this moment")
+            continue
+        figure = figures[name]
+        how = "estimated" if figure.estimated else "measured"
+        yield Finding("ok", f"grid {name}", f"{figure.g_per_kwh:g} g CO2e/kWh ({how}); {figure.origin}")
+
+
+def _location(config: Config, state: GridState) -> Finding:
     if state.intensity is None:
         return Finding("!!", "location", f"{state.location} No intensity is known for it.")
     figure = f"{state.intensity.g_per_kwh:g} g CO2e/kWh for {state.intensity.grid_zone}"

@@ -17,6 +17,7 @@ from wattspan.config import Config, duration
 from wattspan.model import GridState
 
 if TYPE_CHECKING:
+    from wattspan.carbon_service import CarbonService
     from wattspan.model import GreenWindow, Outlook
 
 NAME: Final = "grid"
@@ -83,12 +84,21 @@ def state_of(config: Config, now_wall_ns: int | None = None) -> GridState:
     Raises:
         SetupError: a place that is unknown, or settings that contradict each other.
     """
-    from wattspan.carbon_service import CarbonService
-
-    carbon = CarbonService(config, os.environ)
+    carbon = service_of(config)
     now_wall_ns = time.time_ns() if now_wall_ns is None else now_wall_ns
     carbon.refresh(now_wall_ns, time.monotonic_ns(), at_once=True)
     return carbon.state(now_wall_ns)
+
+
+def service_of(config: Config) -> "CarbonService":
+    """The figures of this node, which nobody has been asked for yet.
+
+    Raises:
+        SetupError: settings that cannot work.
+    """
+    from wattspan.carbon_service import CarbonService
+
+    return CarbonService(config, os.environ)
 
 
 def no_forecast(state: GridState) -> str:
