@@ -229,7 +229,9 @@ def test_the_json_form_is_the_api_s(wattspan: Wattspan, service: GridService) ->
     answer = wattspan("grid", "--forecast", "--format", "json", env=about(service))
     document = json.loads(answer.out)
     assert answer.code == 0
-    assert {"forecast", "detail", "intervals"} <= set(document)
+    assert document["forecast"] is True
+    assert len(document["intervals"]) == 48
+    assert {"duration_seconds", "starts_at", "grams_per_kwh"} <= set(document["greenest"][0])
 
 
 def test_no_forecast_is_said_and_is_1(wattspan: Wattspan, service: GridService) -> None:

@@ -1,5 +1,6 @@
 """Waiting for the grid: by clocks that are handed in, and as a process that really waits."""
 
+import json
 import os
 import re
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,10 @@ from tests.carbon.test_forecast import MINUTE_NS, NOW, STEP_MINUTES, by_hand, fo
 from tests.cli.test_grid import about, half_hours
 from tests.client.stand_in import StandIn
 from tests.fakes.grid_service import serving
-from wattspan.carbon.forecast import HOUR_NS
+from wattspan.carbon.forecast import HOUR_NS, outlook_of
 from wattspan.client.green import LOOK_NS, NAP_NS, Clocks, Target, figures_of, wait
-from wattspan.model import Intensity
+from wattspan.model import GridState, Intensity
+from wattspan.publish.api import forecast_document
 
 Look = Callable[[], Sequence[Intensity]]
 
@@ -230,6 +233,15 @@ def test_what_the_api_says_is_read_back() -> None:
         (50.0, 0, 3600 * 10**9),
         (60.5, 3600 * 10**9, 7200 * 10**9),
     ]
+
+
+def test_the_daemon_s_own_document_is_read_back() -> None:
+    """What /api/v1/grid/forecast really says is understood to the nanosecond."""
+    figures = hours(300, 200.5, 100)
+    state = GridState(figures[0], 0, 1.0, pue_configured=False, outlook=outlook_of(figures, NOW))
+    told = json.loads(json.dumps(forecast_document(state)))
+    assert list(figures_of(told)) == list(figures)
+    assert list(figures_of(forecast_document(replace(state, outlook=None)))) == []
 
 
 @pytest.mark.parametrize(
