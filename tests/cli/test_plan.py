@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -175,6 +175,20 @@ def test_a_cloud_region_is_a_place(wattspan: Wattspan, service: GridService) -> 
     words = ("--duration", "1h", "--within", "6h", "--zones", "eu-west-3,aws:eu-north-1")
     found = planned(wattspan, *words, env=zones(service, "PL"))
     assert [place["grid_zone"] for place in found["places"]][:2] == ["PL", "FR"]
+
+
+def test_prices_of_the_hours_ahead_count(wattspan: Wattspan, service: GridService) -> None:
+    """A tariff by time of use is that of the hours in which it would run."""
+    green = datetime.fromtimestamp(int(time.time()) // 1800 * 1800 + 8 * 1800, UTC)
+    schedule = f"{green:%H:%M}-{green + timedelta(hours=2):%H:%M} 0.10; 0.30"
+    words = ("--duration", "2h", "--within", "12h", "--power", "1000")
+    prices = ("--cost.schedule", schedule, "--cost.currency", "EUR")
+    found = planned(wattspan, *words, *prices, env=about(service))
+    assert found["now"]["cost"] == pytest.approx(0.60)
+    assert found["best"]["cost"] == pytest.approx(0.20)
+    assert found["saved"]["cost"] == pytest.approx(0.40)
+    out = wattspan("plan", *words, *prices, env=about(service)).out
+    assert "\ncost   0.40 EUR less than the 0.60 EUR of starting now\n" in out
 
 
 def test_prices_are_of_this_place(wattspan: Wattspan, service: GridService) -> None:

@@ -191,11 +191,14 @@ def _elsewhere(config: Config, zones: str, here: str) -> dict[str, Sequence[Conf
     from wattspan.carbon.location import locate
     from wattspan.carbon.regions import find_region
 
+    # What is set for this place says nothing of another.
     own: dict[str, Any] = {
         entry.name: ""
         for entry in fields(Config)
         if entry.name.startswith("grid_") and entry.name.endswith("_zone") and entry.name != "grid_zone"
     }
+    own |= {"grid_region": None, "grid_intensity": None}
+    own |= {entry.name: entry.default for entry in fields(Config) if entry.name.startswith("cost_")}
     places: dict[str, Sequence[Config]] = {}
     for word in (part.strip() for part in zones.split(",")):
         if not word:
@@ -208,9 +211,7 @@ def _elsewhere(config: Config, zones: str, here: str) -> dict[str, Sequence[Conf
         if zone == here:
             continue
         places[zone] = [
-            replace(
-                config, grid_zone=zone, grid_region=None, grid_intensity=None, grid_providers=(name,), **own
-            )
+            replace(config, grid_zone=zone, grid_providers=(name,), **own)
             for name in config.grid_providers
             if name not in _OF_ONE_PLACE
         ]
