@@ -237,7 +237,7 @@ def test_every_span_attribute_has_a_row() -> None:
 def test_every_python_block_is_python() -> None:
     """Snippets compile; those that need nothing but wattspan are run by the test of the quick start."""
     snippets = markdown.blocks(PAGE, "python")
-    assert len(snippets) == 7
+    assert len(snippets) == 8
     for text in snippets:
         compile(text, "README.md", "exec")
 
