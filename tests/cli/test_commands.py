@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.cli.conftest import Wattspan, clean_environment
+from tests.fakes.grid_service import serving
 from wattspan import __version__
 from wattspan.cli import main, reference
 from wattspan.config import SETTINGS
@@ -333,3 +334,19 @@ def test_configuration_reference_is_complete() -> None:
         cells = re.split(r"(?<!\\)\|", row)[1:-1]
         assert len(cells) == 5
         assert all(cell.strip() for cell in cells)
+
+
+def test_check_config_asks_nobody(wattspan: Wattspan, tmp_path: Path) -> None:
+    """Live sources are checked as far as the settings go: no question leaves, and a wrong line is found."""
+    with serving() as service:
+        file = tmp_path / "wattspan.yml"
+        file.write_text(
+            f"grid: {{zone: FR, providers: energycharts, energycharts: {{url: '{service.url}'}}}}\n"
+            f"cost: {{currency: EUR, provider: energycharts, zone: FR, url: '{service.url}'}}\n"
+        )
+        assert wattspan("check-config", file).code == 0
+        assert service.requests == []
+    (tmp_path / "gains.csv").write_text("uuid,gain,uncertainty,provenance\nGPU-1,7,0.1,me\n")
+    answer = wattspan("check-config", file, "--calibration.file", tmp_path / "gains.csv")
+    assert answer.code == 2
+    assert "line 2" in answer.err

@@ -3,7 +3,7 @@
 import argparse
 from typing import Final
 
-from wattspan.cli.grid import state_of
+from wattspan.cli.grid import service_of
 from wattspan.cli.settings import Loaded
 from wattspan.cli.table import print_table
 from wattspan.config import SETTINGS
@@ -24,7 +24,11 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:  # noqa: ARG001 - ever
     Raises:
         SetupError: the daemon would refuse to start with this.
     """
-    state_of(loaded.config)
+    service_of(loaded.config)  # asks no source of intensity or prices
+    if loaded.config.calibration_file:
+        from wattspan.carbon import calibration
+
+        calibration.read(loaded.config.calibration_file)
     if loaded.config.web_config_file:
         from wattspan.publish.webconfig import WebConfigFile
 
