@@ -4,7 +4,7 @@ grams = sum over the stretches of E [kWh] x PUE x I [g/kWh].
 Never a total times a mean intensity: that is wrong by the covariance of load and grid.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import NamedTuple
 
@@ -41,6 +41,7 @@ class Pricing:
 
     intensities: tuple[Intensity, ...]
     pue: float = 1.0
+    _begins: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not (isfinite(self.pue) and self.pue >= 1):
@@ -49,10 +50,11 @@ class Pricing:
             if not (isfinite(intensity.g_per_kwh) and intensity.g_per_kwh >= 0):
                 raise ValueError(f"no intensity: {intensity}")
         timeline.require_order(self.intensities)
+        object.__setattr__(self, "_begins", timeline.starts(self.intensities))
 
     def at(self, wall_ns: int) -> Intensity | None:
         """The intensity in force at a moment of the wall clock, or None where none is known."""
-        return timeline.at(self.intensities, wall_ns)
+        return timeline.at(self.intensities, wall_ns, self._begins)
 
     def price(self, energy_uj: int, start_wall_ns: int, end_wall_ns: int) -> Priced:
         """Price energy that flowed evenly from one moment of the wall clock to another.
@@ -60,7 +62,7 @@ class Pricing:
         Each stretch gets whole microjoules, and the stretches sum to the whole. An interval without length,
         or one that ends before it starts because the wall clock was set back, is priced at its end.
         """
-        parts = timeline.split(self.intensities, energy_uj, start_wall_ns, end_wall_ns)
+        parts = timeline.split(self.intensities, energy_uj, start_wall_ns, end_wall_ns, self._begins)
         grams, unpriced_uj = 0.0, 0
         for intensity, part_uj in parts:
             if intensity is None:

@@ -57,15 +57,28 @@ def require_order(figures: Sequence[Timed]) -> None:
             raise ValueError(f"overlapping or out of order: {earlier} and {later}")
 
 
-def at(figures: Sequence[T], wall_ns: int) -> T | None:
-    """The figure in force at a moment; None in a gap."""
-    index = _index(figures, wall_ns)
+def starts(figures: Sequence[Timed]) -> tuple[int, ...]:
+    """When each comes into force, for those who look things up often."""
+    return tuple(from_ns(figure) for figure in figures)
+
+
+def at(figures: Sequence[T], wall_ns: int, begins: Sequence[int] | None = None) -> T | None:
+    """The figure in force at a moment; None in a gap.
+
+    Args:
+        figures: past to future, without overlaps.
+        wall_ns: the moment.
+        begins: what `starts` gives for them, where that is at hand.
+    """
+    index = _index(figures, wall_ns, begins)
     if index < 0 or wall_ns >= until_ns(figures[index]):
         return None
     return figures[index]
 
 
-def split(figures: Sequence[T], amount: int, start_ns: int, end_ns: int) -> tuple[tuple[T | None, int], ...]:
+def split(
+    figures: Sequence[T], amount: int, start_ns: int, end_ns: int, begins: Sequence[int] | None = None
+) -> tuple[tuple[T | None, int], ...]:
     """An amount that came evenly from one moment to another, by the figure in force; None for what fell
     into gaps.
 
@@ -75,7 +88,7 @@ def split(figures: Sequence[T], amount: int, start_ns: int, end_ns: int) -> tupl
     """
     if end_ns <= start_ns:
         start_ns, end_ns = end_ns, end_ns + 1
-    first = max(0, _index(figures, start_ns))
+    first = max(0, _index(figures, start_ns, begins))
     # The usual case, and the only one with a yearly figure: one figure covers all of it.
     if figures and from_ns(figures[first]) <= start_ns and end_ns <= until_ns(figures[first]):
         return ((figures[first], amount),)
@@ -100,6 +113,8 @@ def split(figures: Sequence[T], amount: int, start_ns: int, end_ns: int) -> tupl
     return tuple(parts)
 
 
-def _index(figures: Sequence[Timed], wall_ns: int) -> int:
+def _index(figures: Sequence[Timed], wall_ns: int, begins: Sequence[int] | None) -> int:
     """Of the last figure that has begun; -1 before the first."""
+    if begins is not None:
+        return bisect_right(begins, wall_ns) - 1
     return bisect_right(figures, wall_ns, key=from_ns) - 1
