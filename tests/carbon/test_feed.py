@@ -85,6 +85,21 @@ def test_it_is_asked_once_in_each_period() -> None:
     assert (later[0] - NOON_NS) % HALF_HOUR_NS <= SPREAD_NS + 10 * NS_PER_S
 
 
+def test_a_start_late_in_a_period_does_not_cost_the_next_one() -> None:
+    """An hourly source that may be asked each quarter is asked again soon, not an hour later."""
+    manners = Manners("somebody", "average lifecycle", 2 * HALF_HOUR_NS, HALF_HOUR_NS // 2)
+    for start_s in range(0, 3600, 97):
+        told = Told()
+        told.answer = lambda now_ns: [half_hour((now_ns - NOON_NS) // HALF_HOUR_NS)]
+        feed = Feed(manners, told, Intensity, "FR", "node-a", jitter=lambda: 0.0)
+        begin_ns = NOON_NS + start_s * NS_PER_S
+        for now_ns in range(begin_ns, begin_ns + 8 * HALF_HOUR_NS, 10 * NS_PER_S):
+            feed.refresh(now_ns, now_ns)
+        pauses = [b - a for a, b in pairwise(told.asked)]
+        assert max(pauses) <= 2 * HALF_HOUR_NS + 10 * NS_PER_S
+        assert min(pauses) >= 0.9 * manners.floor_ns
+
+
 def test_a_thousand_daemons_do_not_ask_at_once() -> None:
     """Nodes that start together spread over half a minute at first, and over five minutes from then on."""
     first, later = [], []

@@ -184,7 +184,10 @@ class Feed(Generic[F]):
         phase_ns = int(self._phase * min(period_ns, SPREAD_NS))
         wait_ns = (phase_ns - asked_wall_ns) % period_ns
         # A question goes out some seconds after its moment: without slack each would miss its next one.
-        return wait_ns if wait_ns >= FLOOR_SLACK * self.manners.floor_ns else wait_ns + period_ns
+        if wait_ns >= FLOOR_SLACK * self.manners.floor_ns:
+            return wait_ns
+        # Its moment comes too soon, as after a start in mid-period: once the floor allows, then in step.
+        return min(self.manners.floor_ns + phase_ns, wait_ns + period_ns)
 
     def _failure(self, error: FetchError, now_ns: int) -> None:
         self.failures[error.reason] += 1
