@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help venv tools debian demo serve test lint format types golden docs bench gridcost replay soak gpu clean
@@ -39,7 +40,7 @@ test: tools debian ## Run lint, types and every test; what cannot be had here is
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(PYTEST)
+	$(PYTEST) -n $(WORKERS) --dist worksteal
 
 lint: tools ## Check style and types.
 	$(BIN)/ruff check

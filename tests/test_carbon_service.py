@@ -43,7 +43,7 @@ def test_every_provider_of_the_settings_has_a_module() -> None:
         ),
         ({"grid_basis": "direct"}, "grid.basis: direct is wanted, and the figures at hand are average"),
         ({"grid_signal": "marginal"}, "grid.signal: marginal is wanted"),
-        ({"grid_providers": ("carbonintensity",), "grid_basis": "lifecycle"}, "grid.basis: 'lifecycle' is not"),
+        ({"grid_providers": ("carbonintensity",), "grid_basis": "lifecycle"}, "grid.basis: 'lifecycle'"),
         ({"grid_providers": ("carbonintensity", "energycharts")}, "share one signal and one basis"),
         ({"grid_providers": ("carbonintensity",), "grid_intensity": 50.0}, "share one signal and one basis"),
         ({"grid_providers": ("carbonintensity",), "grid_zone": "FR"}, "knows Great Britain alone"),

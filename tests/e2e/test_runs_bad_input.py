@@ -30,6 +30,7 @@ from tests.e2e.training import (
     write,
 )
 from tests.fakes.nvml import FakeNvml
+from tests.real_parts import open_to_all
 
 BEGIN = {"run_id": "sft", "name": "llama-sft"}
 
@@ -157,8 +158,7 @@ def test_another_user_cannot_touch_a_run(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can be somebody else")
     with a_run(tmp_path) as (daemon, _):
-        for folder in (tmp_path, *tmp_path.parents[:2]):
-            folder.chmod(0o755)
+        open_to_all(tmp_path)
         writes = [
             (RUNS, {"run_id": "sft"}),
             (RUNS, {"markers": {"WATTSPAN_RUN_ID": "sft"}}),

@@ -273,6 +273,10 @@ class Rotel:
         """Let it be there without a word: connections are made, and nothing is answered."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        # A signal only asks: on a busy machine its threads go on for a while, and may answer.
+        tasks = Path("/proc", str(self._process.pid), "task")
+        while any(_state(task) != "T" for task in tasks.iterdir()):
+            time.sleep(0.001)
 
     def kill(self) -> None:
         """kill -9; may be called when it does not run."""
@@ -344,3 +348,8 @@ def _until(there: Callable[[], bool], otherwise: str) -> None:
             return
         time.sleep(0.05)
     raise AssertionError(otherwise)
+
+
+def _state(task: Path) -> str:
+    """Of a thread, by the third field of proc(5)'s stat; its name before that may hold anything."""
+    return (task / "stat").read_text().rpartition(")")[2].split()[0]

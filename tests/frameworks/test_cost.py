@@ -37,15 +37,15 @@ class Stopwatch:
         return timed
 
     @property
-    def median_ns(self) -> float:
-        """Of a step: in the dearest ones the machine did something else."""
+    def usual_ns(self) -> float:
+        """Of a step that is cheaper than nine of ten: in the others the machine did something else, too."""
         assert len(self._steps_ns) == STEPS
-        return statistics.median(self._steps_ns)
+        return statistics.quantiles(self._steps_ns, n=10)[0]
 
 
 def assert_cheap(ours: Stopwatch, none: Stopwatch) -> None:
     """Beyond what a callback without events of its own is seen to take, which is the looking itself."""
-    assert (ours.median_ns - none.median_ns) / STEP_NS < MOST_RATIO
+    assert (ours.usual_ns - none.usual_ns) / STEP_NS < MOST_RATIO
 
 
 @pytest.mark.usefixtures("daemon")

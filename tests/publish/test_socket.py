@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from tests.publish.runs import JSON, LocalConnection, dial, office, on_socket, post, say
 from tests.publish.serving import hears_the_end
+from tests.real_parts import open_to_all
 from wattspan.errors import SetupError, UnreachableError
 from wattspan.publish.pages import Request, Response, json_response
 from wattspan.publish.peers import PeerProcesses
@@ -51,6 +52,8 @@ class Shelf:
         return []
     def run(self, run_id, attempt):
         return None
+    def seen(self):
+        return []
 
 processes = PeerProcesses()
 api = RunsApi(Mailbox(lambda: None), Shelf(), Identity(processes), "")
@@ -183,9 +186,7 @@ def test_another_user_is_known_by_its_own_name(tmp_path: Path) -> None:
     """The uid of a caller is the peer's."""
     if os.geteuid() != 0:
         pytest.skip("needs root to become somebody else")
-    tmp_path.chmod(0o755)
-    for folder in tmp_path.parents[:2]:
-        folder.chmod(0o755)
+    open_to_all(tmp_path)
     with office() as runs, on_socket(runs.api, tmp_path) as path:
         subprocess.run([sys.executable, "-c", SOMEBODY_ELSE, str(path)], check=True)
         (command,) = runs.done
