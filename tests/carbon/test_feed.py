@@ -183,6 +183,13 @@ def test_a_fault_of_ours_costs_that_feed_alone() -> None:
         ([half_hour(1), half_hour(0)], "malformed"),
         ([replace(half_hour(0), valid_until_wall_ns=NOON_NS)], "malformed"),
         ([replace(half_hour(0), valid_from_wall_ns=None)], "malformed"),
+        ([replace(half_hour(0), valid_from_wall_ns=-1)], "malformed"),
+        ([replace(half_hour(0), valid_until_wall_ns=2**63)], "malformed"),
+        ([replace(half_hour(0), grid_zone="F\ud800")], "malformed"),
+        ([replace(half_hour(0), grid_zone="F\n")], "malformed"),
+        ([replace(half_hour(0), grid_zone="F" * 101)], "malformed"),
+        ([replace(half_hour(0), origin="\udfff")], "malformed"),
+        ([replace(half_hour(0), origin="o" * 10_001)], "malformed"),
     ],
 )
 def test_nonsense_is_refused_and_counted(answer: list[Intensity], reason: str) -> None:
@@ -229,6 +236,7 @@ def test_a_crash_loop_does_not_hammer_a_service_that_is_down(tmp_path: Path) -> 
         lambda text: text.replace("100.0", "-5"),
         lambda text: text.replace("100.0", '"many"'),
         lambda text: text.replace('"figures":[', '"figures":[7,'),
+        lambda text: text.replace('"provider":"somebody"', '"provider":["somebody"]'),
         lambda _: "[]",
         lambda _: "\x00",
     ],
@@ -276,7 +284,22 @@ def test_figures_do_not_grow_for_ever() -> None:
         known = merged(known, [half_hour(number), half_hour(number + 1)], now_ns)
         assert (known[0].valid_until_wall_ns or 0) > now_ns - PAST_NS
     assert len(known) == PAST_NS // HALF_HOUR_NS + 2
-    assert len(merged((), [half_hour(n) for n in range(2 * MAX_FIGURES)], NOON_NS)) == MAX_FIGURES
+
+
+@pytest.mark.parametrize("first", [0, -90, -3 * MAX_FIGURES // 2])
+def test_those_of_now_stay_whatever_comes(first: int) -> None:
+    """Of an answer that holds a year of half hours, this one and the coming ones are kept."""
+    answer = [half_hour(number) for number in range(first, first + 3 * MAX_FIGURES)]
+    known = merged((), answer, NOON_NS)
+    assert len(known) == MAX_FIGURES
+    assert {half_hour(0), half_hour(1), half_hour(96)} <= set(known)
+    minutes = [
+        replace(half_hour(0), valid_from_wall_ns=now_ns, valid_until_wall_ns=now_ns + NS_PER_S)
+        for now_ns in range(NOON_NS - 2 * MAX_FIGURES * NS_PER_S, NOON_NS, NS_PER_S)
+    ]
+    kept = merged((), [*minutes, half_hour(0)], NOON_NS)
+    assert kept[-1] == half_hour(0)
+    assert len(kept) <= MAX_FIGURES
 
 
 @given(

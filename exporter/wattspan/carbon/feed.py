@@ -49,7 +49,14 @@ PAST_NS: Final = 48 * 3600 * NS_PER_S
 """Figures are kept so long after they are over: energy used while no daemon ran is priced by them."""
 
 MAX_FIGURES: Final = 4096
-"""More than five minutes apart over 48 h and 72 h ahead; beyond it the oldest go."""
+"""More than five minutes apart over 48 h and 72 h ahead; beyond it the farthest from now go."""
+
+LAST_NS: Final = 2**63
+"""Times are below it, in the year 2262: beyond it no table and no clock has room."""
+
+MAX_LABEL: Final = 100
+MAX_ORIGIN: Final = 10_000
+"""The longest zone and origin that are believed, in characters: they become labels and rows."""
 
 _CACHE_VERSION: Final = 1
 _CACHE_MAX_BYTES: Final = 8 << 20
@@ -269,9 +276,17 @@ def checked(answer: Sequence[F], manners: Manners, now_wall_ns: int, *, fresh: b
         begin, end = figure.valid_from_wall_ns, figure.valid_until_wall_ns
         if not isinstance(begin, int) or not isinstance(end, int) or end <= begin:
             raise FetchError("malformed", f"{manners.name}: a figure that is valid at no time")
+        if begin < 0 or end >= LAST_NS:
+            # One row that the journal cannot take would keep every commit from then on.
+            raise FetchError("malformed", f"{manners.name}: a figure from before 1970 or until after 2261")
         number = getattr(figure, "g_per_kwh", None)
         if number is not None and not (isfinite(number) and 0 <= number <= 2000):
             raise FetchError("implausible", f"{manners.name}: {number!r:.40} g/kWh is no grid's")
+        labels = [getattr(figure, name, "") for name in ("grid_zone", "provider", "signal", "basis")]
+        if not all(label.isprintable() and len(label) <= MAX_LABEL for label in labels):
+            raise FetchError("malformed", f"{manners.name}: a zone that is no name")
+        if not _fits(getattr(figure, "origin", "")):
+            raise FetchError("malformed", f"{manners.name}: an origin that is no text")
     for earlier, later in pairwise(answer):
         if (earlier.valid_until_wall_ns or 0) > (later.valid_from_wall_ns or 0):
             raise FetchError("malformed", f"{manners.name}: figures that overlap or are out of order")
@@ -286,6 +301,11 @@ def checked(answer: Sequence[F], manners: Manners, now_wall_ns: int, *, fresh: b
     return answer
 
 
+def _fits(text: str) -> bool:
+    """Whether it can be written as UTF-8, which half of a surrogate pair in JSON cannot."""
+    return len(text) <= MAX_ORIGIN and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def merged(known: Sequence[F], answer: Sequence[F], now_wall_ns: int) -> tuple[F, ...]:
     """What was known and what has come: the new goes before the old where both speak of the same time."""
     if not answer:
@@ -295,7 +315,10 @@ def merged(known: Sequence[F], answer: Sequence[F], now_wall_ns: int) -> tuple[F
     kept = [_ending(figure, begin) for figure in known if (figure.valid_from_wall_ns or 0) < begin]
     oldest = now_wall_ns - PAST_NS
     together = [figure for figure in (*kept, *answer) if (figure.valid_until_wall_ns or 0) > oldest]
-    return tuple(together[-MAX_FIGURES:])
+    # Those of now stay whatever comes: a file may hold every hour of a year.
+    over = sum((figure.valid_until_wall_ns or 0) <= now_wall_ns for figure in together)
+    first = max(0, over - MAX_FIGURES // 2)
+    return tuple(together[first : first + MAX_FIGURES])
 
 
 def _ending(figure: F, by_ns: int) -> F:
