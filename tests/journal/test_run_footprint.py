@@ -14,6 +14,7 @@ from wattspan.carbon.embodied import Embodied
 from wattspan.carbon.price import Prices
 from wattspan.carbon.pricing import Pricing
 from wattspan.carbon.rates import Rates
+from wattspan.journal.figures import Revision, revision
 from wattspan.journal.history import History
 from wattspan.journal.run_book import MAX_FACTORS, fewer
 from wattspan.ledger.ledger import Tick
@@ -121,6 +122,23 @@ def test_each_gram_keeps_the_figure_that_priced_it(state: Path) -> None:
     assert record.totals.co2e_g == pytest.approx(exact_g, rel=1e-12)
 
 
+def test_a_factor_reaches_no_further_than_its_figure(state: Path) -> None:
+    """A look that straddles a change belongs to both half hours in part: neither of them is taken for revised
+    when the same figures are told again."""
+    station = station_of(state, 100.0, 300.0, 200.0)
+    station.begin()
+    for _ in range(40):
+        station.tick(60)
+    station.end()
+    station.tick()
+    (record,) = History(state).attempts("sft")
+    first, second = record.factors
+    change_ns = WALL_OFFSET_NS + HALF_HOUR_S * NS_PER_S
+    assert (first.ended_wall_ns, second.began_wall_ns) == (change_ns, change_ns)
+    again = [replace(f, fetched_wall_ns=(f.fetched_wall_ns or 0) + NS_PER_S) for f in station.figures]
+    assert revision(record, again) == Revision(pytest.approx(record.totals.co2e_g, rel=1e-12), 0, 0)
+
+
 def test_the_mean_of_the_day_would_be_wrong(state: Path) -> None:
     """Load and grid change together: energy times mean intensity is off by tens of percent, the factors are
     not."""
@@ -221,6 +239,8 @@ def test_putting_neighbours_together_changes_no_sum(drawn: list[tuple[int, float
     assert sum(f.energy_uj for f in together) == sum(f.energy_uj for f in factors)
     assert math.fsum(f.co2e_g for f in together) == pytest.approx(math.fsum(f.co2e_g for f in factors))
     assert sum(f.figures for f in together) == len(factors)
+    kinds = len({(f.provider, f.estimated) for f in factors})
+    assert len(together) <= (len(factors) + kinds) / 2
     for provider in ("a", "b"):
         assert sum(f.energy_uj for f in together if f.provider == provider) == sum(
             f.energy_uj for f in factors if f.provider == provider

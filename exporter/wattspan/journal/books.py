@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, Protocol
 
+from wattspan.carbon import timeline
 from wattspan.carbon.pricing import Pricing
 from wattspan.carbon.rates import NO_NEWS, Footprint, News, Rates
 from wattspan.errors import REASONS
@@ -69,7 +70,7 @@ class _Entry:
 
 
 PricedPart = tuple[Intensity, int, int, int]
-"""A figure, the energy that it priced, and the stretch (wall clock) in which that flowed."""
+"""A figure, the energy that it priced, and the part of a look (wall clock) in which that flowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,9 +321,17 @@ class Books:
         if charge.holder is None or not charge.holder.run_id:
             return
         used = self.priced.setdefault((charge.holder.run_id, charge.holder.attempt), [])
-        stretch = (charge.start_ns + offset_ns, charge.end_ns + offset_ns)
+        start_ns, end_ns = charge.start_ns + offset_ns, charge.end_ns + offset_ns
+        # A look may straddle a change: each figure has its own part of it.
         used += [
-            (intensity, part_uj, *stretch) for intensity, part_uj in footprint.parts if intensity is not None
+            (
+                intensity,
+                part_uj,
+                max(start_ns, timeline.from_ns(intensity)),
+                min(end_ns, timeline.until_ns(intensity)),
+            )
+            for intensity, part_uj in footprint.parts
+            if intensity is not None
         ]
 
     def _enter_price(self, charge: Charge, footprint: Footprint, basis: Basis | None) -> None:
