@@ -527,17 +527,21 @@ def _together(one: Factor, other: Factor, *, figures: int) -> Factor:
 
 
 def fewer(factors: Iterable[Factor]) -> list[Factor]:
-    """About half as many: neighbours of one source and PUE are put together; sums stay as they were."""
+    """About half as many: of each source and PUE every two that follow each other are put together.
+
+    Also where another came between them, as when two sources take turns. Sums stay as they were.
+    """
     result: list[Factor] = []
-    joined = False
+    single: dict[object, int] = {}  # where the one waits that the next of its kind is put to
     for factor in factors:
-        last = result[-1] if result else None
-        if last is None or joined or _source(last) != _source(factor) or last.pue != factor.pue:
+        kind = (_source(factor), factor.pue)
+        place = single.pop(kind, None)
+        if place is None:
+            single[kind] = len(result)
             result.append(factor)
-            joined = False
         else:
-            result[-1] = _together(last, factor, figures=last.figures + factor.figures)
-            joined = True
+            last = result[place]
+            result[place] = _together(last, factor, figures=last.figures + factor.figures)
     return result
 
 
