@@ -258,6 +258,8 @@ class Daemon:
                 logger.warning("ending for a new process to go on: %s", self._sampler.restart_needed)
             else:
                 logger.info("stopping")
+                if self._runs is not None:
+                    self._runs.keeper.ending()
                 self._take(self._sampler.look())  # what was used until now belongs to this daemon
             self._books.close()
         except JournalError as error:

@@ -93,6 +93,13 @@ class RunKeeper:
             gone=(*orphans, *self._forgotten(books, now)),
         )
 
+    def ending(self) -> None:
+        """The coming tick is this daemon's last: it stores every run's row.
+
+        So the next daemon knows by which figures all of its energy was priced.
+        """
+        self._stored.clear()
+
     def shown(self, rates: Rates, grid: GridState, wall_ns: int) -> tuple[RunNow, ...]:
         """Runs as the view shows them: those that go on, and those that ended less than five minutes ago."""
         newest = {live.run.run_id: live for live in self._runs()}
