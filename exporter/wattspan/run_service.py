@@ -80,6 +80,7 @@ class RunService:
         export: bool = True,
     ) -> None:
         self._books: Books | None = None
+        history = History(config.state_dir)
         self._book = RunBook(
             config.node_name,
             config.cluster_name,
@@ -87,8 +88,8 @@ class RunService:
             self._accounts,
             config.spans_window_ns,
             calibration.read(config.calibration_file) if config.calibration_file else {},
+            history.ended_co2e_g,
         )
-        history = History(config.state_dir)
         self._registry = _restored(journal.restored, history, self._book)
         self._processes = Processes(config.path_procfs, sysfs=config.path_sysfs)
         slurm = SlurmMapping(config.slurm_mapping_dir) if config.slurm_mapping_dir else None

@@ -53,11 +53,12 @@ class Station:
         self.board = Board()
         self.stretches: list[tuple[str, int, Stretch]] = []
         self.closed: list[RunRecord] = []
-        self.book = RunBook("node-a", "", "EUR", self._accounts, round(window_s * NS_PER_S))
+        history = History(state)
+        window_ns = round(window_s * NS_PER_S)
+        self.book = RunBook("node-a", "", "EUR", self._accounts, window_ns, ended_g=history.ended_co2e_g)
         restored = self.journal.restored
         accounts = {(account.quantity, account.labels): account.total for account in restored.accounts}
         live = [resumed(kept, self.book, accounts, same_boot=restored.same_boot) for kept in restored.runs]
-        history = History(state)
         last = {run_id: LastAttempt(*known) for run_id, known in history.last_attempts().items()}
         recent = history.runs(state="ended", since_wall_ns=self.now.wall_ns - 300 * NS_PER_S)
         self.registry = Registry(live, last, [just_ended(record, self.book, self.now) for record in recent])

@@ -221,6 +221,26 @@ def test_a_kill_costs_no_factor_its_sum(state: Path) -> None:
     assert sum(not factor.provider for factor in record.factors) <= 1
 
 
+def test_a_clean_stop_keeps_every_figure(state: Path) -> None:
+    """An upgrade in mid-run leaves no energy whose figure nobody can name."""
+    station = station_of(state, 100.0, 300.0)
+    station.begin()
+    for _ in range(25):
+        station.tick(1)
+    station.keeper.ending()
+    station.tick(1)
+    station.stop(clean=True)
+    again = Grid(state, at_s=1040)
+    again.figures = station.figures
+    again.tick(0)
+    again.tick(1)
+    again.end()
+    again.tick(1)
+    (record,) = History(state).attempts("sft")
+    adds_up(record)
+    assert {factor.provider for factor in record.factors} == {"live"}
+
+
 @given(
     st.lists(
         st.tuples(st.integers(1, 10**9), st.floats(0, 2000), st.sampled_from(["a", "b"]), st.booleans()),
@@ -315,6 +335,35 @@ def test_a_budget_is_the_runs_over_all_its_attempts(state: Path) -> None:
     assert now.record.run.attempt == 1
     assert now.budget_used_g == pytest.approx(2 * used_g, rel=1e-3)
     assert now.record.totals.co2e_g == pytest.approx(used_g, rel=1e-3), "reports are per attempt"
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_budget_does_not_begin_anew_after_a_pause(state: Path, *, killed: bool) -> None:
+    """An attempt that comes an hour later, when the run's accounts are long gone, finds its budget used."""
+    station = station_of(state, *[100.0] * 9)
+    station.begin(budget_co2e_g=50.0, nodes_expected=1)
+    station.lasts(600)
+    station.end(result="failure")
+    station.tick()
+    used_g = station.shown["sft"].budget_used_g
+    station.lasts(3600)
+    assert not station.shown
+    station.begin(budget_co2e_g=50.0, nodes_expected=1)
+    station.lasts(300)
+    if killed:
+        station.stop()
+        again = Grid(state, at_s=station.now_s + 1)
+        again.figures = station.figures
+        station = again
+    station.lasts(300)
+    now = station.shown["sft"]
+    assert now.record.run.attempt == 1
+    assert now.budget_used_g == pytest.approx(2 * used_g, rel=1e-2)
+    station.end()
+    station.tick()
+    assert station.shown["sft"].budget_used_g == pytest.approx(2 * used_g, rel=1e-2)
+    (first, second) = History(state).attempts("sft")
+    assert station.shown["sft"].budget_used_g == first.totals.co2e_g + second.totals.co2e_g
 
 
 def test_the_whole_footprint(state: Path) -> None:

@@ -218,6 +218,19 @@ class History:
                 with contextlib.suppress(*_NONSENSE):
                     yield _kept(*row).record
 
+    def ended_co2e_g(self, run_id: str) -> Mapping[int, float]:
+        """Operational grams of a run's attempts on this node that have ended, by attempt.
+
+        Raises:
+            UnreachableError: there is no journal, or it cannot be read.
+        """
+        found: dict[int, float] = {}
+        query = "SELECT attempt, record FROM run WHERE run_id = ? AND ended_wall_ns IS NOT NULL"
+        for attempt, text in self._query(query, run_id):
+            with contextlib.suppress(*_NONSENSE):
+                found[attempt] = record_of(RunRecord, json.loads(text)).totals.co2e_g
+        return found
+
     def last_attempts(self) -> Mapping[str, tuple[int, int]]:
         """The last attempt that has ended of every run and when it did (wall clock), by run id.
 

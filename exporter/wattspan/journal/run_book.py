@@ -4,6 +4,7 @@ The accounts are committed at every tick, so after a restart an attempt's totals
 What only charts need (points, the last power) is kept in memory and stored with the run's row now and then.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -11,6 +12,7 @@ from typing import Any, Final
 from wattspan.carbon import forecast, projection
 from wattspan.carbon.projection import Pace
 from wattspan.carbon.rates import Rates
+from wattspan.errors import WattspanError
 from wattspan.journal.books import PricedPart
 from wattspan.ledger.ledger import Tick
 from wattspan.model import CounterKey, GridState, Intensity
@@ -30,6 +32,8 @@ from wattspan.runs import (
 from wattspan.units import NS_PER_S, UJ_PER_KWH
 from wattspan.workloads import run_ids
 from wattspan.workloads.registry import COUNTS, LiveRun
+
+logger = logging.getLogger(__name__)
 
 MAX_POINTS: Final = 240
 """Points of one run; beyond it every second one goes and they come half as often."""
@@ -99,6 +103,8 @@ class RunBook:
         accounts: a run's accounts as they stand, by run id.
         window_ns: length of the first windows.
         calibrations: of this node's GPUs by uuid, as far as the operator has made any.
+        ended_g: operational grams of a run's attempts that the journal has as ended, by attempt. Asked once
+            for an attempt that has predecessors, whose accounts may be gone.
     """
 
     def __init__(
@@ -109,7 +115,10 @@ class RunBook:
         accounts: Callable[[str], dict[CounterKey, int | float]],
         window_ns: int,
         calibrations: Mapping[str, Calibration] | None = None,
+        ended_g: Callable[[str], Mapping[int, float]] = lambda _: {},
     ) -> None:
+        self._ended_g = ended_g
+        self._earlier_g: dict[tuple[str, int], float] = {}
         self._calibrations = dict(calibrations or {})
         self._node = node
         self._cluster = cluster
@@ -253,7 +262,7 @@ class RunBook:
         state = self._open.get((live.run.run_id, live.run.attempt))
         record = self.record(live)
         power_uw = 0 if live.ending or state is None else state.power_uw
-        used_g = self._operational_g(live.run.run_id)
+        used_g = self._before_g(live) + record.totals.co2e_g
         projected = _projected(record, used_g, rates, grid, now_wall_ns)
         if state is not None:
             state.projected = projected
@@ -278,13 +287,26 @@ class RunBook:
         state = self._open.get((live.run.run_id, live.run.attempt))
         return None if state is None else state.projected.co2e_g
 
-    def _operational_g(self, run_id: str) -> float:
-        """Of the run on this node, over all its attempts: what its budget is held against."""
-        return sum(
-            value
-            for (quantity, labels), value in self._accounts(run_id).items()
-            if quantity == "run_co2e" and labels[1] == "operational"
-        )
+    def _before_g(self, live: LiveRun) -> float:
+        """Operational grams of the run's earlier attempts on this node: its budget is held against them, too.
+
+        Not by its accounts: those go when an attempt has been over for a while, and the next may come later.
+        """
+        key = (live.run.run_id, live.run.attempt)
+        if live.run.attempt and key not in self._earlier_g:
+            try:
+                known = dict(self._ended_g(live.run.run_id))
+            except WattspanError:
+                logger.debug("run %s: its earlier attempts cannot be read", live.run.run_id, exc_info=True)
+                known = {}
+            # One that ended in this tick may not be on the disk yet.
+            known |= {
+                attempt: record.totals.co2e_g
+                for (run_id, attempt), record in self._final.items()
+                if run_id == live.run.run_id
+            }
+            self._earlier_g[key] = sum(g for attempt, g in known.items() if attempt < live.run.attempt)
+        return self._earlier_g.get(key, 0.0)
 
     def _greenest_co2e_g(
         self, record: RunRecord, state: _Open | None, rates: Rates, grid: GridState, now_wall_ns: int
@@ -320,6 +342,7 @@ class RunBook:
     def forget(self, live: LiveRun) -> None:
         """Let go of an attempt whose record is final and stored."""
         self._final.pop((live.run.run_id, live.run.attempt), None)
+        self._earlier_g.pop((live.run.run_id, live.run.attempt), None)
         self._exemplars.pop((live.run.run_id, live.run.attempt), None)
 
     def resume_document(self, live: LiveRun) -> dict[str, Any]:
