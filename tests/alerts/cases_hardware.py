@@ -153,7 +153,7 @@ CASES = [
     Case("WattspanGpuHeldIdle", "quiet", "Nor is exactly 90 %.", run("0+432x120", "0+480x120"), "31m",
          (), ("recording",)),
     Case("WattspanGpuHeldIdle", "fires", "A pod that is in no run counts by its GPUs.", pod("0+55.2x120"), "1h",
-         (idle_pod("0.92"),), ("recording",)),
+         (idle_pod("0.9"),), ("recording",)),
     Case("WattspanGpuHeldIdle", "quiet", "0.88 GPUs are none.", pod("0+52.8x120"), "2h", (), ("recording",)),
     Case("WattspanGpuHeldIdle", "quiet", "Nor are exactly 0.9.", pod("0+54x120"), "1h", (), ("recording",)),
     Case("WattspanGpuHeldIdle", "missing", "What holds no GPU is not idle.", run("_x120", "_x120", pods=False), "2h",

@@ -196,9 +196,8 @@ CASES = [
             f"wattspan_gpu_power_limit_watts{{{GPU}}}": "100x120"}, at, firing)
       for kind, why, intervals, watts, at, firing in [
           ("fires", "A GPU that draws 1.32 times its limit is a warning after 10 minutes.", "0x120", "99x3 132x120",
-           "19m", (Firing("warning", "GPU GPU-1 of n1 reports energy or power beyond what it can draw "
-                          "(1.32 intervals in 30 minutes, or times its limit).",
-                          {"instance": "n1", "uuid": "GPU-1"}),)),
+           "19m", (Firing("warning", "GPU GPU-1 of n1 reports 1.32 times its power limit.",
+                          {"instance": "n1", "uuid": "GPU-1", "reading": "power"}),)),
           ("quiet", "Up to 1.28 times is an overshoot.", "0x120", "128x120", "2h", ()),
           ("quiet", "So is exactly 1.3 times.", "0x120", "130x120", "2h", ()),
           ("missing", "A failed reading is no power.", "0x120", "_x120", "2h", ()),
@@ -209,9 +208,8 @@ CASES = [
            {f'wattspan_gpu_implausible_intervals_total{{{NODE},uuid="GPU-1"}}': intervals}, at, firing, first=False)
       for kind, why, intervals, at, firing in [
           ("fires", "More than three intervals in 30 minutes that were not believed are a warning.",
-           "0+0.1034x200", "2h", (Firing("warning", "GPU GPU-1 of n1 reports energy or power beyond what it can draw "
-                                         "(3.102 intervals in 30 minutes, or times its limit).",
-                                         {"instance": "n1", "uuid": "GPU-1"}),)),
+           "0+0.1034x200", "2h", (Firing("warning", "The energy of 3 intervals in 30 minutes of GPU GPU-1 of n1 was not believed.",
+                                         {"instance": "n1", "uuid": "GPU-1", "reading": "energy"}),)),
           ("quiet", "Fewer are none.", "0+0.098x200", "2h", ()),
       ]],
     Case("WattspanImplausiblePower", "quiet", "Exactly three are none.",
