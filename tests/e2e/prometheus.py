@@ -76,6 +76,11 @@ class Prometheus:
         self._process.wait(20)
         self._log.close()
 
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://127.0.0.1:{self._port}"
+
     def target(self, address: str) -> None:
         """Scrape this address from now on, and no other."""
         self._scrape([{"targets": [address]}])
