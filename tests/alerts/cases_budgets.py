@@ -3,6 +3,8 @@
 Most cases hand in the figures that the recording rules make; test_budgets.py proves those.
 """
 
+# ruff: noqa: E501 - a case is a row of a table, read as one.
+
 from collections.abc import Mapping
 
 from tests.alerts.promtool import Case, Firing

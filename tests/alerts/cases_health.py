@@ -1,5 +1,7 @@
 """What the alerts of health.yaml have to do."""
 
+# ruff: noqa: E501 - a case is a row of a table, read as one.
+
 from tests.alerts.promtool import Case, Firing
 
 JOB = 'job="wattspan"'
