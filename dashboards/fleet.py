@@ -118,7 +118,7 @@ def _nodes() -> object:
               f" or on (cluster, instance) {sum_by(BY_NODE, f'1 - {EXPORTERS}')}"),
         Query(f"count by ({BY_NODE}) (wattspan_gpu_info{{{C}}})"),
         Query(sum_by(BY_NODE, f"wattspan_node_power_watts{{{C}}}")),
-        Query(f"{sum_by(BY_NODE, f'rate(wattspan_node_co2e_grams_total{{{C}}}[5m])')} * {look.S_PER_H}"),
+        Query(f"{sum_by(BY_NODE, f'rate(wattspan_node_co2e_grams_total{{{C}}}{RATE})')} * {look.S_PER_H}"),
         Query(f"max by ({BY_NODE}) (node:wattspan_gpu_unattributed:ratio_rate5m{{{C}}})"),
         Query(f"max by ({BY_NODE}) (time() - wattspan_source_last_read_timestamp_seconds{{{C}}})"),
         sort="Trouble", empty="no exporter is scraped: see the README, Quick start",

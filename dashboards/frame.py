@@ -20,7 +20,7 @@ _KEEP: Final = "${datasource:queryparam}&${cluster:queryparam}&${__url_time_rang
 _TRACE_PANES: Final = (
     "%7B%22t%22:%7B%22datasource%22:%22${traces}%22,%22queries%22:%5B%7B%22refId%22:%22A%22,"
     "%22datasource%22:%7B%22type%22:%22tempo%22,%22uid%22:%22${traces}%22%7D,%22queryType%22:%22traceql%22,"
-    "%22query%22:%22${__data.fields.trace_id}%22%7D%5D,"
+    "%22query%22:%22${__data.fields.Trace}%22%7D%5D,"
     "%22range%22:%7B%22from%22:%22${__from}%22,%22to%22:%22${__to}%22%7D%7D%7D"
 )
 """One pane of Explore: the trace in the data source `traces`."""

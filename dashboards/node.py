@@ -185,9 +185,9 @@ def _holders() -> list[object]:
                   Column("Idle", "C", look.COUNT, width=50, decimals=1,
                          steps=((None, "text"), (0.9, look.YELLOW))),
               ],
-              Query(f"sum by ({pod}) (rate(wattspan_pod_energy_joules_total{{{N}}}[5m]))"),
-              Query(f"sum by ({pod}) (rate(wattspan_pod_co2e_grams_total{{{N}}}[5m])) * {look.S_PER_H}"),
-              Query(f"sum by ({pod}) (rate(wattspan_pod_idle_gpu_seconds_total{{{N}}}[5m]))"),
+              Query(f"sum by ({pod}) (rate(wattspan_pod_energy_joules_total{{{N}}}{RATE}))"),
+              Query(f"sum by ({pod}) (rate(wattspan_pod_co2e_grams_total{{{N}}}{RATE})) * {look.S_PER_H}"),
+              Query(f"sum by ({pod}) (rate(wattspan_pod_idle_gpu_seconds_total{{{N}}}{RATE}))"),
               w=8, sort="Power", empty="no pod holds a card here"),
     ]  # fmt: skip
 

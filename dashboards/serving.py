@@ -183,7 +183,7 @@ def _load() -> list[object]:
                Query(f"{WATTS} and on ({POD}) {REQUESTS}", LEGEND), w=6, stack=True, empty=NO_SERVER),
         course("Requests by pod", "Answered a second.", look.PER_SECOND, Query(REQUESTS, LEGEND), w=6,
                empty=NO_SERVER),
-        course("Generated tokens by pod", "A second.", look.PER_SECOND, Query(TOKENS, LEGEND), w=6,
+        course("Generated tokens by pod", "Tokens generated a second.", look.PER_SECOND, Query(TOKENS, LEGEND), w=6,
                empty=NO_TOKENS),
         course("Cards without work", "Cards that a pod holds and on which no kernel runs.", look.COUNT,
                Query(f"sum by ({POD}) (rate(wattspan_pod_idle_gpu_seconds_total{{{OURS}}}{RATE}))"

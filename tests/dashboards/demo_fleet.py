@@ -110,7 +110,7 @@ def _foreign(foreign: ForeignSeries) -> str:
         "  - job_name: others\n"
         "    honor_labels: true\n"
         "    metric_relabel_configs:\n"
-        "      - {source_labels: [__name__], regex: wattspan_.+, target_label: cluster, replacement: paris}\n"
+        "      - {target_label: cluster, replacement: paris}\n"
         f"    static_configs: [{{targets: ['{foreign.address}']}}]\n"
     )
 

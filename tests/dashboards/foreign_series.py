@@ -12,6 +12,8 @@ from typing import Final, Self
 
 DAY_S: Final = 86_400
 NODE: Final = "gpu-2"
+WIDE_RUN: Final = f"llama-sft-{NODE}"
+"""A run of the demo that has a second node here."""
 
 
 class ForeignSeries:
@@ -57,6 +59,7 @@ def _series(now_s: float, age_s: float) -> Iterator[str]:
     yield from _servers(age_s)
     yield from _budgets(now_s)
     yield from _rare(age_s)
+    yield from _second_node(now_s, age_s)
 
 
 def _servers(age_s: float) -> Iterator[str]:
@@ -118,3 +121,23 @@ def _rare(age_s: float) -> Iterator[str]:
         f" {120 * age_s}"
     )
     yield 'wattspan_host_estimated_power_watts{component="cpu",device="all",instance="gpu-1"} 120'
+
+
+def _second_node(now_s: float, age_s: float) -> Iterator[str]:
+    """What a further node would tell of a run of gpu-2: its part alone, and no progress."""
+    run = f'run_id="{WIDE_RUN}",instance="gpu-9"'
+    yield (
+        f'wattspan_run_info{{{run},run_name="llama-sft",project="assistant",group="base",'
+        'framework="transformers",source="kubernetes"} 1'
+    )
+    kind = f'{run},component="gpu",attribution="exclusive"'
+    yield f"wattspan_run_energy_joules_total{{{kind}}} {1300 * age_s}"
+    yield (
+        f'wattspan_run_co2e_grams_total{{{run},part="operational",basis="lifecycle"}}'
+        f" {1300 * age_s * 330 / 3.6e6}"
+    )
+    yield f"wattspan_run_power_watts{{{run}}} 1300"
+    yield f"wattspan_run_gpus{{{run}}} 2"
+    yield f"wattspan_run_gpu_seconds_total{{{run}}} {2 * age_s}"
+    yield f"wattspan_run_idle_gpu_seconds_total{{{run}}} {0.3 * age_s}"
+    yield f"wattspan_run_start_timestamp_seconds{{{run}}} {now_s - age_s}"
