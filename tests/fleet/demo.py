@@ -10,7 +10,7 @@
 | gpu-2 | demo, 2 cards; zone DE, whose source is broken, so that the table stands in |
 | gpu-3 | `serve` on 3 fake H100; zone FR; rank 0 of the run `wide`, a foreign process, an XID, a jump |
 | gpu-4 | `serve` on 3 fake H100; no zone; second node of `wide`; runs `alone` (a budget), `done` (failed) |
-| hub | budgets as the hub will publish them, as still text (`HUB`) |
+| hub | budgets as the hub will publish them, as still text (`BUDGETS`) |
 
 On gpu-3 and gpu-4 nobody listens where spans are to go.
 `instance` is the node's name and `cluster` is ``demo``; the scrape interval is 1 s.
@@ -27,7 +27,8 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Final
 
-from dashboards.stack import grid_day
+from dashboards.stack import budgets, grid_day
+from dashboards.stack.budgets import Budget
 from tests.e2e.daemon import Daemon, Scrape
 from tests.e2e.metering import FAST
 from tests.e2e.prometheus import Prometheus, free_port
@@ -60,39 +61,12 @@ READY: Final = (
 """What must have been scraped before the fleet is ready."""
 
 
-def hub_text(now_s: float) -> str:
-    """What a hub says of budgets: the whole fleet's month, a namespace's 30 days, a project's week."""
-    start = time.gmtime(now_s)
-    month_start = int(time.mktime((start.tm_year, start.tm_mon, 1, 0, 0, 0, 0, 0, 0)) - time.timezone)
-    month_end = int(
-        time.mktime((start.tm_year + start.tm_mon // 12, start.tm_mon % 12 + 1, 1, 0, 0, 0, 0, 0, 0))
-        - time.timezone
-    )
-    rows = (
-        ("fleet", "", "", "month", 50_000.0, month_start, month_end),
-        ("nlp", "nlp", "", "30d", 1_000.0, now_s - 10 * 86_400, now_s + 20 * 86_400),
-        ("vision", "", "vision", "7d", 0.5, now_s - 3 * 86_400, now_s + 4 * 86_400),
-    )
-    lines = [
-        "# TYPE wattspan_hub_up gauge",
-        "wattspan_hub_up 1",
-        "# TYPE wattspan_hub_records_pending gauge",
-        "wattspan_hub_records_pending 0",
-        "# TYPE wattspan_hub_late_records_total counter",
-        "wattspan_hub_late_records_total 0",
-    ]
-    for name, column in (
-        ("co2e_grams", 4),
-        ("period_start_timestamp_seconds", 5),
-        ("period_end_timestamp_seconds", 6),
-    ):
-        lines.append(f"# TYPE wattspan_budget_{name} gauge")
-        lines += [
-            f'wattspan_budget_{name}{{budget="{row[0]}",pod_namespace="{row[1]}",project="{row[2]}",'
-            f'period="{row[3]}"}} {row[column]}'
-            for row in rows
-        ]
-    return "\n".join(lines) + "\n"
+BUDGETS: Final = (
+    Budget("fleet", "", "", "month", 50_000.0),
+    Budget("nlp", "nlp", "", "30d", 1_000.0),
+    Budget("vision", "", "vision", "7d", 0.5),
+)
+"""The whole fleet's month, a namespace's 30 days, a project's week that is spent at once."""
 
 
 class Still:
@@ -166,7 +140,7 @@ def demo_fleet(folder: Path, rules: tuple[Path, ...] = ()) -> Iterator[DemoFleet
     """
     with ExitStack() as stack:
         prometheus = stack.enter_context(fleet_prometheus(folder, rules))
-        hub = stack.enter_context(Still({"hub": hub_text(time.time())}))
+        hub = stack.enter_context(Still({"hub": budgets.text(BUDGETS, time.time())}))
         daemons = {
             "gpu-1": stack.enter_context(_simulated(folder)),
             "gpu-2": stack.enter_context(_with_a_broken_source(folder)),
