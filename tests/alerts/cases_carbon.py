@@ -93,12 +93,12 @@ CASES = [
     # WattspanFallbackInUse
     Case("WattspanFallbackInUse", "fires", "A fallback in use for half an hour is info.", zone(LEVEL, "0 1x40"), "31m",
          (Firing("info", "The first choice for DE says nothing; level 1 of the chain is in use.", DE),)),
-    Case("WattspanFallbackInUse", "fires", "Six hours are a warning.", zone(LEVEL, "0 2x400"), "6h1m",
-         (Firing("info", "The first choice for DE says nothing; level 2 of the chain is in use.", DE),
+    Case("WattspanFallbackInUse", "fires", "Six hours are a warning.", zone(LEVEL, "0 1x400"), "6h1m",
+         (Firing("info", "The first choice for DE says nothing; level 1 of the chain is in use.", DE),
           Firing("warning", "The first choice for DE has said nothing for six hours; "
-                 "level 2 of the chain is in use.", DE)), first=False),
-    Case("WattspanFallbackInUse", "fires", "A minute less is info only.", zone(LEVEL, "0 2x400"), "6h",
-         (Firing("info", "The first choice for DE says nothing; level 2 of the chain is in use.", DE),), first=False),
+                 "level 1 of the chain is in use.", DE)), first=False),
+    Case("WattspanFallbackInUse", "fires", "A minute less is info only.", zone(LEVEL, "0 1x400"), "6h",
+         (Firing("info", "The first choice for DE says nothing; level 1 of the chain is in use.", DE),), first=False),
     Case("WattspanFallbackInUse", "quiet", "The first choice in use.", zone(LEVEL, "0x60", "0x60"), "1h"),
     Case("WattspanFallbackInUse", "missing", "A node without a zone has no chain.", {}, "1h"),
     Case("WattspanFallbackInUse", "reset", "Fallbacks of 20 minutes show nothing.",
@@ -110,11 +110,14 @@ CASES = [
           ("fires", "1.04 % without a figure for half an hour is a warning.", unpriced("0+1.04x200"), "31m",
            (Firing("warning", "1.04% of the energy in the last 30 minutes is in no co2e figure."),)),
           ("quiet", "0.96 % is none.", unpriced("0+0.96x200"), "2h", ()),
-          ("quiet", "Nor is exactly one.", unpriced("0+1x200"), "31m", ()),
           ("missing", "Without energy there is no share.", unpriced("0x200", "0x200"), "2h", ()),
           ("reset", "A counter that starts anew does not raise it.",
            unpriced("0+0.96x90 0+0.96x90", "0+100x90 0+100x90"), "2h", ()),
       ]],
+
+    Case("WattspanUnpricedEnergy", "quiet", "Exactly 1 % is none.",
+         {"cluster:wattspan_unpriced_energy_joules:rate5m": "1x90",
+          "cluster:wattspan_node_energy_joules:rate5m": "100x90"}, "1h"),
 
     # WattspanGridDirty
     *[Case("WattspanGridDirty", kind, why, zone(INTENSITY, values, grid_zone=where), at, firing, ("recording",))

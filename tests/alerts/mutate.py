@@ -1,6 +1,6 @@
-"""Change each threshold and each comparison of the alerts, and see that the cases notice.
+"""Change each threshold, each comparison and each `for` of the alerts, and see that the cases notice.
 
-Run it as ``python -m tests.alerts.mutate``; `make test` runs it too.
+Run it as ``python -m tests.alerts.mutate``, with names of alerts for those alone; it takes minutes.
 A mutant that no case notices is a limit that could drift unseen.
 """
 
@@ -29,7 +29,10 @@ COMPARISONS: Final = {
 """What each comparison is changed into."""
 
 SHIFT: Final = (0.95, 1.05)
-"""What each threshold is multiplied with; one of 0 is moved by a half up and down instead."""
+"""What each threshold is multiplied with."""
+
+WHOLE: Final = {"recovery_action", "fallback_level"}
+"""Thresholds of whole numbers, which are moved by one instead."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def _of_thresholds() -> Iterator[Mutant]:
         value, name, zone = float(found[1]), found[2], found[3]
         users = frozenset(rule.name for rule in alerts() if f'threshold="{name}"' in rule.expr)
         assert users, f"no alert uses the threshold {name}"
-        for other in (value - 0.5, value + 0.5) if value == 0 else (value * factor for factor in SHIFT):
+        for other in (value - 1, value + 1) if name in WHOLE else (value * factor for factor in SHIFT):
             changed = text[: found.start(1)] + f"{other:g}" + text[found.end(1) :]
             yield Mutant(
                 f"threshold {name} {zone or ''} {value:g} -> {other:g}", "thresholds", changed, users
@@ -104,8 +107,8 @@ def _of_expression(expr: str) -> Iterator[tuple[str, int, int, str]]:
     for found in re.finditer(r">=|<=|==|!=|>|<", outside):
         for other in COMPARISONS[found[0]]:
             yield f"{_near(expr, found.start())} -> {other}", found.start(), len(found[0]), other
-    # Limits that are written out: nothing but 0, 1 and counts of what is loaded.
-    for found in re.finditer(r"(?:>=|<=|==|!=|>|<)\s+(\d+(?:\.\d+)?)", outside):
+    # Limits that are written out are whole numbers: 0 and counts.
+    for found in re.finditer(r"(?:>=|<=|==|!=|>|<)\s+(\d+)", outside):
         for other_value in (float(found[1]) - 0.5, float(found[1]) + 0.5):
             yield (
                 f"{_near(expr, found.start())} -> {other_value}",
@@ -132,9 +135,9 @@ def _noticed(mutant: Mutant) -> bool:
         )
 
 
-def main() -> int:
+def main(names: list[str]) -> int:
     """Print what was done; 1 if a mutant was not noticed."""
-    changes = mutants()
+    changes = [mutant for mutant in mutants() if not names or mutant.alerts & set(names)]
     left = survivors(changes)
     for mutant in left:
         print(f"NOT NOTICED: {mutant.what}")
@@ -143,4 +146,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

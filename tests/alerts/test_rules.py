@@ -159,7 +159,7 @@ def test_functions_are_old_and_new(rule: Rule) -> None:
     assert not re.search(r"offset -", text)
 
 
-@pytest.mark.parametrize("rule", rules(*DEFAULT), ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", list(rules(*DEFAULT)), ids=lambda rule: rule.name)
 def test_counters_only_in_rates(rule: Rule) -> None:
     """Counters are read through rate or increase only; just the names of others hand them on as they are."""
     for name in re.findall(r"\bwattspan_\w+_total\b", rule.expr):
