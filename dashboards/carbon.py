@@ -9,7 +9,7 @@ from dashboards.fleet import HORIZONS, NEEDS_RULES
 from dashboards.frame import CLUSTER, board
 from dashboards.frame import IN_CLUSTER as C
 from dashboards.panels import Column, Query, bars, course, stat, table
-from dashboards.queries import RATE, kwh, or_none, this_month
+from dashboards.queries import RATE, how_many, kwh, this_month
 
 ZONE: Final = "grid_zone, signal, basis"
 BUDGET: Final = "budget, period"
@@ -46,31 +46,32 @@ def _of_budget(name: str) -> str:
 def _wrong() -> list[object]:
     return [
         stat("Budgets spent", "Budgets of which nothing is left in their period.", look.COUNT,
-             Query(or_none(f"count({_of_budget('budget:wattspan_co2e_grams:remaining')} <= 0)")), w=3,
-             steps=look.ANY_IS_BAD, alarm=True),
+             Query(how_many(_of_budget("budget:wattspan_co2e_grams:remaining"), "<= 0")), w=3,
+             steps=look.ANY_IS_BAD, alarm=True, empty="no budget"),
         stat("Fastest burn", "The budget that burns fastest, over the last day: at 1 it lasts exactly for its"
              " period.", look.COUNT, Query(f"max({_of_budget('budget:wattspan_co2e_grams:burn_ratio')})"),
              w=3,
-             steps=look.BURN, alarm=True, decimals=1, empty="no budget is set"),
+             steps=look.BURN, alarm=True, decimals=1, empty="no budget"),
         stat("Month forecast", "What the month will have used of its tightest budget, at the pace of the last"
              " three days.", look.RATIO,
              Query(f"max({_of_budget('budget:wattspan_co2e_grams:forecast_ratio')})"), w=3, steps=look.FULL,
              alarm=True, decimals=0, empty="no budget is by month"),
         stat("Stale zones", "Grid zones whose figure in force has run out.", look.COUNT,
-             Query(or_none(f"count({_grid_of('valid_until_timestamp_seconds')} < time())")), w=3,
+             Query(f"count({_grid_of('valid_until_timestamp_seconds')} < time())"
+                   f" or 0 * count({_grid_of('intensity_grams_per_kwh')})"), w=3,
              steps=look.ANY_IS_BAD, alarm=True),
         stat("Fallback in use", "Grid zones where the first choice of the providers says nothing.",
              look.COUNT,
-             Query(or_none(f"count({_grid_of('fallback_level')} > 0)")), w=3, steps=look.ANY_IS_ODD,
+             Query(how_many(_grid_of("fallback_level"), "> 0")), w=3, steps=look.ANY_IS_ODD,
              alarm=True),
         stat("Unpriced energy", "Energy of the chosen range for which no intensity was known: it is in no"
              " gram.", look.KWH,
              Query(kwh(f"sum(increase(wattspan_unpriced_energy_joules_total{{{C}}}[$__range]))")), w=3,
-             steps=((None, look.GREEN), (0.001, look.RED)), alarm=True, decimals=1),
+             steps=((None, look.GREY), (0, look.GREEN), (0.001, look.RED)), alarm=True, decimals=1),
         stat("PUE", "What grams and cost are multiplied by; 1 where nobody has set it.", look.TEXT,
              Query(f"max(wattspan_pue_ratio{{{C}}})"), w=3, decimals=2),
         stat("PUE not set", "Nodes whose PUE nobody has set: their grams and cost lack the building's part.",
-             look.COUNT, Query(or_none(f"count(wattspan_pue_configured{{{C}}} == 0)")), w=3,
+             look.COUNT, Query(how_many(f"wattspan_pue_configured{{{C}}}", "== 0")), w=3,
              steps=look.ANY_IS_ODD, alarm=True),
     ]  # fmt: skip
 
@@ -218,20 +219,19 @@ def _burn() -> list[object]:
 
 
 def _footprint() -> list[object]:
+    located = this_month("wattspan_owner_co2e_grams", OWNER, f'part="operational", {C}')
+    market = this_month("wattspan_owner_market_co2e_grams", OWNER)
     return [
         course("Operational beside embodied", "Grams an hour of runs and pods: of their energy, and of the"
                " making of the cards that they hold.", look.GRAMS,
                Query(f"sum by (part) (owner:wattspan_owner_co2e_grams:rate5m{{{C}}}) * {look.S_PER_H}",
                      "{{part}}"),
                w=8, stack=True, colours=look.PARTS, empty=NEEDS_RULES),
-        course("Location beside market based", "Operational grams an hour: by the grid of the place, and by"
-               " the intensity of your contract. Nodes without grid.market-intensity count in the first"
-               " alone.", look.GRAMS,
-               Query('sum(owner:wattspan_owner_co2e_grams:rate5m{part="operational", '
-                     f"{C}}}) * {look.S_PER_H}", "location based"),
-               Query(f"sum(rate(wattspan_owner_market_co2e_grams_total{{{C}}}{RATE})) * {look.S_PER_H}",
-                     "market based"),
-               w=8, colours=look.BASES, empty=NEEDS_RULES),
+        bars("Location beside market based, month", "Operational grams of this month: by the grid of the"
+             " place, and by the intensity of your contract. Only projects that have both.", look.GRAMS,
+             Query(f"sum(({located}) and on ({OWNER}) ({market}))", "location based"),
+             Query(f"sum({market})", "market based"),
+             w=8, decimals=1, colours=look.BASES, empty="no node has grid.market-intensity"),
         course("Cost per hour, by project", "Electricity of runs and pods, PUE applied, in the currency that"
                " the legend names.", look.MONEY,
                Query("sum by (project, currency)"
@@ -281,12 +281,13 @@ def _money() -> list[object]:
         course("Price of a kilowatt-hour", "In force, the highest of all nodes, by currency.", look.MONEY,
                Query(f"max by (currency) (wattspan_electricity_price_per_kwh{{{C}}})", "{{currency}}"),
                w=12, h=6, decimals=3, empty="no price is set"),
-        course("Questions to live sources that failed", "Failed questions an hour, by provider and reason.",
-               look.COUNT,
-               Query("sum by (provider, reason)"
-                     f" (rate(wattspan_grid_fetch_failures_total{{{C}}}{RATE})) * {look.S_PER_H} > 0"
-                     " or sum by (provider)"
-                     f" (rate(wattspan_grid_fetch_failures_total{{{C}}}{RATE})) * 0",
-                     "{{provider}} {{reason}}"),
-               w=12, h=6, empty="no live source is configured"),
+        bars("Questions to live sources that fail now", "Failed questions an hour over all nodes, by provider"
+             " and reason.", look.COUNT,
+             Query("sort_desc(sum by (provider, reason)"
+                   f" (rate(wattspan_grid_fetch_failures_total{{{C}}}{RATE})) * {look.S_PER_H} > 0)"
+                   " or sum by (provider)"
+                   f" (rate(wattspan_grid_fetch_failures_total{{{C}}}{RATE})) * 0",
+                   "{{provider}} {{reason}}"),
+             w=12, h=6, steps=((None, look.GREY), (0, look.GREEN), (0.001, look.RED)), decimals=1,
+             empty="no live source is configured"),
     ]  # fmt: skip

@@ -6,8 +6,8 @@ from grafana_foundation_sdk.models import dashboard
 
 from dashboards import look
 from dashboards.frame import CLUSTER, IN_CLUSTER, board, choice, to_node
-from dashboards.panels import Column, Query, course, stat, states, table
-from dashboards.queries import RATE, kwh, or_none
+from dashboards.panels import Column, Query, bars, course, stat, states, table
+from dashboards.queries import RATE, how_many, kwh
 
 NODES: Final = choice("node", "Node", "Nodes to look at.", f"wattspan_build_info{{{IN_CLUSTER}}}", "instance",
                       every=True, multi=True)  # fmt: skip
@@ -42,19 +42,19 @@ def _worst(expr: str) -> str:
 def _wrong() -> list[object]:
     return [
         stat("Silent", "Exporters that Prometheus cannot scrape.", look.COUNT,
-             Query(or_none(f"count({UP} == 0)")), w=3, steps=look.ANY_IS_BAD, alarm=True),
+             Query(how_many(UP, "== 0")), w=3, steps=look.ANY_IS_BAD, alarm=True),
         stat("Sources down", "Sources whose last read failed.", look.COUNT,
-             Query(or_none(f"count(wattspan_source_up{{{E}}} == 0)")), w=3, steps=look.ANY_IS_BAD,
+             Query(how_many(f"wattspan_source_up{{{E}}}", "== 0")), w=3, steps=look.ANY_IS_BAD,
              alarm=True),
         stat("Oldest commit", "Age of the journal that took its last tick longest ago: what is younger"
                               " would be"
              " lost in a crash.", look.SECONDS,
              Query(f"max(time() - wattspan_journal_last_commit_timestamp_seconds{{{E}}})"), w=3, decimals=0,
-             steps=((None, look.GREEN), (60, look.YELLOW), (300, look.RED)), alarm=True,
+             steps=look.OLD, alarm=True,
              empty="no journal"),
         stat("Spans waiting", "In the outboxes, for the collector.", look.COUNT,
              Query(f"sum(wattspan_spans_pending{{{E}}})"), w=3,
-             steps=((None, look.GREEN), (100, look.YELLOW), (1000, look.RED)), alarm=True,
+             steps=((None, look.GREY), (0, look.GREEN), (100, look.YELLOW), (1000, look.RED)), alarm=True,
              empty="spans are off"),
         stat("Series dropped", "Series that scrapes left out for the series budget, in the chosen range.",
              look.COUNT, Query(f"sum(increase(wattspan_series_dropped_total{{{E}}}[$__range]))"), w=3,
@@ -66,11 +66,11 @@ def _wrong() -> list[object]:
              steps=look.ANY_IS_ODD, alarm=True, decimals=0, empty="no GPU"),
         stat("Self-check", "Furthest that an energy counter is from integrated power, in the last minute.",
              look.RATIO, Query(f"max(abs(wattspan_gpu_energy_check_ratio{{{E}}} - 1))"), w=3, decimals=1,
-             steps=((None, look.GREEN), (0.05, look.YELLOW), (0.1, look.RED)), alarm=True,
+             steps=((None, look.GREY), (0, look.GREEN), (0.05, look.YELLOW), (0.1, look.RED)), alarm=True,
              empty="after a minute"),
         stat("Hub", "Whether the hub answers.", look.TEXT,
              Query(f"min(wattspan_hub_up{{{IN_CLUSTER}}})"), w=3, words=look.UP,
-             steps=((None, look.RED), (1, look.GREEN)), alarm=True, empty="no hub"),
+             steps=((None, look.GREY), (1, look.GREEN)), alarm=True, empty="no hub"),
     ]  # fmt: skip
 
 
@@ -83,11 +83,11 @@ def _exporters() -> object:
             Column("Version", "version", width=85),
             Column("Python", "python_version", width=80),
             Column("Oldest reading", "A", look.SECONDS, width=125, decimals=1,
-                   steps=((None, look.GREEN), (60, look.YELLOW), (300, look.RED))),
+                   steps=look.OLD),
             Column("Scrape takes", "B", look.SECONDS, width=110, decimals=0,
-                   steps=((None, look.GREEN), (1, look.YELLOW), (5, look.RED))),
+                   steps=((None, look.GREY), (0, look.GREEN), (1, look.YELLOW), (5, look.RED))),
             Column("Series", "C", look.COUNT, width=80,
-                   steps=((None, look.GREEN), (2800, look.YELLOW), (3000, look.RED))),
+                   steps=((None, look.GREY), (0, look.GREEN), (2800, look.YELLOW), (3000, look.RED))),
             Column("Memory", "D", look.BYTES, width=100, decimals=0),
             Column("CPU", "E", look.RATIO, width=80, decimals=1),
             Column("Open files", "F", look.COUNT, width=95),
@@ -116,22 +116,25 @@ def _sources() -> list[object]:
     return [
         states("Sources", "Green while the source reads well on every node; red when it fails on one.",
                Query(f"min by (source) (wattspan_source_up{{{E}}})", "{{source}}"), words=look.UP, w=8, h=7),
-        course("Time that a read takes", "99th percentile by source, over the nodes.", look.SECONDS,
-               Query("histogram_quantile(0.99, sum by (source, le)"
-                     f" (rate(wattspan_sample_duration_seconds_bucket{{{E}}}{RATE})))", "{{source}}"),
+        course("Time that a read takes", "Mean by source, on the node where it is longest.", look.SECONDS,
+               Query(f"max by (source) (rate(wattspan_sample_duration_seconds_sum{{{E}}}{RATE})"
+                     f" / rate(wattspan_sample_duration_seconds_count{{{E}}}{RATE}))", "{{source}}"),
                w=8, h=7),
-        course("Reads that failed", "Failed reads a second, by source and reason.", look.PER_SECOND,
-               Query(f"sum by (source, reason) (rate(wattspan_source_read_failures_total{{{E}}}{RATE})) > 0"
-                     f" or sum by (source) (rate(wattspan_source_read_failures_total{{{E}}}{RATE})) * 0",
-                     "{{source}} {{reason}}"), w=8, h=7),
+        bars("Reads that fail now", "Failed reads a second over all nodes, by source and reason.",
+             look.PER_SECOND,
+             Query("sort_desc(sum by (source, reason)"
+                   f" (rate(wattspan_source_read_failures_total{{{E}}}{RATE})) > 0)"
+                   f" or sum by (source) (rate(wattspan_source_read_failures_total{{{E}}}{RATE})) * 0",
+                   "{{source}} {{reason}}"), w=8, h=7, steps=((None, look.GREY), (0, look.GREEN),
+                                                             (0.001, look.RED))),
         course("Self-check of energy counters", "Energy counter over integrated power in the last minute: the"
                " lowest and the highest of all cards. Both belong near 1.", look.TEXT,
                Query(f"max({checks})", "highest"), Query(f"min({checks})", "lowest"), w=8, h=7, low=None,
                decimals=3, colours={"highest": look.ORANGE, "lowest": look.BLUE}, empty="after a minute"),
-        course("Energy that belongs to nobody, by reason", "Watts of GPUs that are unattributed.", look.WATT,
-               Query("sum by (reason)"
-                     f" (rate(wattspan_gpu_unattributed_energy_joules_total{{{E}}}{RATE}))", "{{reason}}"),
-               w=8, h=7, stack=True),
+        course("Energy that belongs to nobody", "Share of a node's GPU energy that is unattributed, the worst"
+               " nodes; the dashboard of the node tells the reasons.", look.RATIO,
+               Query(_worst(f"max by (instance) (node:wattspan_gpu_unattributed:ratio_rate5m{{{E}}})"),
+                     "{{instance}}"), w=8, h=7, empty="needs the recording rules of alerts/, a minute old"),
         course("Clock steps and unpriced energy", "Jumps of the wall clock an hour, and kilowatt-hours an"
                                                   " hour"
                " that no intensity was known for: both belong at 0.", look.COUNT,

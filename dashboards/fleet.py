@@ -18,7 +18,18 @@ from dashboards.frame import (
     IN_CLUSTER as C,
 )
 from dashboards.panels import Column, Query, bars, course, stat, table
-from dashboards.queries import EXPORTERS, RATE, alerts, kwh, named, of_run, or_none, sum_by, this_month
+from dashboards.queries import (
+    ALERT_OF,
+    EXPORTERS,
+    RATE,
+    alerts,
+    how_many,
+    kwh,
+    named,
+    of_run,
+    sum_by,
+    this_month,
+)
 
 NEEDS_RULES: Final = "needs the recording rules of alerts/, a minute old"
 BY_NODE: Final = "cluster, instance"
@@ -50,30 +61,30 @@ def build() -> dashboard.Dashboard:
 def _wrong() -> list[object]:
     return [
         stat("Critical alerts", "Alerts of severity critical that fire now; the table below names them.",
-             look.COUNT, Query(alerts("critical")), w=3, steps=look.ANY_IS_BAD, alarm=True),
+             look.COUNT, Query(alerts("critical")), w=3, steps=look.ANY_IS_BAD, alarm=True, empty="no rules"),
         stat("Warnings", "Alerts of severity warning that fire now.",
-             look.COUNT, Query(alerts("warning")), w=3, steps=look.ANY_IS_ODD, alarm=True),
+             look.COUNT, Query(alerts("warning")), w=3, steps=look.ANY_IS_ODD, alarm=True, empty="no rules"),
         stat("Nodes silent", "Exporters that Prometheus knows and cannot scrape.",
-             look.COUNT, Query(or_none(f"count({EXPORTERS} == 0)")),
+             look.COUNT, Query(how_many(EXPORTERS, "== 0")),
              w=3, steps=look.ANY_IS_BAD, alarm=True, link=TO_HEALTH),
         stat("GPUs lost", "GPUs that do not answer their driver, on nodes that answer.",
-             look.COUNT, Query(or_none(f"count(wattspan_gpu_up{{{C}}} == 0)")),
+             look.COUNT, Query(how_many(f"wattspan_gpu_up{{{C}}}", "== 0")),
              w=3, steps=look.ANY_IS_BAD, alarm=True),
         stat("Sources down", "Sources of readings (driver, RAPL, BMC ...) whose last read failed.",
-             look.COUNT, Query(or_none(f"count(wattspan_source_up{{{C}}} == 0)")),
+             look.COUNT, Query(how_many(f"wattspan_source_up{{{C}}}", "== 0")),
              w=3, steps=look.ANY_IS_BAD, alarm=True, link=TO_HEALTH),
         stat("Oldest reading", "Age of the source that was read longest ago: figures are at most this old.",
              look.SECONDS, Query(f"max(time() - wattspan_source_last_read_timestamp_seconds{{{C}}})"),
-             w=3, steps=((None, look.GREEN), (60, look.YELLOW), (300, look.RED)), alarm=True, decimals=0),
+             w=3, steps=look.OLD, alarm=True, decimals=0),
         stat("Unattributed", "Share of GPU energy of the last 5 minutes that belongs to no run, no pod and no"
              " idle card: foreign processes, gaps, implausible counters, a stopped exporter.",
              look.RATIO, Query(f"sum({_UNATTRIBUTED}) / sum({_SHARES})"),
-             w=3, steps=look.SHARE_LOST, alarm=True, decimals=1, empty=NEEDS_RULES),
+             w=3, steps=look.SHARE_LOST, alarm=True, decimals=1, empty="no rules"),
         stat("GPUs held, idle", "GPUs that a run or a pod holds and on which almost no kernel ran for"
              " 15 minutes (utilization below 1 %).",
              look.COUNT,
-             Query(or_none(f"count((wattspan_gpu_holders{{{C}}} > 0) and on (uuid)"
-                           f" (avg_over_time(wattspan_gpu_utilization_ratio{{{C}}}[15m]) < 0.01))")),
+             Query(how_many(f"wattspan_gpu_holders{{{C}}}", "> 0 and on (uuid)"
+                            f" (avg_over_time(wattspan_gpu_utilization_ratio{{{C}}}[15m]) < 0.01)")),
              w=3, steps=look.ANY_IS_ODD, alarm=True),
     ]  # fmt: skip
 
@@ -83,18 +94,18 @@ def _alerts() -> object:
         "Alerts", "Alerts that fire, or that wait out their time (pending). The runbooks are linked at the"
                   " top.",
         [
-            Column("Alert", "alertname", width=230),
-            Column("State", "alertstate", width=80,
+            Column("Alert", "alertname", width=215),
+            Column("State", "alertstate", width=75,
                    words={"firing": ("firing", look.RED), "pending": ("pending", look.YELLOW)}),
-            Column("Severity", "severity", width=85,
+            Column("Severity", "severity", width=80,
                    words={"critical": ("critical", look.RED), "warning": ("warning", look.YELLOW),
                           "info": ("info", look.BLUE)}),
-            Column("Node", "instance", width=110, link=to_node()),
+            Column("Node", "instance", width=85, link=to_node()),
             Column("Run", "run_id", link=to_run()),
-            Column("Namespace", "pod_namespace", width=100),
-            Column("Budget", "budget", width=90),
+            Column("Namespace", "pod_namespace", width=95),
+            Column("Budget", "budget", width=75),
         ],
-        Query(f"max by (alertname, alertstate, severity, instance, run_id, pod_namespace, budget)"
+        Query(f"max by (alertname, alertstate, severity, {ALERT_OF})"
               f" (ALERTS{{{ALERT_NAMES}, {C}}})"),
         sort="State", descending=False, empty="no alert fires or is pending",
     )  # fmt: skip
@@ -112,7 +123,7 @@ def _nodes() -> object:
             Column("CO2e per hour", "D", look.GRAMS, width=110, decimals=1),
             Column("Unattributed", "E", look.RATIO, steps=look.SHARE_LOST, width=105, decimals=1),
             Column("Oldest reading", "F", look.SECONDS, width=115, decimals=0,
-                   steps=((None, "text"), (60, look.YELLOW), (300, look.RED))),
+                   steps=look.OLD),
         ],
         Query(f"({_LOST} + on (cluster, instance) {_DOWN})"
               f" or on (cluster, instance) {sum_by(BY_NODE, f'1 - {EXPORTERS}')}"),
@@ -134,10 +145,10 @@ def _totals() -> list[object]:
              Query(f"sum(rate({grams}_total{{{C}}}{RATE})) * {look.S_PER_H}"), w=3, decimals=1),
         stat("Energy today", "Measured energy since midnight UTC.", look.KWH,
              Query(kwh(f"sum(increase({energy}_total{{{C}}}[$__range]))")), w=3, today=True, decimals=1,
-             empty="the day has just begun"),
+             empty="no data today"),
         stat("CO2e today", "Operational CO2e since midnight UTC, PUE applied.", look.GRAMS,
              Query(f"sum(increase({grams}_total{{{C}}}[$__range]))"), w=3, today=True, decimals=1,
-             empty="the day has just begun"),
+             empty="no data today"),
         stat("Energy, month", "Measured energy since the first of the month (UTC), from hourly rules:"
              " up to an hour behind.", look.KWH, Query(kwh(this_month(energy, ""))), w=3, decimals=1),
         stat("CO2e, month", "Operational CO2e since the first of the month (UTC), up to an hour behind.",
@@ -211,20 +222,20 @@ def _runs() -> object:
     return table(
         "Top runs", "Runs that go on now or ended within 5 minutes, the most power first.",
         [
-            Column("Run", "run_id", link=to_run(), width=170),
+            Column("Run", "run_id", link=to_run(), width=165),
             Column("Project", "project"),
-            Column("Power", "A", look.WATT, width=90, decimals=1),
-            Column("Energy", "B", look.KWH, width=90, decimals=2),
-            Column("CO2e", "C", look.GRAMS, width=85, decimals=1),
+            Column("Power", "A", look.WATT, width=80, decimals=1),
+            Column("Energy", "B", look.KWH, width=90, decimals=1),
+            Column("CO2e", "C", look.GRAMS, width=80, decimals=1),
             Column("J per token", "D", look.JOULE, width=95, decimals=2),
-            Column("Done", "E", look.RATIO, bar=1, width=110, decimals=0),
+            Column("Done", "E", look.RATIO, bar=1, width=125, decimals=0),
         ],
         Query(of_run(sum_by("run_id", f"wattspan_run_power_watts{{{C}}}"), "project")),
         Query(kwh(sum_by("run_id", f"wattspan_run_energy_joules_total{{{C}}}"))),
         Query(sum_by("run_id", f'wattspan_run_co2e_grams_total{{part="operational", {C}}}')),
         Query(f"max by (run_id) (run:wattspan_joules_per_token:ratio_rate15m{{{C}}})"),
         Query(f"max by (run_id) (wattspan_run_progress_ratio{{{C}}})"),
-        w=11, h=9, sort="Power", limit=50, empty="no run is tracked",
+        w=12, h=9, sort="Power", limit=50, empty="no run is tracked",
     )  # fmt: skip
 
 
@@ -255,10 +266,10 @@ def _leaderboard() -> object:
         f"sum by (project) (sum_over_time(project:wattspan_token_energy_joules:rate15m{{{C}}}[$__range]))"
         f" / (sum by (project) (sum_over_time(project:wattspan_tokens:rate15m{{{C}}}[$__range])) > 0)"
     )
-    return bars("Joules per token, by project", "Leaderboard, the thriftiest first: energy of the runs"
+    return bars("J per token, by project", "Leaderboard, the thriftiest first: energy of the runs"
                                                 " that tell"
                 " their tokens, over those tokens, in the chosen range.", look.JOULE,
-                Query(f"sort({recorded})", "{{project}}"), w=5, h=9, decimals=2,
+                Query(f"sort({recorded})", "{{project}}"), w=4, h=9, decimals=2, above=True,
                 empty="no run tells its tokens")  # fmt: skip
 
 
@@ -270,7 +281,7 @@ def _waste() -> list[object]:
              w=5, colours=look.WASTE, empty="nothing was wasted", decimals=1),
         bars("Wasted money, month", "What the wasted energy cost, PUE applied, by currency.", look.MONEY,
              Query(this_month("wattspan_owner_wasted_cost", "reason, currency"), "{{reason}} {{currency}}"),
-             w=5, empty="no price is set, or nothing was wasted",
+             w=5, empty="no price is set, or nothing was wasted", above=True,
              steps=((None, look.YELLOW),)),
     ]  # fmt: skip
 
@@ -292,7 +303,8 @@ def _coverage() -> object:
                   " unattributed.", look.WATT,
                   Query(f"sum(cluster:wattspan_node_energy_joules:rate5m{{{C}}}) - {unattributed}",
                         "measured"),
-                  Query(or_none(f"sum(cluster:wattspan_host_estimated_energy_joules:rate5m{{{C}}})"),
+                  Query(f"sum(cluster:wattspan_host_estimated_energy_joules:rate5m{{{C}}})"
+                        f" or 0 * sum(cluster:wattspan_node_energy_joules:rate5m{{{C}}})",
                         "estimated"),
                   Query(unattributed, "unattributed"),
                   w=7, stack=True, colours=look.COVERAGE, empty=NEEDS_RULES)  # fmt: skip

@@ -71,19 +71,22 @@ RUNS: Final = {
 Steps = tuple[tuple[float | None, str], ...]
 
 PLAIN: Final[Steps] = ((None, "text"),)
-ANY_IS_BAD: Final[Steps] = ((None, GREEN), (1, RED))
-ANY_IS_ODD: Final[Steps] = ((None, GREEN), (1, YELLOW))
-FULL: Final[Steps] = ((None, GREEN), (0.8, YELLOW), (1, RED))
+# The first colour is also that of no figure: grey, so that nothing looks well only because nobody looks.
+OLD: Final[Steps] = ((None, GREY), (-1e9, GREEN), (60, YELLOW), (300, RED))
+"""Seconds since something that happens each second; clocks may differ a little."""
+ANY_IS_BAD: Final[Steps] = ((None, GREY), (0, GREEN), (1, RED))
+ANY_IS_ODD: Final[Steps] = ((None, GREY), (0, GREEN), (1, YELLOW))
+FULL: Final[Steps] = ((None, GREY), (0, GREEN), (0.8, YELLOW), (1, RED))
 """Of something that is used up: over 1 is too much."""
-LEFT: Final[Steps] = ((None, RED), (0, ORANGE), (0.1, YELLOW), (0.25, GREEN))
+LEFT: Final[Steps] = ((None, GREY), (-1e9, RED), (0, ORANGE), (0.1, YELLOW), (0.25, GREEN))
 """Of something that is left."""
-SHARE_LOST: Final[Steps] = ((None, GREEN), (0.05, YELLOW), (0.2, RED))
+SHARE_LOST: Final[Steps] = ((None, GREY), (0, GREEN), (0.05, YELLOW), (0.2, RED))
 """Of a share that nobody should see grow, such as the unattributed one."""
-BURN: Final[Steps] = ((None, GREEN), (1, YELLOW), (2, ORANGE), (6, RED))
+BURN: Final[Steps] = ((None, GREY), (0, GREEN), (1, YELLOW), (2, ORANGE), (6, RED))
 """Speed of consumption over the speed that just lasts for the period."""
-DIRTY: Final[Steps] = ((None, GREEN), (100, YELLOW), (300, ORANGE), (600, RED))
+DIRTY: Final[Steps] = ((None, GREY), (0, GREEN), (100, YELLOW), (300, ORANGE), (600, RED))
 """Grams per kWh: hydro and nuclear, mixed, gas, coal."""
-HOT: Final[Steps] = ((None, GREEN), (80, YELLOW), (87, ORANGE), (92, RED))
+HOT: Final[Steps] = ((None, GREY), (0, GREEN), (80, YELLOW), (87, ORANGE), (92, RED))
 """Celsius; NVIDIA's data-centre cards slow down from about 87."""
 
 

@@ -7,7 +7,7 @@ from grafana_foundation_sdk.models import dashboard
 from dashboards import look
 from dashboards.frame import CLUSTER, IN_CLUSTER, TO_HEALTH, TO_RUN_BY_LABEL, board, choice, to_run
 from dashboards.panels import Column, Query, course, meter, stat, states, table
-from dashboards.queries import RATE, of_run, or_none
+from dashboards.queries import RATE, how_many, of_run
 
 N: Final = f'{IN_CLUSTER}, instance="$node"'
 G: Final = f'{N}, gpu=~"$gpu"'
@@ -53,18 +53,19 @@ def _wrong() -> list[object]:
              Query(f'max(up{{job=~".*wattspan.*", {N}}})'), w=3, steps=((None, look.RED), (1, look.GREEN)),
              alarm=True, words=look.UP, link=TO_HEALTH, empty="not scraped"),
         stat("GPUs lost", "Cards that do not answer their driver.", look.COUNT,
-             Query(or_none(f"count(wattspan_gpu_up{{{G}}} == 0)")), w=3, steps=look.ANY_IS_BAD, alarm=True),
+             Query(how_many(f"wattspan_gpu_up{{{G}}}", "== 0")), w=3, steps=look.ANY_IS_BAD, alarm=True),
         stat("Sources down", "Sources whose last read failed; the last row names them.", look.COUNT,
-             Query(or_none(f"count(wattspan_source_up{{{N}}} == 0)")), w=3, steps=look.ANY_IS_BAD,
+             Query(how_many(f"wattspan_source_up{{{N}}}", "== 0")), w=3, steps=look.ANY_IS_BAD,
              alarm=True),
         stat("Oldest reading", "Figures are at most this old.", look.SECONDS,
              Query(f"max(time() - wattspan_source_last_read_timestamp_seconds{{{N}}})"), w=3, decimals=0,
-             steps=((None, look.GREEN), (60, look.YELLOW), (300, look.RED)), alarm=True),
+             steps=look.OLD, alarm=True),
         stat("Driver asks for", "The worst recovery action that the driver asks for on any card.", look.TEXT,
              Query(f"max(wattspan_gpu_recovery_action{{{G}}})"), w=3, words=look.RECOVERY,
              steps=look.ANY_IS_BAD, alarm=True, empty="not told"),
         stat("XID errors", "Errors that the driver reported in the chosen range.", look.COUNT,
-             Query(or_none(f"sum(increase(wattspan_gpu_xid_errors_total{{{N}}}[$__range]))")), w=3,
+             Query(f"sum(increase(wattspan_gpu_xid_errors_total{{{N}}}[$__range]))"
+                   f" or 0 * count(wattspan_gpu_up{{{N}}})"), w=3,
              steps=look.ANY_IS_BAD, alarm=True, decimals=0),
         stat("Throttled", "Cards whose clocks are held down now, for whatever reason, as a share of all.",
              look.RATIO,
@@ -72,7 +73,7 @@ def _wrong() -> list[object]:
              steps=look.SHARE_LOST, alarm=True, decimals=0, empty="not told"),
         meter("Power over limit", "Power of the GPUs over what their limits allow.",
               Query(f"{power} / {limit}"), w=3,
-              steps=((None, look.GREEN), (0.95, look.YELLOW), (1.05, look.RED))),
+              steps=((None, look.GREY), (0, look.GREEN), (0.95, look.YELLOW), (1.05, look.RED))),
     ]  # fmt: skip
 
 

@@ -253,15 +253,20 @@ def bars(
     empty: str = "no data in this range",
     link: Link | None = None,
     decimals: int | None = None,
+    above: bool = False,
 ) -> Panel:
-    """Things side by side, one bar each."""
+    """Things side by side, one bar each.
+
+    Args:
+        above: names stand above the bars, for names that are long and bars that are few.
+    """
     panel = (
         bargauge.Panel()
         .display_mode(common.BarGaugeDisplayMode.BASIC)
         .orientation(common.VizOrientation.HORIZONTAL)
         .value_mode(common.BarGaugeValueMode.TEXT)
         .show_unfilled(True)
-        .name_placement(common.BarGaugeNamePlacement.LEFT)
+        .name_placement(common.BarGaugeNamePlacement.TOP if above else common.BarGaugeNamePlacement.LEFT)
         .display_name("${__series.name}")  # else a bar that is alone has no name
         .sizing(common.BarGaugeSizing.AUTO)
         .min_viz_height(16)

@@ -12,20 +12,21 @@ from dashboards.frame import ALERT_NAMES, IN_CLUSTER
 from dashboards.look import J_PER_KWH
 
 RATE: Final = "[$__rate_interval]"
+ALERT_OF: Final = "instance, run_id, pod_namespace, project, budget"
+"""What an alert may be about."""
 EXPORTERS: Final = f'up{{job=~".*wattspan.*", {IN_CLUSTER}}}'
 """The job's name holds `wattspan`, as the alerts want it too."""
 
 
-def or_none(count: str) -> str:
-    """A count that is 0 where there is nothing to count."""
-    return f"{count} or vector(0)"
+def how_many(of: str, condition: str) -> str:
+    """How many of these are so: 0 where none is, and nothing at all where there are none to be so."""
+    return f"count(({of}) {condition}) or 0 * count({of})"
 
 
 def alerts(severity: str) -> str:
-    """How many alerts fire."""
-    return or_none(
-        f'count(ALERTS{{alertstate="firing", severity="{severity}", {ALERT_NAMES}, {IN_CLUSTER}}})'
-    )
+    """How many alerts fire, each once whatever its tiers; nothing while our rules are not loaded."""
+    firing = f'ALERTS{{alertstate="firing", severity="{severity}", {ALERT_NAMES}, {IN_CLUSTER}}}'
+    return f"count(count by (alertname, {ALERT_OF}) ({firing})) or 0 * count(wattspan:threshold)"
 
 
 def sum_by(labels: str, expr: str) -> str:

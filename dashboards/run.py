@@ -19,7 +19,7 @@ from dashboards.frame import (
     IN_CLUSTER as C,
 )
 from dashboards.panels import Column, Query, bars, course, meter, stat, table
-from dashboards.queries import RATE, joules_per, kwh, last, or_none, sum_by
+from dashboards.queries import RATE, joules_per, kwh, last, sum_by
 
 R: Final = f'{C}, run_id="$run"'
 OTHER: Final = f'{C}, run_id="$compare"'
@@ -90,7 +90,7 @@ def _attempts() -> object:
     return table(
         "Attempts", "Each attempt has its own trace; it is complete when the attempt has ended.",
         [
-            Column("Attempt", "attempt", width=70),
+            Column("Attempt", "attempt", width=90),
             Column("Began", "A", look.WHEN, width=165),
             Column("Trace", "trace_id", link=TO_TRACE),
         ],
@@ -182,7 +182,8 @@ def _projection() -> list[object]:
              Query(f"sum by (currency) ({last(f'wattspan_run_projected_cost{{{R}}}')})", "{{currency}}"), w=6,
              names=True, empty="no price is set"),
         stat("Steps repeated", "Steps made again after a resume: energy for nothing new.", look.COUNT,
-             Query(or_none(f"max({last(f'wattspan_run_repeated_steps_total{{{R}}}')})")), w=6,
+             Query(f"max({last(f'wattspan_run_repeated_steps_total{{{R}}}')})"
+                   f" or 0 * max({last(f'wattspan_run_steps_total{{{R}}}')})"), w=6, empty="no steps told",
              steps=look.ANY_IS_ODD),
         course("CO2e: so far, projected, budget, greenest", "Operational grams so far; at its end, by its"
                                                             " pace"
@@ -241,9 +242,11 @@ def _group() -> list[object]:
               " sample and token are over its whole life.", _columns("project"),
               *_figures(C, info, "project"), w=24, h=7, sort="CO2e",
               empty="no run of this group is in this range"),
-        course("Joules per step", "A sweep's members do comparable steps; the lowest line is the thriftiest.",
+        course("Joules per step", "Over 15 minutes. A sweep's members do comparable steps; the lowest line"
+                                  " is the thriftiest.",
                look.JOULE,
-               Query(f"{joules_per('steps', C, 'run_id')}{join}", "{{run_id}}"), w=12, decimals=2,
+               Query(f"max by (run_id) (run:wattspan_joules_per_step:ratio_rate15m{{{C}}}){join}",
+                     "{{run_id}}"), w=12, decimals=2,
                empty="no run of this group tells steps"),
         bars("CO2e of each run", "Operational and embodied grams so far.", look.GRAMS,
              Query(f"sort_desc(sum by (run_id) ({last(f'wattspan_run_co2e_grams_total{{{C}}}')})"

@@ -87,7 +87,7 @@ def build() -> dashboard.Dashboard:
             ("Load", _load()),
         ],
         alerts='pod_namespace=~"$namespace|"',
-        since="now-3h",
+        since="now-1h",
     )
 
 
@@ -105,18 +105,18 @@ def _together() -> list[object]:
              empty=NO_TOKENS),
         stat("J per request", "Energy of all pods whose server is known, over answered requests.", look.JOULE,
              Query(_all(WATTS, REQUESTS)), w=3, decimals=1, empty=NO_SERVER),
-        stat("CO2e, million tokens", "Operational grams for a million generated tokens.", look.GRAMS,
+        stat("CO2e, 1M tokens", "Operational grams for a million generated tokens.", look.GRAMS,
              Query(f"{_all(GRAMS, TOKENS)} * {MILLION}"), w=3, decimals=1, empty=NO_TOKENS),
-        stat("Cost, million tokens", "Electricity for a million generated tokens, PUE applied, by currency.",
+        stat("Cost, 1M tokens", "Electricity for a million generated tokens, PUE applied, by currency.",
              look.MONEY,
              Query(f"sum by (currency) ({MONEY} and on ({POD}) {TOKENS})"
                    f" / on () group_left () (sum({TOKENS} and on ({POD}) {MONEY}) > 0) * {MILLION}",
                    "{{currency}}"), w=3, names=True, decimals=3, empty="no price, or no server counts"
                                                                        " tokens"),
-        stat("Cards without work", "Cards that these pods hold and on which no kernel runs.", look.COUNT,
+        stat("Without work", "Cards that these pods hold and on which no kernel runs.", look.COUNT,
              Query(f"sum(sum by ({POD}) (rate(wattspan_pod_idle_gpu_seconds_total{{{OURS}}}{RATE}))"
                    f" and on ({POD}) {REQUESTS})"), w=3, decimals=1,
-             steps=((None, look.GREEN), (1, look.YELLOW)), empty=NO_SERVER),
+             steps=((None, look.GREY), (0, look.GREEN), (1, look.YELLOW)), empty=NO_SERVER),
     ]  # fmt: skip
 
 
@@ -183,7 +183,8 @@ def _load() -> list[object]:
                Query(f"{WATTS} and on ({POD}) {REQUESTS}", LEGEND), w=6, stack=True, empty=NO_SERVER),
         course("Requests by pod", "Answered a second.", look.PER_SECOND, Query(REQUESTS, LEGEND), w=6,
                empty=NO_SERVER),
-        course("Generated tokens by pod", "Tokens generated a second.", look.PER_SECOND, Query(TOKENS, LEGEND), w=6,
+        course("Generated tokens by pod", "Tokens generated a second.", look.PER_SECOND,
+               Query(TOKENS, LEGEND), w=6,
                empty=NO_TOKENS),
         course("Cards without work", "Cards that a pod holds and on which no kernel runs.", look.COUNT,
                Query(f"sum by ({POD}) (rate(wattspan_pod_idle_gpu_seconds_total{{{OURS}}}{RATE}))"

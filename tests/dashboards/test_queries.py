@@ -4,7 +4,7 @@ import math
 import re
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
@@ -71,9 +71,12 @@ def filled(expr: str, chosen: Mapping[str, str]) -> str:
 def answers(prometheus: Prometheus, target: Json, chosen: Mapping[str, str]) -> bool:
     """Whether a query has at least one number; an error of Prometheus is a failure."""
     expr = filled(target["expr"], chosen)
-    if not target["instant"]:
-        expr = f"({expr})[60s:5s]"
-    series: list[dict[str, Any]] = prometheus.query(expr)
+    if _numbers(prometheus.query(expr)):
+        return True
+    return not target["instant"] and _numbers(prometheus.query(f"({expr})[60s:5s]"))
+
+
+def _numbers(series: list[Json]) -> bool:
     return any(
         not math.isnan(float(value))
         for found in series
@@ -137,3 +140,20 @@ def test_alerts_are_drawn(prometheus: Prometheus) -> None:
     for uid in UIDS:
         for note in load(uid)["annotations"]["list"]:
             prometheus.query(filled(note["expr"], {"cluster": ".*", **CHOSEN[uid]}))
+
+
+def test_nothing_looks_well_because_nobody_looks(prometheus: Prometheus) -> None:
+    """Where nothing is scraped, no alarm has a figure, and a panel without a figure is not green."""
+    for uid in UIDS:
+        for panel in panels(load(uid)):
+            if panel["options"].get("colorMode") != "background":
+                continue
+            assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"][0]["color"] != "green", panel[
+                "title"
+            ]
+            for target in panel["targets"]:
+                if "ALERTS" in target["expr"]:
+                    assert target["expr"].endswith("or 0 * count(wattspan:threshold)")
+                    continue
+                nowhere = filled(target["expr"], {**CHOSEN[uid], "cluster": "nowhere"})
+                assert prometheus.query(nowhere) == [], name(load(uid), panel)
