@@ -99,6 +99,10 @@ CASES = [
                  "level 1 of the chain is in use.", DE)), first=False),
     Case("WattspanFallbackInUse", "fires", "A minute less is info only.", zone(LEVEL, "0 1x400"), "6h",
          (Firing("info", "The first choice for DE says nothing; level 1 of the chain is in use.", DE),), first=False),
+    Case("WattspanFallbackInUse", "fires", "A later level is no better.", zone(LEVEL, "0 2x400"), "6h1m",
+         (Firing("info", "The first choice for DE says nothing; level 2 of the chain is in use.", DE),
+          Firing("warning", "The first choice for DE has said nothing for six hours; "
+                 "level 2 of the chain is in use.", DE)), first=False),
     Case("WattspanFallbackInUse", "quiet", "The first choice in use.", zone(LEVEL, "0x60", "0x60"), "1h"),
     Case("WattspanFallbackInUse", "missing", "A node without a zone has no chain.", {}, "1h"),
     Case("WattspanFallbackInUse", "reset", "Fallbacks of 20 minutes show nothing.",

@@ -109,13 +109,8 @@ def _of_expression(expr: str) -> Iterator[tuple[str, int, int, str]]:
             yield f"{_near(expr, found.start())} -> {other}", found.start(), len(found[0]), other
     # Limits that are written out are whole numbers: 0 and counts.
     for found in re.finditer(r"(?:>=|<=|==|!=|>|<)\s+(\d+)", outside):
-        for other_value in (float(found[1]) - 0.5, float(found[1]) + 0.5):
-            yield (
-                f"{_near(expr, found.start())} -> {other_value}",
-                found.start(1),
-                len(found[1]),
-                f"{other_value}",
-            )
+        for limit in (int(found[1]) - 1, int(found[1]) + 1):
+            yield f"{_near(expr, found.start())} -> {limit}", found.start(1), len(found[1]), str(limit)
 
 
 def _near(expr: str, at: int) -> str:
