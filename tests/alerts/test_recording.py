@@ -48,7 +48,7 @@ def check(
         rule_dir: where the rule files are.
         timezone: of the process, to show that it does not matter.
     """
-    paths = [rule_dir / f"{name}.yaml" for name in ORDER if name in set(files)]
+    paths = [rule_dir / f"{name}.yaml" for name in (*ORDER, "dcgm", "kepler") if name in set(files)]
     document = {
         "rule_files": [str(path) for path in paths],
         "evaluation_interval": step,
@@ -493,4 +493,89 @@ def test_burn_alert_keeps_its_promise(
             (firing, f"{promised_m - 4}m", {"{}": 0}),
             (firing, f"{promised_m + 2}m", {"{}": 1}),
         ],
+    )  # fmt: skip
+
+
+GPU = 'instance="n1",job="wattspan",uuid="GPU-1"'
+
+
+def test_names_of_dcgm_exporter(tmp_path: Path) -> None:
+    """Their names, units and labels from our figures; the energy stays a counter."""
+    info = 'wattspan_gpu_info{%s,gpu="0",model="H100",vendor="nvidia",driver_version="570",power_scope="board",power_source="average",mig_mode="off"}'
+    labels = (
+        '{instance="n1",uuid="GPU-1",UUID="GPU-1",gpu="0",device="nvidia0",model="H100",modelName="H100",'
+        'Hostname="n1",hostname="n1",driver_version="570",DCGM_FI_DRIVER_VERSION="570"}'
+    )
+    check(
+        tmp_path,
+        ["dcgm"],
+        {
+            info % GPU: "1x5",
+            f'wattspan_gpu_power_watts{{{GPU},gpu="0"}}': "400x5",
+            f'wattspan_gpu_energy_joules_total{{{GPU},method="counter"}}': "0+24000x5",
+            f'wattspan_gpu_energy_joules_total{{{GPU},method="integrated"}}': "500x5",
+            f'wattspan_gpu_utilization_ratio{{{GPU},gpu="0"}}': "0.5x5",
+            f'wattspan_gpu_memory_used_bytes{{{GPU},gpu="0"}}': f"{2**30}x5",
+            f'wattspan_gpu_memory_total_bytes{{{GPU},gpu="0"}}': f"{80 * 2**30}x5",
+            f'wattspan_gpu_temperature_celsius{{{GPU},gpu="0"}}': "60x5",
+            f'wattspan_gpu_sm_clock_hertz{{{GPU},gpu="0"}}': "1.98e9x5",
+        },
+        [
+            (f"DCGM_FI_DEV_{name}", "4m", {f"DCGM_FI_DEV_{name}{labels}": value})
+            for name, value in (
+                ("POWER_USAGE", 400), ("TOTAL_ENERGY_CONSUMPTION", 1000 * (4 * 24000 + 500)), ("GPU_UTIL", 50),
+                ("FB_USED", 1024), ("FB_FREE", 79 * 1024), ("GPU_TEMP", 60), ("SM_CLOCK", 1980),
+            )
+        ],
+        rule_dir=RULES / "compat",
+    )  # fmt: skip
+
+
+def test_names_of_kepler(tmp_path: Path) -> None:
+    """Their names and labels from our figures, each zone once."""
+    info = 'wattspan_gpu_info{%s,gpu="0",model="H100",vendor="nvidia",driver_version="570",power_scope="board",power_source="average",mig_mode="off"}'
+    host = 'instance="n1",job="wattspan",component="{}",device="package-0"'
+    pod = 'instance="n1",job="wattspan",pod_namespace="team-a",pod_name="p-0",container_name="{}",component="{}",attribution="exclusive"'
+    gpu = '{instance="n1",uuid="GPU-1",gpu_uuid="GPU-1",gpu="0",model="H100",gpu_name="H100",vendor="nvidia",node_name="n1"}'
+    check(
+        tmp_path,
+        ["kepler"],
+        {
+            info % GPU: "1x9",
+            f'wattspan_gpu_power_watts{{{GPU},gpu="0"}}': "400x9",
+            f'wattspan_gpu_energy_joules_total{{{GPU},method="counter"}}': "0+24000x9",
+            f"wattspan_host_energy_joules_total{{{host.format('cpu')}}}": "0+600x9",
+            f"wattspan_host_energy_joules_total{{{host.format('dram')}}}": "0+60x9",
+            f"wattspan_host_power_watts{{{host.format('cpu')}}}": "10x9",
+            f"wattspan_host_power_watts{{{host.format('dram')}}}": "1x9",
+            f"wattspan_pod_energy_joules_total{{{pod.format('a', 'gpu')}}}": "0+6000x9",
+            f"wattspan_pod_energy_joules_total{{{pod.format('b', 'gpu')}}}": "0+6000x9",
+            f"wattspan_pod_energy_joules_total{{{pod.format('a', 'cpu')}}}": "0+300x9",
+            'wattspan_platform_power_watts{instance="n1",job="wattspan",sensor="bmc"}': "900x9",
+        },
+        [
+            (name, "8m", {f"{name}{labels}": value for labels, value in series.items()})
+            for name, series in {
+                "kepler_node_cpu_joules_total": {
+                    '{zone="package",path="package-0",node_name="n1"}': 4800,
+                    '{zone="dram",path="package-0",node_name="n1"}': 480,
+                },
+                "kepler_node_cpu_watts": {
+                    '{zone="package",path="package-0",node_name="n1"}': 10,
+                    '{zone="dram",path="package-0",node_name="n1"}': 1,
+                },
+                "kepler_node_gpu_watts": {gpu: 400},
+                "kepler_node_gpu_joules_total": {gpu: 8 * 24000},
+                "kepler_pod_gpu_joules_total": {
+                    '{state="running",node_name="n1",pod_namespace="team-a",pod_name="p-0"}': 8 * 12000},
+                "kepler_pod_gpu_watts": {
+                    '{state="running",node_name="n1",pod_namespace="team-a",pod_name="p-0"}': 200},
+                "kepler_pod_cpu_joules_total": {
+                    '{state="running",zone="package",node_name="n1",pod_namespace="team-a",pod_name="p-0"}': 2400},
+                "kepler_pod_cpu_watts": {
+                    '{state="running",zone="package",node_name="n1",pod_namespace="team-a",pod_name="p-0"}': 5},
+                "kepler_platform_watts": {'{source="wattspan",node_name="n1",power_control_name="bmc"}': 900},
+            }.items()
+        ],
+        rule_dir=RULES / "compat",
     )  # fmt: skip
