@@ -237,3 +237,23 @@ def test_migration_lists_what_is_computed() -> None:
     for rule in rules(*COMPAT):
         if not rule.name.startswith("wattspan:"):
             assert f"`{rule.name}`" in text or f"`{rule.name[rule.name.rindex('_') :]}`" in text, rule.name
+
+
+def test_readme_lists_the_alerts() -> None:
+    """The README's table has each rule with its severity, concern and duration, and no other."""
+    text = (ALERTS / "README.md").read_text()
+    listed = re.findall(
+        r"(?m)^\| \[(Wattspan\w+)\]\(RUNBOOKS\.md#(\w+)\) \| (\w+) \| (\w+) \| ([\w ]+?)(?: \(.*?\))? \| (.*) \|$",
+        text,
+    )
+    assert sorted(listed) == sorted(
+        (
+            rule.name,
+            rule.name.lower(),
+            rule.labels["severity"],
+            rule.labels["concern"],
+            rule.lasts or "at once",
+            rule.annotations["summary"],
+        )
+        for rule in alerts()
+    )
