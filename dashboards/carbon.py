@@ -48,12 +48,12 @@ def _wrong() -> list[object]:
         stat("Budgets spent", "Budgets of which nothing is left in their period.", look.COUNT,
              Query(how_many(_of_budget("budget:wattspan_co2e_grams:remaining"), "<= 0")), w=3,
              steps=look.ANY_IS_BAD, alarm=True, empty="no budget"),
-        stat("Fastest burn", "The budget that burns fastest, over the last day: at 1 it lasts exactly for its"
-             " period.", look.COUNT, Query(f"max({_of_budget('budget:wattspan_co2e_grams:burn_ratio')})"),
+        stat("Fastest burn", "The budget that burns fastest, over the last day: at 1 it lasts exactly for"
+             " its period.", look.COUNT, Query(f"max({_of_budget('budget:wattspan_co2e_grams:burn_ratio')})"),
              w=3,
              steps=look.BURN, alarm=True, decimals=1, empty="no budget"),
-        stat("Month forecast", "What the month will have used of its tightest budget, at the pace of the last"
-             " three days.", look.RATIO,
+        stat("Month forecast", "What the month will have used of its tightest budget, at the pace of the"
+             " last three days.", look.RATIO,
              Query(f"max({_of_budget('budget:wattspan_co2e_grams:forecast_ratio')})"), w=3, steps=look.FULL,
              alarm=True, decimals=0, empty="no budget is by month"),
         stat("Stale zones", "Grid zones whose figure in force has run out.", look.COUNT,
@@ -78,9 +78,9 @@ def _wrong() -> list[object]:
 
 def _in_force() -> object:
     return table(
-        "In force, by zone", "The figure that grams are made with. Measured means a live figure of this hour;"
-        " estimated is a yearly mean or a model. Age is since it was fetched; a dash is a table or your own"
-        " figure.",
+        "In force, by zone", "The figure that grams are made with. Measured means a live figure of this"
+        " hour; estimated is a yearly mean or a model. Age is since it was fetched; a dash is a table or"
+        " your own figure.",
         [
             Column("Zone", "grid_zone", width=75),
             Column("Signal", "signal", width=80),
@@ -121,8 +121,8 @@ def _providers() -> object:
 
 def _grid() -> list[object]:
     return [
-        course("Intensity by zone", "In force; the dashed lines are the thresholds of the alert on a dirty"
-               " grid.", look.INTENSITY,
+        course("Intensity by zone", "In force; the dashed lines are the thresholds of the alert on a"
+               " dirty grid.", look.INTENSITY,
                Query(_grid_of("intensity_grams_per_kwh"), "{{grid_zone}} {{signal}}"),
                Query('max by (grid_zone) (wattspan:threshold{threshold="grid_dirty_grams_per_kwh",'
                      ' grid_zone!=""}) and on (grid_zone) max by (grid_zone)'
@@ -132,11 +132,10 @@ def _grid() -> list[object]:
         course("Intensity by provider", "What each says, used or not.", look.INTENSITY,
                Query("max by (grid_zone, provider)"
                      f" (wattspan_grid_provider_intensity_grams_per_kwh{{{C}}})", "{{grid_zone}}"
-                                                                                  " {{provider}}"),
+                     " {{provider}}"),
                w=8, decimals=0),
-        course("Energy by what priced it", "Watts by the source of the intensity; estimated means a yearly"
-                                           " mean"
-               " or a model.", look.WATT,
+        course("Energy by what priced it", "Watts by the source of the intensity; estimated means a"
+               " yearly mean or a model.", look.WATT,
                Query("sum by (grid_zone, provider, estimated)"
                      f" (cluster:wattspan_grid_priced_energy_joules:rate5m{{{C}}})",
                      "{{grid_zone}} {{provider}}, estimated {{estimated}}"),
@@ -157,8 +156,8 @@ def _greenest() -> object:
     by = "grid_zone, duration"
     window = f"max by ({by}) (wattspan_grid_greenest_window_intensity_grams_per_kwh{{{C}}})"
     return table(
-        "Greenest windows", "For work of this length, when to begin it; and how much fewer grams that is than"
-        " now.",
+        "Greenest windows", "For work of this length, when to begin it; and how much fewer grams that is"
+        " than now.",
         [
             Column("Zone", "grid_zone", width=80),
             Column("Length", "duration", width=80),
@@ -181,8 +180,7 @@ def _greenest() -> object:
 def _budgets() -> object:
     return table(
         "Budgets", "Operational CO2e. Burn is the pace of the last day over the pace that just lasts;"
-                   " forecast"
-        " is what a month will have used.",
+        " forecast is what a month will have used.",
         [
             Column("Budget", "budget"),
             Column("Period", "period", width=70),
@@ -209,8 +207,8 @@ def _budgets() -> object:
 def _burn() -> list[object]:
     def burn(window: str, title: str) -> object:
         return course(
-            f"Burn over {title}", "Pace over the pace that just lasts for the period; at 1 it is exactly on"
-            " budget. The alert wants a long and a short window above its factor.", look.TEXT,
+            f"Burn over {title}", "Pace over the pace that just lasts for the period; at 1 it is exactly"
+            " on budget. The alert wants a long and a short window above its factor.", look.TEXT,
             Query(_of_budget(f"budget:wattspan_co2e_grams:burn_ratio_{window}"), "{{budget}} ({{period}})"),
             w=8, decimals=1, steps=((None, "transparent"), (1, look.RED)), empty=NO_BUDGET,
         )  # fmt: skip
@@ -219,21 +217,22 @@ def _burn() -> list[object]:
 
 
 def _footprint() -> list[object]:
-    located = this_month("wattspan_owner_co2e_grams", OWNER, f'part="operational", {C}')
-    market = this_month("wattspan_owner_market_co2e_grams", OWNER)
+    located = f'rate(wattspan_owner_co2e_grams_total{{part="operational", {C}}}{RATE})'
+    market = f"rate(wattspan_owner_market_co2e_grams_total{{{C}}}{RATE})"
     return [
-        course("Operational beside embodied", "Grams an hour of runs and pods: of their energy, and of the"
-               " making of the cards that they hold.", look.GRAMS,
+        course("Operational beside embodied", "Grams an hour of runs and pods: of their energy, and of"
+               " the making of the cards that they hold.", look.GRAMS,
                Query(f"sum by (part) (owner:wattspan_owner_co2e_grams:rate5m{{{C}}}) * {look.S_PER_H}",
                      "{{part}}"),
                w=8, stack=True, colours=look.PARTS, empty=NEEDS_RULES),
-        bars("Location beside market based, month", "Operational grams of this month: by the grid of the"
-             " place, and by the intensity of your contract. Only projects that have both.", look.GRAMS,
-             Query(f"sum(({located}) and on ({OWNER}) ({market}))", "location based"),
-             Query(f"sum({market})", "market based"),
+        bars("Location beside market based, per hour", "Operational grams an hour now: by the grid of the"
+             " place, and by the intensity of your contract. Only of nodes that have both.", look.GRAMS,
+             Query(f"sum({located} and on (cluster, instance, {OWNER}) {market}) * {look.S_PER_H}",
+                   "location based"),
+             Query(f"sum({market}) * {look.S_PER_H}", "market based"),
              w=8, decimals=1, colours=look.BASES, empty="no node has grid.market-intensity"),
-        course("Cost per hour, by project", "Electricity of runs and pods, PUE applied, in the currency that"
-               " the legend names.", look.MONEY,
+        course("Cost per hour, by project", "Electricity of runs and pods, PUE applied, in the currency"
+               " that the legend names.", look.MONEY,
                Query("sum by (project, currency)"
                      f" (owner:wattspan_owner_cost:rate5m{{{C}}}) * {look.S_PER_H}",
                      "{{project}}, {{currency}}"),
@@ -244,9 +243,9 @@ def _footprint() -> list[object]:
 def _owners() -> object:
     operational, embodied = f'part="operational", {C}', f'part="embodied", {C}'
     return table(
-        "This month, by namespace and project", "Since the first of the month (UTC), from hourly rules: up"
-                                                " to an"
-        " hour behind. A dash: not configured, or not known for these cards.",
+        "This month, by namespace and project", "Since the first of the month (UTC), from hourly rules:"
+        " up to an hour behind. A dash: not configured, or not known for these cards; market based grams"
+        " and water are of configured nodes alone.",
         [
             Column("Namespace", "pod_namespace", width=130),
             Column("Project", "project"),
@@ -281,8 +280,8 @@ def _money() -> list[object]:
         course("Price of a kilowatt-hour", "In force, the highest of all nodes, by currency.", look.MONEY,
                Query(f"max by (currency) (wattspan_electricity_price_per_kwh{{{C}}})", "{{currency}}"),
                w=12, h=6, decimals=3, empty="no price is set"),
-        bars("Questions to live sources that fail now", "Failed questions an hour over all nodes, by provider"
-             " and reason.", look.COUNT,
+        bars("Questions to live sources that fail now", "Failed questions an hour over all nodes, by"
+             " provider and reason.", look.COUNT,
              Query("sort_desc(sum by (provider, reason)"
                    f" (rate(wattspan_grid_fetch_failures_total{{{C}}}{RATE})) * {look.S_PER_H} > 0)"
                    " or sum by (provider)"

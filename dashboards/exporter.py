@@ -47,8 +47,7 @@ def _wrong() -> list[object]:
              Query(how_many(f"wattspan_source_up{{{E}}}", "== 0")), w=3, steps=look.ANY_IS_BAD,
              alarm=True),
         stat("Oldest commit", "Age of the journal that took its last tick longest ago: what is younger"
-                              " would be"
-             " lost in a crash.", look.SECONDS,
+             " would be lost in a crash.", look.SECONDS,
              Query(f"max(time() - wattspan_journal_last_commit_timestamp_seconds{{{E}}})"), w=3, decimals=0,
              steps=look.OLD, alarm=True,
              empty="no journal"),
@@ -60,8 +59,7 @@ def _wrong() -> list[object]:
              look.COUNT, Query(f"sum(increase(wattspan_series_dropped_total{{{E}}}[$__range]))"), w=3,
              steps=look.ANY_IS_ODD, alarm=True, decimals=0),
         stat("Not believed", "Intervals whose energy counter moved more than the card can draw, or back,"
-                             " in the"
-             " chosen range.", look.COUNT,
+             " in the chosen range.", look.COUNT,
              Query(f"sum(increase(wattspan_gpu_implausible_intervals_total{{{E}}}[$__range]))"), w=3,
              steps=look.ANY_IS_ODD, alarm=True, decimals=0, empty="no GPU"),
         stat("Self-check", "Furthest that an energy counter is from integrated power, in the last minute.",
@@ -127,17 +125,16 @@ def _sources() -> list[object]:
                    f" or sum by (source) (rate(wattspan_source_read_failures_total{{{E}}}{RATE})) * 0",
                    "{{source}} {{reason}}"), w=8, h=7, steps=((None, look.GREY), (0, look.GREEN),
                                                              (0.001, look.RED))),
-        course("Self-check of energy counters", "Energy counter over integrated power in the last minute: the"
-               " lowest and the highest of all cards. Both belong near 1.", look.TEXT,
+        course("Self-check of energy counters", "Energy counter over integrated power in the last minute:"
+               " the lowest and the highest of all cards. Both belong near 1.", look.TEXT,
                Query(f"max({checks})", "highest"), Query(f"min({checks})", "lowest"), w=8, h=7, low=None,
                decimals=3, colours={"highest": look.ORANGE, "lowest": look.BLUE}, empty="after a minute"),
-        course("Energy that belongs to nobody", "Share of a node's GPU energy that is unattributed, the worst"
-               " nodes; the dashboard of the node tells the reasons.", look.RATIO,
+        course("Energy that belongs to nobody", "Share of a node's GPU energy that is unattributed, the"
+               " worst nodes; the dashboard of the node tells the reasons.", look.RATIO,
                Query(_worst(f"max by (instance) (node:wattspan_gpu_unattributed:ratio_rate5m{{{E}}})"),
                      "{{instance}}"), w=8, h=7, empty="needs the recording rules of alerts/, a minute old"),
         course("Clock steps and unpriced energy", "Jumps of the wall clock an hour, and kilowatt-hours an"
-                                                  " hour"
-               " that no intensity was known for: both belong at 0.", look.COUNT,
+               " hour that no intensity was known for: both belong at 0.", look.COUNT,
                Query(f"sum(rate(wattspan_clock_steps_total{{{E}}}{RATE})) * {look.S_PER_H}", "clock steps"),
                Query(kwh(f"sum(rate(wattspan_unpriced_energy_joules_total{{{E}}}{RATE})) * {look.S_PER_H}"),
                      "unpriced kWh"), w=8, h=7),
@@ -146,21 +143,21 @@ def _sources() -> list[object]:
 
 def _delivery() -> list[object]:
     return [
-        course("Ticks that the journal took", "A second, the slowest nodes: it stands still where nothing is"
-               " committed.", look.PER_SECOND,
+        course("Ticks that the journal took", "A second, the slowest nodes: it stands still where nothing"
+               " is committed.", look.PER_SECOND,
                Query(f"bottomk({AT_MOST}, sum by (instance)"
                      f" (rate(wattspan_journal_commits_total{{{E}}}{RATE})))", "{{instance}}"), w=8,
                decimals=2),
-        course("Spans", "A second: acknowledged by the collector, not wanted by it, dropped for want of room;"
-               " and requests without an answer.", look.PER_SECOND,
+        course("Spans", "A second: acknowledged by the collector, not wanted by it, dropped for want of"
+               " room; and requests without an answer.", look.PER_SECOND,
                Query(f"sum(rate(wattspan_spans_exported_total{{{E}}}{RATE}))", "exported"),
                Query(f"sum(rate(wattspan_spans_rejected_total{{{E}}}{RATE}))", "rejected"),
                Query(f"sum(rate(wattspan_spans_dropped_total{{{E}}}{RATE}))", "dropped"),
                Query(f"sum(rate(wattspan_span_export_failures_total{{{E}}}{RATE}))", "requests failed"), w=8,
                colours={"exported": look.GREEN, "rejected": look.ORANGE, "dropped": look.RED,
                         "requests failed": look.YELLOW}, empty="spans are off"),
-        course("What waits", "Spans for the collector and records for the hub; a line that only rises is not"
-               " being delivered.", look.COUNT,
+        course("What waits", "Spans for the collector and records for the hub; a line that only rises is"
+               " not being delivered.", look.COUNT,
                Query(f"sum(wattspan_spans_pending{{{E}}})", "spans"),
                Query(f"sum(wattspan_hub_records_pending{{{IN_CLUSTER}}})", "records for the hub"),
                Query(f"sum(increase(wattspan_hub_late_records_total{{{IN_CLUSTER}}}{RATE}))",
@@ -178,8 +175,8 @@ def _cost() -> list[object]:
                w=6),
         course("Time that a scrape takes", "As Prometheus sees it, the slowest exporters.", look.SECONDS,
                Query(_worst(f"max by (instance) (scrape_duration_seconds{OURS})"), "{{instance}}"), w=6),
-        course("Series of a scrape", "The exporters with most; beyond its series budget (3,000 by default) an"
-               " exporter drops the least important families.", look.COUNT,
+        course("Series of a scrape", "The exporters with most; beyond its series budget (3,000 by"
+               " default) an exporter drops the least important families.", look.COUNT,
                Query(_worst(f"max by (instance) (scrape_samples_post_metric_relabeling{OURS})"),
                      "{{instance}}"), w=6),
     ]  # fmt: skip

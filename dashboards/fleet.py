@@ -76,12 +76,12 @@ def _wrong() -> list[object]:
         stat("Oldest reading", "Age of the source that was read longest ago: figures are at most this old.",
              look.SECONDS, Query(f"max(time() - wattspan_source_last_read_timestamp_seconds{{{C}}})"),
              w=3, steps=look.OLD, alarm=True, decimals=0),
-        stat("Unattributed", "Share of GPU energy of the last 5 minutes that belongs to no run, no pod and no"
-             " idle card: foreign processes, gaps, implausible counters, a stopped exporter.",
+        stat("Unattributed", "Share of GPU energy of the last 5 minutes that belongs to no run, no pod"
+             " and no idle card: foreign processes, gaps, implausible counters, a stopped exporter.",
              look.RATIO, Query(f"sum({_UNATTRIBUTED}) / sum({_SHARES})"),
              w=3, steps=look.SHARE_LOST, alarm=True, decimals=1, empty="no rules"),
-        stat("GPUs held, idle", "GPUs that a run or a pod holds and on which almost no kernel ran for"
-             " 15 minutes (utilization below 1 %).",
+        stat("GPUs held, idle", "GPUs that a run or a pod holds and on which almost no kernel ran for 15"
+             " minutes (utilization below 1 %).",
              look.COUNT,
              Query(how_many(f"wattspan_gpu_holders{{{C}}}", "> 0 and on (uuid)"
                             f" (avg_over_time(wattspan_gpu_utilization_ratio{{{C}}}[15m]) < 0.01)")),
@@ -89,10 +89,15 @@ def _wrong() -> list[object]:
     ]  # fmt: skip
 
 
+def _alerts_that_are(state: str) -> str:
+    which = f'ALERTS{{alertstate="{state}", {ALERT_NAMES}, {C}}}'
+    return f"max by (alertname, alertstate, severity, {ALERT_OF}) ({which})"
+
+
 def _alerts() -> object:
     return table(
-        "Alerts", "Alerts that fire, or that wait out their time (pending). The runbooks are linked at the"
-                  " top.",
+        "Alerts", "Alerts that fire, and others that wait out their time (pending). The runbooks are"
+        " linked at the top.",
         [
             Column("Alert", "alertname", width=215),
             Column("State", "alertstate", width=75,
@@ -105,8 +110,8 @@ def _alerts() -> object:
             Column("Namespace", "pod_namespace", width=95),
             Column("Budget", "budget", width=75),
         ],
-        Query(f"max by (alertname, alertstate, severity, {ALERT_OF})"
-              f" (ALERTS{{{ALERT_NAMES}, {C}}})"),
+        Query(f"{_alerts_that_are('firing')} or {_alerts_that_are('pending')}"
+              f" unless on (alertname, {ALERT_OF}) {_alerts_that_are('firing')}"),
         sort="State", descending=False, empty="no alert fires or is pending",
     )  # fmt: skip
 
@@ -114,7 +119,7 @@ def _alerts() -> object:
 def _nodes() -> object:
     return table(
         "Nodes", "One line a node, trouble first: lost GPUs and sources that are down, or the exporter"
-                 " itself.",
+        " itself.",
         [
             Column("Node", "instance", link=to_node(), width=130),
             Column("Trouble", "A", look.COUNT, steps=look.ANY_IS_BAD, width=75),
@@ -149,12 +154,12 @@ def _totals() -> list[object]:
         stat("CO2e today", "Operational CO2e since midnight UTC, PUE applied.", look.GRAMS,
              Query(f"sum(increase({grams}_total{{{C}}}[$__range]))"), w=3, today=True, decimals=1,
              empty="no data today"),
-        stat("Energy, month", "Measured energy since the first of the month (UTC), from hourly rules:"
-             " up to an hour behind.", look.KWH, Query(kwh(this_month(energy, ""))), w=3, decimals=1),
+        stat("Energy, month", "Measured energy since the first of the month (UTC), from hourly rules: up"
+             " to an hour behind.", look.KWH, Query(kwh(this_month(energy, ""))), w=3, decimals=1),
         stat("CO2e, month", "Operational CO2e since the first of the month (UTC), up to an hour behind.",
              look.GRAMS, Query(this_month(grams, "")), w=3, decimals=1),
-        stat("Cost, month", "Electricity of runs and pods since the first of the month (UTC), PUE applied,"
-             " by currency.", look.MONEY, Query(this_month("wattspan_owner_cost", "currency"),
+        stat("Cost, month", "Electricity of runs and pods since the first of the month (UTC), PUE"
+             " applied, by currency.", look.MONEY, Query(this_month("wattspan_owner_cost", "currency"),
                                                 "{{currency}}"),
              w=3, decimals=2, names=True, empty="no price is set"),
         stat("Budget left", "What is left of the tightest carbon budget.", look.RATIO,
@@ -173,16 +178,16 @@ def _budget_left(labels: str) -> str:
 def _now() -> list[object]:
     gpus = f"sum(cluster:wattspan_gpu_power_watts:sum{{{C}}})"
     return [
-        course("Power", "Measured power: the GPUs, and on top CPU and DRAM. The dashed line is what the GPUs'"
-               " limits allow.", look.WATT,
+        course("Power", "Measured power: the GPUs, and on top CPU and DRAM. The dashed line is what the"
+               " GPUs' limits allow.", look.WATT,
                Query(gpus, "GPU"),
                Query(f"sum(cluster:wattspan_node_power_watts:sum{{{C}}}) - {gpus}", "CPU and DRAM"),
                Query(f"sum(cluster:wattspan_gpu_power_limit_watts:sum{{{C}}})", "limit"),
                w=8, stack=True, dashed=["limit"], empty=NEEDS_RULES,
                colours={"GPU": look.COMPONENTS["GPU"], "CPU and DRAM": look.COMPONENTS["CPU"],
                         "limit": look.COMPONENTS["limit"]}),
-        course("GPU power by who holds the card", "Run and pod are work; idle is a card that nobody holds;"
-               " unattributed is what nobody can be charged for.", look.WATT,
+        course("GPU power by who holds the card", "Run and pod are work; idle is a card that nobody"
+               " holds; unattributed is what nobody can be charged for.", look.WATT,
                Query(f"sum by (share) ({_SHARES})", "{{share}}"),
                w=8, stack=True, colours=look.SHARES, empty=NEEDS_RULES),
         course("CO2e per hour by cluster", "Operational CO2e, PUE applied: power times the grid's intensity.",
@@ -195,8 +200,8 @@ def _now() -> list[object]:
 
 
 def _budgets() -> object:
-    return bars("Budget left", "Share of each carbon budget that is left in its period; negative once it is"
-                " exceeded.", look.RATIO,
+    return bars("Budget left", "Share of each carbon budget that is left in its period; negative once it"
+                " is exceeded.", look.RATIO,
                 Query(f"sort({_budget_left('budget, period')})", "{{budget}} ({{period}})"),
                 steps=look.LEFT, low=0, high=1, decimals=0, link=TO_CARBON,
                 empty="no budget is set, or no hub is scraped")  # fmt: skip
@@ -243,8 +248,7 @@ def _owners() -> object:
     labels = "pod_namespace, project"
     return table(
         "Top namespaces and projects this month", "Runs and pods by namespace and project since the first"
-                                                  " of the"
-        " month (UTC), up to an hour behind. CO2e is operational.",
+        " of the month (UTC), up to an hour behind. CO2e is operational.",
         [
             Column("Namespace", "pod_namespace"),
             Column("Project", "project"),
@@ -266,9 +270,8 @@ def _leaderboard() -> object:
         f"sum by (project) (sum_over_time(project:wattspan_token_energy_joules:rate15m{{{C}}}[$__range]))"
         f" / (sum by (project) (sum_over_time(project:wattspan_tokens:rate15m{{{C}}}[$__range])) > 0)"
     )
-    return bars("J per token, by project", "Leaderboard, the thriftiest first: energy of the runs"
-                                                " that tell"
-                " their tokens, over those tokens, in the chosen range.", look.JOULE,
+    return bars("J per token, by project", "Leaderboard, the thriftiest first: energy of the runs that"
+                " tell their tokens, over those tokens, in the chosen range.", look.JOULE,
                 Query(f"sort({recorded})", "{{project}}"), w=4, h=9, decimals=2, above=True,
                 empty="no run tells its tokens")  # fmt: skip
 
@@ -288,8 +291,7 @@ def _waste() -> list[object]:
 
 def _idle() -> object:
     return course("GPUs held, and of these without work", "GPUs that runs and pods hold, and how many of"
-                                                          " these"
-                  " ran no kernel.", look.COUNT,
+                  " these ran no kernel.", look.COUNT,
                   Query(f"sum(owner:wattspan_owner_gpus_held:rate5m{{{C}}})", "held"),
                   Query(f"sum(owner:wattspan_owner_gpus_idle:rate5m{{{C}}})", "without work"),
                   w=7, colours={"held": look.BLUE, "without work": look.YELLOW}, empty=NEEDS_RULES,
@@ -299,8 +301,7 @@ def _idle() -> object:
 def _coverage() -> object:
     unattributed = f"sum({_UNATTRIBUTED})"
     return course("Coverage", "How much is known: measured and attributed; estimated from load (in no"
-                              " other sum);"
-                  " unattributed.", look.WATT,
+                  " other sum); unattributed.", look.WATT,
                   Query(f"sum(cluster:wattspan_node_energy_joules:rate5m{{{C}}}) - {unattributed}",
                         "measured"),
                   Query(f"sum(cluster:wattspan_host_estimated_energy_joules:rate5m{{{C}}})"

@@ -79,22 +79,21 @@ def _wrong() -> list[object]:
 
 def _power() -> list[object]:
     return [
-        course("Power against limit", "Measured power of the node, each part once. The dashed line is what"
-                                      " the"
-               " GPUs' limits allow together.", look.WATT,
+        course("Power against limit", "Measured power of the node, each part once. The dashed line is"
+               " what the GPUs' limits allow together.", look.WATT,
                Query(f"sum(wattspan_gpu_power_watts{{{N}}})", "GPU"),
                Query(f'sum(wattspan_host_power_watts{{component="cpu", {N}}})', "CPU"),
                Query(f'sum(wattspan_host_power_watts{{component="dram", {N}}})', "DRAM"),
                Query(f"sum(wattspan_gpu_power_limit_watts{{{N}}})", "limit"),
                w=9, stack=True, colours=look.COMPONENTS, dashed=["limit"]),
-        course("GPU energy by share", "Watts by who held the card: a run, a pod, nobody (idle), or unknown"
-               " (unattributed). The shares add up to the cards' energy.", look.WATT,
+        course("GPU energy by share", "Watts by who held the card: a run, a pod, nobody (idle), or"
+               " unknown (unattributed). The shares add up to the cards' energy.", look.WATT,
                Query(f"sum by (share) (rate(wattspan_gpu_attributed_energy_joules_total{{{N}}}{RATE}))",
                      "{{share}}"),
                w=8, stack=True, colours=look.SHARES),
         course("Unattributed, by reason", "Why energy belongs to nobody: a process that no rule knows, a"
-                                          " gap in"
-               " the readings, a counter that was not believed, an exporter that did not run.", look.WATT,
+               " gap in the readings, a counter that was not believed, an exporter that did not run.",
+               look.WATT,
                Query(f"sum by (reason) (rate(wattspan_gpu_unattributed_energy_joules_total{{{N}}}{RATE}))",
                      "{{reason}}"), w=7, stack=True),
     ]  # fmt: skip
@@ -103,9 +102,8 @@ def _power() -> list[object]:
 def _gpus() -> object:
     labels = "gpu, uuid"
     return table(
-        "GPUs", "Each card now. Self-check is the energy counter over integrated power in the last minute:"
-                " far"
-        " from 1 one of them is wrong.",
+        "GPUs", "Each card now. Self-check is the energy counter over integrated power in the last"
+        " minute: far from 1 one of them is wrong.",
         [
             Column("GPU", "gpu", width=50),
             Column("Up", "A", words=look.UP, width=60),
@@ -143,8 +141,8 @@ def _each() -> list[object]:
                by_gpu("wattspan_gpu_power_watts"),
                Query(f"max(wattspan_gpu_power_limit_watts{{{G}}})", "limit"),
                colours={"limit": look.RED}, dashed=["limit"]),
-        course("Utilization of each GPU", "Share of time with at least one kernel running; no measure of how"
-               " full the card was. High here and low at the left is waiting, not working.", look.RATIO,
+        course("Utilization of each GPU", "Share of time with at least one kernel running; no measure of"
+               " how full the card was. High here and low at the left is waiting, not working.", look.RATIO,
                by_gpu("wattspan_gpu_utilization_ratio"), high=1),
         course("Temperature", "Of the GPU core.", look.CELSIUS, by_gpu("wattspan_gpu_temperature_celsius"),
                w=8, low=None),
@@ -160,8 +158,8 @@ def _each() -> list[object]:
 def _holders() -> list[object]:
     pod = "pod_namespace, pod_name"
     return [
-        table("Runs on this node", "Runs that hold cards here now, or ended within 5 minutes; figures of this"
-              " node alone.",
+        table("Runs on this node", "Runs that hold cards here now, or ended within 5 minutes; figures of"
+              " this node alone.",
               [
                   Column("Run", "run_id", link=to_run()),
                   Column("Project", "project", width=90),
@@ -177,7 +175,7 @@ def _holders() -> list[object]:
                Query(f"sum by (run_id) (wattspan_run_power_watts{{{N}}})", "{{run_id}}"),
                w=8, link=TO_RUN_BY_LABEL, empty="no run held a card here"),
         table("Pods on this node", "Pods that hold cards here, those of runs included: never add them to"
-                                   " runs. Idle counts cards held without work.",
+              " runs. Idle counts cards held without work.",
               [
                   Column("Namespace", "pod_namespace", width=95),
                   Column("Pod", "pod_name"),
@@ -196,19 +194,17 @@ def _holders() -> list[object]:
 def _sources() -> list[object]:
     return [
         course("Host components", "Measured by RAPL or the platform; estimated, where nothing measures"
-                                  " (dashed,"
-               " in no sum).", look.WATT,
+               " (dashed, in no sum).", look.WATT,
                Query(f"sum by (component, device) (wattspan_host_power_watts{{{N}}})",
                      "{{component}} {{device}}"),
                Query(f"sum by (component) (wattspan_host_estimated_power_watts{{{N}}})",
                      "{{component}} estimated"),
                w=8, dashed=["cpu estimated", "dram estimated"], empty="no host source on this node"),
-        course("Whole box beside its parts", "What the box's own sensor says, with fans and losses, beside"
-                                             " the"
-               " sum of what is measured. A box below its parts is a wrong sensor.", look.WATT,
+        course("Whole box beside its parts", "What the box's own sensor says, with fans and losses,"
+               " beside the sum of what is measured. A box below its parts is a wrong sensor.", look.WATT,
                Query(f"max by (sensor) (wattspan_platform_power_watts{{{N}}})", "{{sensor}}"),
                Query(f"sum(wattspan_node_power_watts{{{N}}})", "sum of parts"),
-               w=8, colours={"sum of parts": look.GREEN}),
+               w=8, colours={"sum of parts": look.BLUE}),
         course("Time that a read takes", "99th percentile by source: a slow driver shows here first.",
                look.SECONDS,
                Query("histogram_quantile(0.99, sum by (source, le)"

@@ -2,8 +2,7 @@
 
 Grafana fills in ``$__rate_interval`` (at least four scrapes), ``$__range`` and the variables.
 Ranges of months are read from the hourly rules of ``alerts/rules/months.yaml``.
-Until their first sample, an hour after the first scrape at the latest, what the last hour added stands in:
-that is then all there is.
+They are up to an hour behind, which is much on the first day: what the last hour added is the least there is.
 """
 
 from typing import Final
@@ -35,7 +34,7 @@ def sum_by(labels: str, expr: str) -> str:
 
 
 def this_month(family: str, labels: str, where: str = IN_CLUSTER) -> str:
-    """What a counter has gained in this calendar month (UTC).
+    """What a counter has gained in this calendar month (UTC), or in the last hour where that is more.
 
     Args:
         family: the counter's name without ``_total``.
@@ -47,7 +46,8 @@ def this_month(family: str, labels: str, where: str = IN_CLUSTER) -> str:
         f"sum_over_time(month:{family}:increase1h{{{where}}}[31d])"
         ' and on (month) count_values("month", month())',
     )
-    return f"{recorded} or {sum_by(labels, f'increase({family}_total{{{where}}}[1h])')}"
+    recent = sum_by(labels, f"increase({family}_total{{{where}}}[1h])")
+    return f"({recorded} > {recent}) or {recent} or {recorded}"
 
 
 def kwh(joules: str) -> str:

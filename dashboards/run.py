@@ -141,9 +141,8 @@ def _courses() -> list[object]:
                look.WATT,
                Query(f"sum by (instance) (rate(wattspan_run_energy_joules_total{{{R}}}{RATE}))",
                      "{{instance}}", exemplars=True), w=8, stack=True, link=TO_NODE_BY_LABEL),
-        course("CO2e per hour", "Grams an hour; embodied is the making of the cards, for the time they are"
-                                " held."
-               " Points lead to the span of their window.", look.GRAMS,
+        course("CO2e per hour", "Grams an hour; embodied is the making of the cards, for the time they"
+               " are held. Points lead to the span of their window.", look.GRAMS,
                Query(f"sum by (part) (rate(wattspan_run_co2e_grams_total{{{R}}}{RATE})) * {look.S_PER_H}",
                      "{{part}}", exemplars=True), w=8, stack=True, colours=look.PARTS),
         course("Energy by component", "How its watts split, by the rule that gave it its share.", look.WATT,
@@ -175,9 +174,10 @@ def _projection() -> list[object]:
         stat("CO2e at the end", "By its pace and the forecast.", look.GRAMS,
              Query(f"max({last(f'wattspan_run_projected_co2e_grams{{{R}}}')}) or {pace}"), w=6, decimals=1,
              empty="not known"),
-        stat("CO2e so far, at the greenest hour", "What the attempt so far would have emitted in the greenest"
-             " stretch of its length that is known: compare with CO2e so far.", look.GRAMS, Query(greenest),
-             w=6, decimals=1, empty="no provider forecasts", steps=((None, look.GREEN),)),
+        stat("CO2e so far, at the greenest hour", "What the attempt so far would have emitted in the"
+             " greenest stretch of its length that is known: compare with CO2e so far.",
+             look.GRAMS, Query(greenest),
+             w=6, decimals=1, empty="no provider forecasts", steps=((None, look.GREY), (0, look.GREEN))),
         stat("Cost at the end", "At the price in force now, by currency.", look.MONEY,
              Query(f"sum by (currency) ({last(f'wattspan_run_projected_cost{{{R}}}')})", "{{currency}}"), w=6,
              names=True, empty="no price is set"),
@@ -186,10 +186,8 @@ def _projection() -> list[object]:
                    f" or 0 * max({last(f'wattspan_run_steps_total{{{R}}}')})"), w=6, empty="no steps told",
              steps=look.ANY_IS_ODD),
         course("CO2e: so far, projected, budget, greenest", "Operational grams so far; at its end, by its"
-                                                            " pace"
-               " and the forecast; its budget; and what the attempt would have emitted in the greenest"
-               " stretch"
-               " of its length.", look.GRAMS,
+               " pace and the forecast; its budget; and what the attempt would have emitted in the"
+               " greenest stretch of its length.", look.GRAMS,
                Query(f"sum({OPERATIONAL})", "this run"),
                Query(f"max(wattspan_run_projected_co2e_grams{{{R}}}) or {pace}", "projected"),
                Query(f"max(wattspan_run_budget_co2e_grams{{{R}}})", "budget"),
@@ -238,12 +236,12 @@ def _group() -> list[object]:
     info = f'{C}, group="$group"'
     join = f" * on (run_id) group_left () max by (run_id) (wattspan_run_info{{{info}}})"
     return [
-        table("Runs of group $group", "Totals of each run of the sweep in the chosen range; joules per step,"
-              " sample and token are over its whole life.", _columns("project"),
+        table("Runs of group $group", "Totals of each run of the sweep in the chosen range; joules per"
+              " step, sample and token are over its whole life.", _columns("project"),
               *_figures(C, info, "project"), w=24, h=7, sort="CO2e",
               empty="no run of this group is in this range"),
-        course("Joules per step", "Over 15 minutes. A sweep's members do comparable steps; the lowest line"
-                                  " is the thriftiest.",
+        course("Joules per step", "Over 15 minutes. A sweep's members do comparable steps; the lowest"
+               " line is the thriftiest.",
                look.JOULE,
                Query(f"max by (run_id) (run:wattspan_joules_per_step:ratio_rate15m{{{C}}}){join}",
                      "{{run_id}}"), w=12, decimals=2,

@@ -100,8 +100,7 @@ def _together() -> list[object]:
         stat("Tokens", "Generated a second.", look.PER_SECOND, Query(f"sum({TOKENS})"), w=3, decimals=0,
              empty=NO_TOKENS),
         stat("J per token", "Energy of the pods that count tokens, over generated tokens; prompts cost"
-                            " energy,"
-             " too, and are in it.", look.JOULE, Query(_all(WATTS, TOKENS)), w=3, decimals=2,
+             " energy, too, and are in it.", look.JOULE, Query(_all(WATTS, TOKENS)), w=3, decimals=2,
              empty=NO_TOKENS),
         stat("J per request", "Energy of all pods whose server is known, over answered requests.", look.JOULE,
              Query(_all(WATTS, REQUESTS)), w=3, decimals=1, empty=NO_SERVER),
@@ -112,7 +111,7 @@ def _together() -> list[object]:
              Query(f"sum by (currency) ({MONEY} and on ({POD}) {TOKENS})"
                    f" / on () group_left () (sum({TOKENS} and on ({POD}) {MONEY}) > 0) * {MILLION}",
                    "{{currency}}"), w=3, names=True, decimals=3, empty="no price, or no server counts"
-                                                                       " tokens"),
+                   " tokens"),
         stat("Without work", "Cards that these pods hold and on which no kernel runs.", look.COUNT,
              Query(f"sum(sum by ({POD}) (rate(wattspan_pod_idle_gpu_seconds_total{{{OURS}}}{RATE}))"
                    f" and on ({POD}) {REQUESTS})"), w=3, decimals=1,
@@ -126,9 +125,8 @@ def _pods() -> object:
         (_with_server(_by_pod(server.requests), server) for server in SERVERS),
     )
     return table(
-        "Pods of inference servers", "Figures of the last minutes. A dash: the server counts no tokens, or"
-                                     " has"
-        " answered nothing.",
+        "Pods of inference servers", "Figures of the last minutes. A dash: the server counts no tokens,"
+        " or has answered nothing.",
         [
             Column("Namespace", "pod_namespace", width=120),
             Column("Pod", "pod_name"),
@@ -154,19 +152,19 @@ def _pods() -> object:
 
 def _efficiency() -> list[object]:
     return [
-        course("Joules per generated token", "Energy of the pod over the tokens that it generated. It rises"
-               " when batches get smaller: the card idles between requests.", look.JOULE,
+        course("Joules per generated token", "Energy of the pod over the tokens that it generated. It"
+               " rises when batches get smaller: the card idles between requests.", look.JOULE,
                Query(_per(WATTS, TOKENS), LEGEND), decimals=2, empty=NO_TOKENS),
-        course("Joules per request", "Energy of the pod over the requests that it answered. Requests differ;"
-               " compare a server with its own past.", look.JOULE,
+        course("Joules per request", "Energy of the pod over the requests that it answered. Requests"
+               " differ; compare a server with its own past.", look.JOULE,
                Query(_per(WATTS, REQUESTS), LEGEND), decimals=2, empty=NO_SERVER),
     ]  # fmt: skip
 
 
 def _footprint() -> list[object]:
     return [
-        course("CO2e per million generated tokens", "Operational, PUE applied: it follows the grid as well as"
-               " the server.", look.GRAMS,
+        course("CO2e per million generated tokens", "Operational, PUE applied: it follows the grid as"
+               " well as the server.", look.GRAMS,
                Query(f"{_per(GRAMS, TOKENS)} * {MILLION}", LEGEND), w=8, empty=NO_TOKENS),
         course("CO2e per 1000 requests", "Operational, PUE applied.", look.GRAMS,
                Query(f"{_per(GRAMS, REQUESTS)} * 1000", LEGEND), w=8, empty=NO_SERVER),

@@ -157,3 +157,11 @@ def test_nothing_looks_well_because_nobody_looks(prometheus: Prometheus) -> None
                     continue
                 nowhere = filled(target["expr"], {**CHOSEN[uid], "cluster": "nowhere"})
                 assert prometheus.query(nowhere) == [], name(load(uid), panel)
+
+
+def test_a_month_is_never_below_its_last_hour(prometheus: Prometheus) -> None:
+    """What the month shows holds what the last hour added, whether an hourly rule has spoken or not."""
+    shown = next(panel for panel in panels(load("wattspan-fleet")) if panel["title"] == "Energy, month")
+    query = filled(shown["targets"][0]["expr"], {"cluster": ".*"})
+    added = "sum(increase(wattspan_node_energy_joules_total[1h])) / 3.6e6"
+    assert prometheus.value(f"({query}) >= bool 0.99 * {added}") == 1
