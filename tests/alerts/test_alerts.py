@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.alerts.cases import CASES
+from tests.alerts.mutate import mutants, survivors
 from tests.alerts.promtool import KINDS, judge
 from tests.alerts.rule_files import alerts
 from tests.real_parts import need
@@ -37,3 +38,10 @@ def test_alert_has_each_kind_of_case(name: str) -> None:
 def test_cases_are_of_alerts_that_exist() -> None:
     """No case is of an alert that is gone."""
     assert {case.alert for case in CASES} == set(NAMES)
+
+
+def test_a_sample_of_mutants_is_noticed() -> None:
+    """Limits and comparisons cannot drift unseen; `make mutants` changes all of them, this every fortieth."""
+    changes = mutants()
+    assert len(changes) > 300
+    assert not [mutant.what for mutant in survivors(changes[7::40])]

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from tests.alerts.alertmanager import Alertmanager, Webhook
-from tests.alerts.rule_files import DEFAULT
+from tests.alerts.rule_files import COMPAT, DEFAULT
 from tests.e2e.daemon import Daemon
 from tests.e2e.prometheus import Prometheus
 
@@ -16,10 +16,10 @@ NODE: Final = "gpu-1"
 
 
 def quick_rules(folder: Path) -> Path:
-    """The default rules, evaluated each second, with alerts that wait for two seconds instead of minutes."""
+    """All rules, evaluated each second, with alerts that wait for two seconds instead of minutes."""
     there = folder / "rules"
     there.mkdir()
-    for path in DEFAULT:
+    for path in (*DEFAULT, *COMPAT):
         text = re.sub(r"(?m)^    interval: \w+$", "    interval: 1s", path.read_text())
         text = re.sub(r"(?m)^(  - name: [\w.]+)\n    rules:", r"\1\n    interval: 1s\n    rules:", text)
         text = re.sub(r"(?m)^        for: \w+$", "        for: 2s", text)
@@ -53,6 +53,18 @@ def test_an_alert_reaches_its_desk_once(tmp_path: Path) -> None:
             )
             assert dirty["annotations"]["runbook_url"].endswith("#wattspangriddirty")
             assert "sre-pager" not in webhook.told
+
+            # A real Prometheus evaluates every rule without an error, those of others' names too.
+            found = prometheus.rules()
+            assert {rule["health"] for rule in found} == {"ok"}, [
+                rule for rule in found if rule["health"] != "ok"
+            ]
+            for name in (
+                "DCGM_FI_DEV_POWER_USAGE",
+                "kepler_node_gpu_watts",
+                "cluster:wattspan_coverage:ratio_rate5m",
+            ):
+                prometheus.wait_for(f"count({name})")
 
             daemon.kill()
             page = webhook.wait_for("sre-pager", lambda told: told["labels"]["alertname"] == "WattspanDown")

@@ -123,6 +123,17 @@ class Prometheus:
         answer = self._get(f"/api/v1/query_exemplars?{urllib.parse.urlencode(parameters)}")
         return {tuple(sorted(found["seriesLabels"].items())): found["exemplars"] for found in answer["data"]}
 
+    def rules(self) -> list[dict[str, Any]]:
+        """Its rules, with their health and what they took, once each of them was evaluated."""
+        give_up = time.monotonic() + 30
+        while True:
+            found = [
+                rule for group in self._get("/api/v1/rules")["data"]["groups"] for rule in group["rules"]
+            ]
+            if all(rule["health"] != "unknown" for rule in found) or time.monotonic() > give_up:
+                return found
+            time.sleep(0.2)
+
     def counters(self, window: str) -> dict[tuple[tuple[str, str], ...], list[tuple[float, float]]]:
         """Raw samples of everything of ours that must never go back, histograms included."""
         return self.samples('{__name__=~"wattspan_.+_(total|bucket|count|sum)"}', window)
