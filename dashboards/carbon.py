@@ -136,9 +136,10 @@ def _grid() -> list[object]:
                w=8, decimals=0),
         course("Energy by what priced it", "Watts by the source of the intensity; estimated means a"
                " yearly mean or a model.", look.WATT,
-               Query("sum by (grid_zone, provider, estimated)"
-                     f" (cluster:wattspan_grid_priced_energy_joules:rate5m{{{C}}})",
-                     "{{grid_zone}} {{provider}}, estimated {{estimated}}"),
+               *(Query("sum by (grid_zone, provider)"
+                       f' (cluster:wattspan_grid_priced_energy_joules:rate5m{{estimated="{estimated}", {C}}})',
+                       f"{{{{grid_zone}}}} {{{{provider}}}}{note}")
+                 for estimated, note in (("false", ""), ("true", ", estimated"))),
                w=8, stack=True, empty=NEEDS_RULES),
     ]  # fmt: skip
 
