@@ -137,9 +137,9 @@ def _grid() -> list[object]:
         course("Energy by what priced it", "Watts by the source of the intensity; estimated means a"
                " yearly mean or a model.", look.WATT,
                *(Query("sum by (grid_zone, provider)"
-                       f' (cluster:wattspan_grid_priced_energy_joules:rate5m{{estimated="{estimated}", {C}}})',
+                       f' (cluster:wattspan_grid_priced_energy_joules:rate5m{{estimated="{is_so}", {C}}})',
                        f"{{{{grid_zone}}}} {{{{provider}}}}{note}")
-                 for estimated, note in (("false", ""), ("true", ", estimated"))),
+                 for is_so, note in (("false", ""), ("true", ", estimated"))),
                w=8, stack=True, empty=NEEDS_RULES),
     ]  # fmt: skip
 

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -141,8 +141,14 @@ def _write_grid(path: Path) -> None:
 
 
 def main() -> None:
-    """Until interrupted."""
-    with tempfile.TemporaryDirectory() as folder, DemoFleet(Path(folder), "15s") as fleet:
+    """Until it is ended by a signal."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    with (
+        suppress(KeyboardInterrupt),
+        tempfile.TemporaryDirectory() as folder,
+        DemoFleet(Path(folder), "15s") as fleet,
+    ):
         sys.stdout.write(f"{fleet.prometheus.url}\n")
         sys.stdout.flush()
         while True:
