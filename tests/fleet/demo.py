@@ -12,7 +12,7 @@
 | gpu-4 | `serve` on 3 fake H100; no zone; second node of `wide`; runs `alone` (a budget), `done` (failed) |
 | hub | budgets as the hub will publish them, as still text (`BUDGETS`) |
 
-On gpu-3 and gpu-4 nobody listens where spans are to go.
+On gpu-1, gpu-3 and gpu-4 nobody listens where spans are to go.
 `instance` is the node's name and `cluster` is ``demo``; the scrape interval is 1 s.
 The fleet is ready when every series that its scenarios promise has been scraped; a self-check of the
 counters is among them, so that takes a minute.
@@ -142,7 +142,7 @@ def demo_fleet(folder: Path, rules: tuple[Path, ...] = ()) -> Iterator[DemoFleet
         prometheus = stack.enter_context(fleet_prometheus(folder, rules))
         hub = stack.enter_context(Still({"hub": budgets.text(BUDGETS, time.time())}))
         daemons = {
-            "gpu-1": stack.enter_context(_simulated(folder)),
+            "gpu-1": stack.enter_context(simulated(folder)),
             "gpu-2": stack.enter_context(_with_a_broken_source(folder)),
         }
         fakes: dict[str, FakeNvml] = {}
@@ -193,7 +193,7 @@ def _named(node: str) -> tuple[str, ...]:
     return ("--node.name", node, "--cluster.name", CLUSTER)
 
 
-def _simulated(folder: Path) -> Daemon:
+def simulated(folder: Path, gpus: int = 8) -> Daemon:
     """Everything that a demo daemon can be told, so that every family of carbon and cost has series."""
     grid = grid_day.write(folder / "fr.json", "FR")
     flags = (
@@ -207,7 +207,8 @@ def _simulated(folder: Path) -> Daemon:
         *_named("gpu-1"),
         *flags,
         *PRICED,
-        command=("demo", "--gpus", "8", "--faults"),
+        command=("demo", "--gpus", str(gpus), "--faults"),
+        env={"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}"},
     )
 
 
