@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help venv tools debian demo serve test lint format types golden docs bench gridcost replay soak gpu clean
+.PHONY: help venv tools debian demo serve stack test lint format types golden docs dashboards fleet bench gridcost replay soak gpu clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
@@ -36,6 +36,9 @@ demo: venv ## Serve living metrics of simulated GPUs on port 9746; needs no GPU.
 serve: venv ## Meter this machine and serve on port 9746.
 	$(BIN)/wattspan serve
 
+stack: venv debian ## See it all: demo, Prometheus with rules, Alertmanager, and Grafana if there is one.
+	$(BIN)/python -m dashboards.stack $(STACK)
+
 test: tools debian ## Run lint, types and every test; what cannot be had here is skipped by name (in CI that fails).
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -56,6 +59,12 @@ golden: tools ## Write the golden /metrics files anew; the diff is the review.
 
 docs: tools ## Write the generated references in README.md anew.
 	$(BIN)/python tests/docs/generate.py
+
+dashboards: tools ## Write the JSON of the dashboards anew; the diff is the review.
+	$(BIN)/python -m dashboards
+
+fleet: tools debian ## Time panels and rules on a synthetic fleet of 1,000 nodes x 8 GPUs.
+	$(BIN)/python -m tests.fleet.big $(FLEET)
 
 .venv-bench/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv-bench

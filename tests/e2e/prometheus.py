@@ -76,6 +76,11 @@ class Prometheus:
         self._process.wait(20)
         self._log.close()
 
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://127.0.0.1:{self._port}"
+
     def target(self, address: str) -> None:
         """Scrape this address from now on, and no other."""
         self._scrape([{"targets": [address]}])
@@ -117,6 +122,17 @@ class Prometheus:
         parameters = {"query": selector, "start": f"{now_s - seconds:.3f}", "end": f"{now_s:.3f}"}
         answer = self._get(f"/api/v1/query_exemplars?{urllib.parse.urlencode(parameters)}")
         return {tuple(sorted(found["seriesLabels"].items())): found["exemplars"] for found in answer["data"]}
+
+    def rules(self) -> list[dict[str, Any]]:
+        """Its rules, with their health and what they took, once each of them was evaluated."""
+        give_up = time.monotonic() + 30
+        while True:
+            found = [
+                rule for group in self._get("/api/v1/rules")["data"]["groups"] for rule in group["rules"]
+            ]
+            if all(rule["health"] != "unknown" for rule in found) or time.monotonic() > give_up:
+                return found
+            time.sleep(0.2)
 
     def counters(self, window: str) -> dict[tuple[tuple[str, str], ...], list[tuple[float, float]]]:
         """Raw samples of everything of ours that must never go back, histograms included."""
