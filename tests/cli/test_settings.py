@@ -141,6 +141,29 @@ def test_all_problems_at_once() -> None:
     assert [line.partition(":")[0] for line in lines] == ["sample.interval", "grid.pue", "log.level"]
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://me:pw-777@host/api", "'http://***host/api'"),
+        ("http://me:p@pw-777@host", "'http://***host'"),
+        ("me:pw-777@host", "'***host'"),
+        ("https://host/api?key=pw-777", "'https://host/api?***'"),
+        ("https://host/api#pw-777", "'https://host/api#***'"),
+        ("ftp://host", "'ftp://host'"),
+    ],
+)
+def test_a_password_in_a_url_is_refused_and_not_told(file: Path, url: str, shown: str) -> None:
+    """By flag, variable and file: the error names the setting and what is allowed, and no secret."""
+    for loading in (
+        lambda: load({"grid.prometheus.url": url}, {}),
+        lambda: load({}, {"WATTSPAN_COST_URL": url}),
+        lambda: load_file(file, f"grid: {{peer: {{url: '{url}'}}}}"),
+    ):
+        (problem,) = refused(loading)
+        assert f"{shown} is not allowed" in problem
+        assert "pw-777" not in problem
+
+
 def test_aliases_cannot_grow(file: Path) -> None:
     """A file whose aliases multiply, or point at themselves, is refused at once."""
     bomb = "a: &a {b: x}\n" + "\n".join(

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from wattspan.cli.near import near, quoted
 from wattspan.cli.settings_file import Given, read
-from wattspan.config import ENVIRONMENT_PREFIX, HINTS, SETTINGS, Config, Setting
+from wattspan.config import ENVIRONMENT_PREFIX, HINTS, SETTINGS, URL, Config, Setting
 from wattspan.errors import SetupError
 
 _SERVICE_LINK: Final = re.compile(
@@ -22,6 +22,10 @@ _SERVICE_LINK: Final = re.compile(
 
 https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables
 """
+
+
+_HIDDEN: Final = re.compile(r"^(\w+://)?.*@|([?#]).*", re.DOTALL)
+"""What of a URL may be secret: user and password, query and fragment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +97,9 @@ def _parsed(given: Mapping[str, Given]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _not_allowed(setting: Setting, given: Given) -> str:
-    return (
-        f"{setting.key}: {quoted(given.text)} is not allowed ({given.origin}); "
-        f"allowed: {setting.kind.allowed}"
-    )
+    # A URL with a password or a key is refused, and the refusal must not tell it.
+    shown = _HIDDEN.sub(r"\1\2***", given.text) if setting.kind is URL else given.text
+    return f"{setting.key}: {quoted(shown)} is not allowed ({given.origin}); allowed: {setting.kind.allowed}"
 
 
 def _strangers(environ: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
