@@ -228,6 +228,16 @@ def test_a_crash_loop_does_not_hammer_a_service_that_is_down(tmp_path: Path) -> 
     assert len(told.asked) <= 3
 
 
+def test_a_restart_does_not_cut_a_pause_short(tmp_path: Path) -> None:
+    """A service that asked for a quarter of an hour gets all of it, however often the daemon restarts."""
+    told = Told()
+    told.fails(FetchError("throttled", "HTTP 429", 900.0))
+    feed_of(told, tmp_path).refresh(NOON_NS, 0, at_once=True)
+    for second in range(0, 1200, 10):
+        feed_of(told, tmp_path).refresh(NOON_NS + second * NS_PER_S, 7)
+    assert told.asked == [NOON_NS, NOON_NS + 900 * NS_PER_S]
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -268,7 +278,7 @@ def test_the_cache_holds_no_more_than_figures(tmp_path: Path) -> None:
     feed_of(told, tmp_path / "grid").refresh(NOON_NS, NOON_NS, at_once=True)
     (cache,) = (tmp_path / "grid").iterdir()
     assert json.loads(cache.read_text()).keys() == {
-        "version", "source", "what", "key", "asked_wall_ns", "good_wall_ns", "figures",
+        "version", "source", "what", "key", "asked_wall_ns", "good_wall_ns", "retry_after_ns", "figures",
     }  # fmt: skip
     assert (tmp_path / "grid").stat().st_mode & 0o777 == 0o700
     in_the_way = tmp_path / "file"

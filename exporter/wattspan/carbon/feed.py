@@ -36,6 +36,9 @@ FIRST_RETRY_NS: Final = 30 * NS_PER_S
 BREAKER_NS: Final = 3600 * NS_PER_S
 """How long a source that refuses us is left alone."""
 
+DAY_NS: Final = 86_400 * NS_PER_S
+"""No service is believed that asks to be left alone for longer; see `wattspan.carbon.http`."""
+
 FLOOR_SLACK: Final = 0.9
 """Two questions are never nearer than this part of the floor; on average they are a whole one apart."""
 
@@ -140,6 +143,7 @@ class Feed(Generic[F]):
         self._cache = folder / f"{manners.name}-{_digest(key)}.json" if folder else None
         self._asked_wall_ns: int | None = None
         self._failed = 0
+        self._retry_after_ns = 0
         self._failing: FetchReason | None = None
         self._due_ns: int | None = None
 
@@ -150,11 +154,12 @@ class Feed(Generic[F]):
             if self._asked_wall_ns is None:
                 self._due_ns = now_ns + int(self._phase * START_SPREAD_NS)
             else:
-                # Asked before a restart: what was good waits for its period, what failed for a retry.
+                # Asked before a restart: what was good waits for its period, what failed for a retry, though
+                # not for the breaker's hour: a restart may be how an operator brings the right token.
                 wait_ns = (
                     self._wait_ns(self._asked_wall_ns)
                     if self.last_good_wall_ns == self._asked_wall_ns
-                    else (FIRST_RETRY_NS)
+                    else max(FIRST_RETRY_NS, self._retry_after_ns)
                 )
                 self._due_ns = now_ns + max(0, self._asked_wall_ns + wait_ns - now_wall_ns)
         return self._due_ns
@@ -177,7 +182,7 @@ class Feed(Generic[F]):
             return False
         if self._failing is not None:
             logger.info("grid: provider %s answers again", self.manners.name)
-        self._failing, self._failed, self.trouble = None, 0, ""
+        self._failing, self._failed, self.trouble, self._retry_after_ns = None, 0, "", 0
         self.last_good_wall_ns = now_wall_ns
         self._due_ns = now_ns + self._wait_ns(now_wall_ns)
         self.figures = merged(self.figures, answer, now_wall_ns)
@@ -206,8 +211,8 @@ class Feed(Generic[F]):
         pause_ns = min(doubled_ns, max(self.manners.period_ns, FIRST_RETRY_NS))
         if error.reason == "refused":
             pause_ns = BREAKER_NS
-        if error.retry_after_s is not None:
-            pause_ns = max(pause_ns, int(error.retry_after_s * NS_PER_S))
+        self._retry_after_ns = int((error.retry_after_s or 0) * NS_PER_S)
+        pause_ns = max(pause_ns, self._retry_after_ns)
         # Only ever later: a service that asked for a pause gets all of it.
         self._due_ns = now_ns + int(pause_ns * (1 + 0.5 * self._jitter()))
 
@@ -221,6 +226,7 @@ class Feed(Generic[F]):
             "key": self._key,
             "asked_wall_ns": self._asked_wall_ns,
             "good_wall_ns": self.last_good_wall_ns,
+            "retry_after_ns": self._retry_after_ns,
             "figures": [asdict(figure) for figure in self.figures],  # type: ignore[call-overload]
         }
         fresh = self._cache.with_suffix(".new")
@@ -257,6 +263,8 @@ class Feed(Generic[F]):
         if isinstance(asked, int) and asked <= now_wall_ns:
             self._asked_wall_ns = asked
             self.last_good_wall_ns = good if isinstance(good, int) and good <= now_wall_ns else None
+            pause_ns = document.get("retry_after_ns")
+            self._retry_after_ns = pause_ns if isinstance(pause_ns, int) and pause_ns <= DAY_NS else 0
         self.figures = merged((), kept, now_wall_ns)
 
 
