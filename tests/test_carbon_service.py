@@ -86,6 +86,17 @@ def test_failures_are_counted_from_zero_and_told_once(caplog: pytest.LogCaptureF
         assert service.news().tallies == ()
 
 
+def test_failures_of_a_price_source_are_counted_too(tmp_path: Path) -> None:
+    """Else a cost that has stopped to grow has no reason that anybody could see."""
+    service = made(cost_provider="file", cost_path=tmp_path / "none", cost_currency="EUR")
+    service.settle(NOON_NS, 0)
+    assert {tally.labels for tally in service.news().tallies} == {
+        ("cost-file", reason) for reason in FETCH_REASONS
+    }
+    service.refresh(NOON_NS, 60 * NS_PER_S)
+    assert service.news().tallies == (Tally("grid_fetch_failures", ("cost-file", "unreachable"), 1),)
+
+
 def test_figures_of_another_place_are_not_taken_from_disk(tmp_path: Path) -> None:
     """A setting that changes what the figures are of makes what was kept useless."""
     rows = [

@@ -110,7 +110,10 @@ class CarbonService:
 
     def news(self) -> News:
         """What has come since this was last called; the one writer calls."""
-        counted, self._counted = self._counted, self.chain.failures()
+        failed = self.chain.failures()
+        if self._price_book is not None:
+            failed = {**failed, **self._price_book.failures()}
+        counted, self._counted = self._counted, failed
         if counted == self._counted and not self.chain.has_learned:
             return NO_NEWS
         tallies = tuple(

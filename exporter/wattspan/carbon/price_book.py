@@ -3,7 +3,7 @@
 A price holds for its own time only: what no source knows has the stand-in's, and without one no cost.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -75,6 +75,13 @@ class PriceBook:
         """How long until there is something to do."""
         due = [] if self._feed is None else [self._feed.due_ns(now_wall_ns, now_ns)]
         return max(0, min([*due, (self._written_ns or now_ns) + RENEW_NS]) - now_ns)
+
+    def failures(self) -> Mapping[tuple[str, str], int]:
+        """How often the live source has failed since this process began, by its name and the reason."""
+        if self._feed is None:
+            return {}
+        name = self._feed.manners.name
+        return {(name, reason): count for reason, count in self._feed.failures.items()}
 
     def _write(self, now_wall_ns: int, now_ns: int) -> None:
         told = self._feed.figures if self._feed else ()
