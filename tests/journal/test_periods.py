@@ -108,6 +108,28 @@ def test_account_that_started_again_from_0_loses_nothing(station: Station) -> No
     assert station.used("2026-10", "2026-10-09 00:00") == 107
 
 
+@pytest.mark.parametrize("ahead", ["2026-11-05 00:00", "2027-01-20 00:00"])
+def test_month_that_a_clock_ahead_made_up_begins_anew(station: Station, ahead: str) -> None:
+    """A clock that ran weeks ahead for a while moves no later energy into the month that it showed."""
+    station.use("2026-10-05 00:00", 100)
+    station.use(ahead, 1)
+    station.use("2026-10-05 00:01", 200)
+    for month in ("2026-11", "2026-12", "2027-01", "2027-02"):
+        station.use(f"{month}-01 00:00", 1000)
+        station.use(f"{month}-28 00:00", 1000)
+    months = ("2026-10", "2026-11", "2026-12", "2027-01", "2027-02")
+    assert [station.used(month) for month in months] == [301, 2000, 2000, 2000, 2000]
+
+
+def test_a_turn_that_a_small_step_repeats_is_one(station: Station) -> None:
+    """A clock that is set back by seconds over the turn of a month leaves the month's start as it was."""
+    station.use("2026-10-31 23:59:59", 1)
+    station.use("2026-11-01 00:00:01", 10)
+    station.use("2026-10-31 23:59:59", 100)
+    station.use("2026-11-01 00:00:01", 1000)
+    assert [station.used(month) for month in ("2026-10", "2026-11")] == [1, 1110]
+
+
 def test_clock_that_was_wrong_for_a_while(station: Station) -> None:
     """A clock ahead or behind by years makes up a month that nobody asks for, and spoils no true one."""
     station.use("2026-10-05 00:00", 100)

@@ -17,6 +17,9 @@ from wattspan.units import NS_PER_S
 
 Totals = Mapping[CounterKey, int | float]
 
+_SAME_TURN_NS: Final = 60 * NS_PER_S
+"""A start that was kept so shortly ago is of this turn, which a crash or a step of the clock repeats."""
+
 _MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
 
 _KEPT: Final = "(quantity GLOB 'owner_*' OR quantity IN ('grid_priced_energy', 'unpriced_energy'))"
@@ -77,18 +80,26 @@ def bounds_of(month: str) -> tuple[int, int]:
     return _begin_ns(year, number), _begin_ns(*following)
 
 
-def turn(db: sqlite3.Connection, now_wall_ns: int) -> None:
+def turn(db: sqlite3.Connection, now_wall_ns: int, before_wall_ns: int) -> None:
     """Keep the owners' accounts as they stand, if this month has begun since the last commit.
 
     To be called before anything of the commit is written. The caller holds the transaction.
 
     Args:
-        now_wall_ns: of the commit. A month that a wrong clock made up is kept too, and never asked for.
+        now_wall_ns: of the commit. A month that a clock ahead made up is kept anew when it truly begins.
+        before_wall_ns: of the commit before.
 
     Raises:
         sqlite3.Error: a disk that does not take it.
     """
     month = month_of(now_wall_ns)
+    if _next(month_of(before_wall_ns)) == month:
+        made_up = db.execute(
+            "DELETE FROM month WHERE month = ? AND abs(taken_wall_ns - ?) > ?",
+            (month, now_wall_ns, _SAME_TURN_NS),
+        )
+        if made_up.rowcount:
+            db.execute("DELETE FROM month_total WHERE month = ?", (month,))
     new = db.execute("INSERT OR IGNORE INTO month (month, taken_wall_ns) VALUES (?, ?)", (month, now_wall_ns))
     if new.rowcount:
         db.execute(
@@ -218,7 +229,8 @@ def _totals(db: sqlite3.Connection, where: str, *parameters: str) -> dict[Counte
 
 
 def _next(month: str) -> str:
-    return month_of(bounds_of(month)[1])
+    year, number = int(month[:4]), int(month[5:])
+    return f"{year + number // 12:04}-{number % 12 + 1:02}"
 
 
 def _begin_ns(year: int, number: int) -> int:

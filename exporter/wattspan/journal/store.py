@@ -53,6 +53,7 @@ class Journal:
         self._lineage = standing.lineage
         self._boot_id = standing.boot_id
         self._commits = standing.commits
+        self._committed_wall_ns = standing.synced_wall_ns
         self._wall_ns = wall_ns
         self._retention = retention
         self._path = folder.database(lock.folder)
@@ -142,7 +143,7 @@ class Journal:
         now_wall_ns = self._wall_ns() if wall_ns is None else wall_ns
         try:
             with self._transaction() as db:
-                periods.turn(db, now_wall_ns)
+                periods.turn(db, now_wall_ns, self._committed_wall_ns)
                 schema.write(db, kept, read)
                 outbox.remove(db, acknowledged)
                 dropped = outbox.write(db, ended)
@@ -160,6 +161,7 @@ class Journal:
         except JournalError as error:
             raise _naming_the_row(error, kept) from error.__cause__
         self._commits += 1
+        self._committed_wall_ns = now_wall_ns
         self._mark.write(Mark(self._commits, self._lineage, self._boot_id))
         for entry in closed:
             # Whoever keeps the log elsewhere can tell a chain that was written anew from this one.
