@@ -101,13 +101,37 @@ def _looks(case: Case) -> list[dict[str, Any]]:
     return [{"eval_time": f"{before_s}s", "alertname": case.alert, "exp_alerts": []}, at]
 
 
-def document(cases: Iterable[Case], rule_dir: Path, files: Iterable[str], step: str) -> dict[str, Any]:
+def needed(rule_dir: Path, files: Iterable[str], alert: str) -> list[dict[str, Any]]:
+    """The groups of these files, with an alert's rules, what they read, and what that reads."""
+    found = [group for name in ORDER if name in set(files) for group in groups(rule_dir / f"{name}.yaml")]
+    every = [rule for group in found for rule in group["rules"]]
+    kept = [rule for rule in every if rule.get("alert") == alert]
+    text = yaml.safe_dump(kept, width=100_000)
+    while True:
+        more = [
+            rule
+            for rule in every
+            if rule not in kept and (name := rule.get("record")) and re.search(rf"{name}(?![\w:])", text)
+        ]
+        if not more:
+            break
+        kept += more
+        text += yaml.safe_dump([rule["expr"] for rule in more], width=100_000)
+    return [
+        {**group, "rules": those}
+        for group in found
+        if (those := [rule for rule in group["rules"] if rule in kept])
+    ]
+
+
+def document(
+    cases: Iterable[Case], rule_file: Path, of: Iterable[Mapping[str, Any]], step: str
+) -> dict[str, Any]:
     """A file for `promtool test rules`."""
-    paths = [rule_dir / f"{name}.yaml" for name in ORDER if name in set(files)]
     return {
-        "rule_files": [str(path) for path in paths],
+        "rule_files": [str(rule_file)],
         "evaluation_interval": step,
-        "group_eval_order": [group["name"] for path in paths for group in groups(path)],
+        "group_eval_order": [group["name"] for group in of],
         "tests": [
             {
                 "name": case.why,
@@ -128,18 +152,19 @@ def judge(cases: Iterable[Case], folder: Path, rule_dir: Path = RULES) -> str:
         folder: for the files that promtool reads.
         rule_dir: rule files; another folder than ours holds mutants.
     """
-    batches: dict[tuple[tuple[str, ...], str], list[Case]] = {}
+    batches: dict[tuple[str, tuple[str, ...], str], list[Case]] = {}
     for case in cases:
         own = next(rule.file for rule in alerts() if rule.name == case.alert)
         files = {own, *case.files, *(["thresholds"] if case.thresholds else [])}
-        batches.setdefault((tuple(sorted(files)), case.step), []).append(case)
+        batches.setdefault((case.alert, tuple(sorted(files)), case.step), []).append(case)
     # The small ones first: one finding is enough.
-    for (files, step), batch in sorted(batches.items(), key=lambda item: "recording" in item[0][0]):
-        path = folder / "cases.yaml"
-        path.write_text(yaml.safe_dump(document(batch, rule_dir, files, step), width=1000))
-        done = subprocess.run(
-            ["promtool", "test", "rules", path], capture_output=True, text=True, check=False
-        )
+    for (alert, files_of, step), batch in sorted(batches.items(), key=lambda item: "recording" in item[0][1]):
+        rule_file, path = folder / "rules-of-cases.yaml", folder / "cases.yaml"
+        of = needed(rule_dir, files_of, alert)
+        rule_file.write_text(yaml.safe_dump({"groups": of}, width=1000))
+        path.write_text(yaml.safe_dump(document(batch, rule_file, of, step), width=1000))
+        command = ["promtool", "test", "rules", path]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             return done.stdout + done.stderr
     return ""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,6 +67,7 @@ def rules(*paths: Path) -> Iterator[Rule]:
                 )
 
 
-def alerts() -> list[Rule]:
+@cache
+def alerts() -> tuple[Rule, ...]:
     """The alert rules of the default files."""
-    return [rule for rule in rules(*DEFAULT) if rule.kind == "alert"]
+    return tuple(rule for rule in rules(*DEFAULT) if rule.kind == "alert")

@@ -162,6 +162,60 @@ def test_a_run_on_two_nodes_is_one_run(frozen: Frozen) -> None:
 
 
 @pytest.mark.slow
+def test_a_zone_that_feeds_two_nodes_is_one_zone(frozen: Frozen) -> None:
+    """Two nodes in France see one French grid: a sum would double it, and so would counting."""
+    by = "grid_zone, signal, basis"
+    told = [
+        value
+        for scrape in frozen.scrapes.values()
+        for value in scrape.series("wattspan_grid_intensity_grams_per_kwh", grid_zone="FR").values()
+    ]
+    assert len(told) == 2
+    (row,) = frozen.asked(f'max by ({by}) (wattspan_grid_intensity_grams_per_kwh{{grid_zone="FR"}})').values()
+    assert row == max(told)
+
+
+def test_what_is_no_sum_is_known() -> None:
+    """A new metric that does not add up over nodes is put here on purpose; everything else is summed."""
+    odd = {metric.exposed_name: metric.across for metric in CATALOGUE if metric.across != "sum"}
+    assert {name for name, word in odd.items() if word == "avg"} == {
+        "wattspan_gpu_utilization_ratio",
+        "wattspan_gpu_sm_clock_hertz",
+    }
+    assert {name for name, word in odd.items() if word == "min"} == {
+        "wattspan_source_up",
+        "wattspan_source_last_read_timestamp_seconds",
+        "wattspan_gpu_up",
+        "wattspan_run_start_timestamp_seconds",
+        "wattspan_journal_last_commit_timestamp_seconds",
+    }
+    assert {name for name, word in odd.items() if word == "max"} == {
+        "wattspan_pue_ratio",
+        "wattspan_pue_configured",
+        "wattspan_run_progress_ratio",
+        "wattspan_run_steps_total",
+        "wattspan_run_samples_total",
+        "wattspan_run_tokens_total",
+        "wattspan_run_repeated_steps_total",
+        "wattspan_run_budget_co2e_grams",
+        "wattspan_electricity_price_per_kwh",
+        "wattspan_gpu_temperature_celsius",
+        "wattspan_gpu_recovery_action",
+    }
+    by_all = {name for name, word in odd.items() if word == "max by"}
+    assert by_all == {name for name in odd if name.startswith("wattspan_grid_")} | {
+        "wattspan_run_info",
+        "wattspan_run_attempt_info",
+    }
+    alone = {name for name, word in odd.items() if word == "-"}
+    assert alone == {
+        "wattspan_gpu_energy_check_ratio",
+        "wattspan_run_pod_info",
+        *(name for name in odd if "_projected_" in name or "greenest_co2e" in name),
+    }
+
+
+@pytest.mark.slow
 def test_rates_of_progress_are_summed(alive: DemoFleet) -> None:
     """Only rank 0's node counts steps, so the sum of rates over nodes is the run's own pace."""
     steps = "wattspan_run_steps_total"
