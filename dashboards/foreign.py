@@ -27,27 +27,26 @@ SERVERS: Final = (
         "vllm:request_success_total",
         "vllm:generation_tokens_total",
         # The code names them without _total, which prometheus_client adds.
-        "https://github.com/vllm-project/vllm, vllm/v1/metrics/loggers.py and docs/design/metrics.md,"
-        " August 2026",
+        "https://github.com/vllm-project/vllm, vllm/v1/metrics/loggers.py and docs/design/metrics.md",
     ),
     Server(
         "TGI",
         "tgi_request_success",
         "tgi_request_generated_tokens_sum",
         # A histogram of tokens per request: its sum is the counter of tokens.
-        "https://huggingface.co/docs/text-generation-inference/reference/metrics, August 2026",
+        "https://huggingface.co/docs/text-generation-inference/reference/metrics",
     ),
     Server(
         "Triton",
         "nv_inference_request_success",
         "",
-        "https://github.com/triton-inference-server/server, docs/user_guide/metrics.md, August 2026",
+        "https://github.com/triton-inference-server/server, docs/user_guide/metrics.md",
     ),
     Server(
         "BentoML",
         'bentoml_service_request_total{http_response_code=~"2.."}',
         "",
-        "https://docs.bentoml.com/en/latest/build-with-bentoml/observability/metrics.html, August 2026",
+        "https://docs.bentoml.com/en/latest/build-with-bentoml/observability/metrics.html",
     ),
 )
 
