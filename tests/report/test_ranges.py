@@ -279,6 +279,16 @@ def test_marginal_figures_are_called_so() -> None:
     assert "when it ran" not in average, "one figure has no spread"
 
 
+def test_two_bases_in_one_sum_are_told() -> None:
+    """A daemon set to another basis in mid-run leaves a sum of unlike grams, and the report says it."""
+    mixed = simple(factors=(factor(400, KWH, basis="direct"), factor(400, KWH, basis="lifecycle")))
+    said = {statement.topic: statement.text for statement in reported(mixed).statements}
+    assert said["basis"].startswith("Mixed")
+    alone = simple(factors=(factor(400, KWH, basis="direct"),), basis="direct")
+    said = {statement.topic: statement.text for statement in reported(alone).statements}
+    assert said["basis"].startswith("Direct")
+
+
 def test_place_nobody_knows_is_as_far_as_countries_are_from_the_world() -> None:
     """The constant is what the carried table says: countries' root mean square distance from the world."""
     known = [country for country in countries() if country.g_per_kwh]

@@ -176,7 +176,13 @@ def _carbon(record: RunRecord, figures: Figures) -> Iterator[Statement]:
             f"{' and '.join(signals)}: a marginal figure says what one kWh more or less changes, "
             "and is no footprint by the GHG Protocol.",
         )
-    if record.basis == "direct":
+    if len({factor.basis for factor in record.factors if factor.basis}) > 1:
+        yield Statement(
+            "basis",
+            "Mixed: grid.basis was changed while it ran, so that direct and life cycle grams are in one sum; "
+            "who priced the energy says how much is of which.",
+        )
+    elif record.basis == "direct":
         yield Statement(
             "basis", "Direct emissions of the power plants; building and fuelling them is left out."
         )
