@@ -288,7 +288,8 @@ def _meaning(providers: Sequence[Provider]) -> tuple[Signal, Basis]:
     """
     meanings = {(provider.signal, provider.basis) for provider in providers}
     if len(meanings) != 1:
-        given = ", ".join(f"{each.name} is {each.signal} {each.basis}" for each in providers) or "none given"
+        names = dict.fromkeys(f"{each.name} is {each.signal} {each.basis}" for each in providers)
+        given = ", ".join(names) or "none given"
         raise SetupError(
             f"the providers of grid intensity must share one signal and one basis: {given};"
             " take out those that differ, or set grid.signal and grid.basis where a provider has both"
