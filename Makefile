@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help venv tools debian demo serve stack test lint format types golden docs dashboards fleet bench gridcost replay soak gpu clean
+.PHONY: help venv tools debian demo serve stack test lint format types golden docs dashboards fleet mutants bench gridcost replay soak gpu clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
@@ -65,6 +65,9 @@ dashboards: tools ## Write the JSON of the dashboards anew; the diff is the revi
 
 fleet: tools debian ## Time panels and rules on a synthetic fleet of 1,000 nodes x 8 GPUs.
 	$(BIN)/python -m tests.fleet.big $(FLEET)
+
+mutants: tools debian ## Change each threshold and comparison of the alerts: their tests must notice.
+	$(BIN)/python -m tests.alerts.mutate
 
 .venv-bench/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv-bench
