@@ -1,6 +1,11 @@
 """Options of the test run; pytest takes them from a conftest at the root of `testpaths` only."""
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("wattspan", settings.default, deadline=None)
+settings.load_profile("wattspan")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,6 +1,6 @@
 """Change each threshold, each comparison and each `for` of the alerts, and see that the cases notice.
 
-Run it as ``python -m tests.alerts.mutate``, with names of alerts for those alone; it takes about four minutes.
+Run it as ``python -m tests.alerts.mutate``, with names of alerts for those alone; it takes four minutes.
 A mutant that no case notices is a limit that could drift unseen.
 """
 

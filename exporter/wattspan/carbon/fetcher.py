@@ -4,11 +4,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from wattspan.units import NS_PER_S
 
 logger = logging.getLogger(__name__)
+
+
+IDLE_NS: Final = 60 * NS_PER_S
+"""Nobody is looked after less often."""
 
 
 class Refreshed(Protocol):
@@ -54,13 +58,14 @@ class Fetcher:
 
     def step(self) -> float:
         """Refresh what is due. Returns the seconds until there is more to do."""
+        waits = [IDLE_NS]
         for thing in self._things:
             try:
                 thing.refresh(self._wall_ns(), self._monotonic_ns())
+                waits.append(thing.wait_ns(self._wall_ns(), self._monotonic_ns()))
             except Exception:  # a fault of ours here must not end what can still be fetched
                 logger.exception("grid: a refresh failed")
-        waits = [thing.wait_ns(self._wall_ns(), self._monotonic_ns()) for thing in self._things]
-        return max(1.0, min(waits, default=60 * NS_PER_S) / NS_PER_S)
+        return max(1.0, min(waits) / NS_PER_S)
 
     def _run(self) -> None:
         while not self._stopped.is_set():
