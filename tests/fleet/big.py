@@ -50,12 +50,6 @@ PIECE_S: Final = 20 * 60
 CHAIN: Final = 4
 """So many evaluations the longest chain of rules over rules takes until its last figure is there."""
 
-FIRST_EVALUATE_S: Final = 15
-"""The same while only the names of what is recorded are looked for."""
-
-EVALUATE_S: Final = 30
-"""Every group is evaluated so often while panels are asked for; twice as often as most would be."""
-
 ROUNDS: Final = 3
 """Each panel is asked for so often, and so many evaluations of a group are looked at; the median counts."""
 
@@ -201,7 +195,6 @@ def serving(folder: Path, tsdb: Path, interval_s: int) -> Iterator[Server]:
 def main(words: Sequence[str] | None = None) -> int:
     """Make, serve, time, print."""
     arguments = _parser().parse_args(words)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as Ctrl-C does: what was started ends too
     if arguments.keep is not None:
         arguments.keep.mkdir(parents=True, exist_ok=True)
         return run(arguments, arguments.keep)
@@ -215,7 +208,7 @@ def run(arguments: argparse.Namespace, folder: Path) -> int:
     tsdb = folder / "tsdb"
     now_s = make_raw(arguments, folder, tsdb, began_s)
     make_past(arguments, folder, tsdb, now_s, began_s)
-    with serving(folder, tsdb, EVALUATE_S) as server:
+    with serving(folder, tsdb, arguments.evaluate_s) as server:
         groups = _time_groups(server)
         told(began_s, f"every group of rules has been evaluated {ROUNDS + 1} times")
         panels = _time_panels(server, arguments.boards)
@@ -260,7 +253,7 @@ def make_raw(arguments: argparse.Namespace, folder: Path, tsdb: Path, began_s: f
 def make_past(arguments: argparse.Namespace, folder: Path, tsdb: Path, now_s: int, began_s: float) -> None:
     """Blocks with 31 days of what the rules record: every 5 minutes of the last day, every hour before it."""
     blocks = Blocks(folder, tsdb)
-    recorded = _recorded(folder, tsdb)
+    recorded = _recorded(folder, tsdb, max(1, arguments.evaluate_s // 2))
     synthetic.forget_head(tsdb)
     told(began_s, f"the rules record {len(recorded):,} series")
     past_s = (now_s - 2 * HOUR_S) // HOUR_S * HOUR_S
@@ -276,9 +269,9 @@ def make_past(arguments: argparse.Namespace, folder: Path, tsdb: Path, now_s: in
     told(began_s, f"{written:,} samples of them over {arguments.days} days")
 
 
-def _recorded(folder: Path, tsdb: Path) -> list[Recorded]:
+def _recorded(folder: Path, tsdb: Path, evaluate_s: int) -> list[Recorded]:
     """What the rules make of the raw samples: each recorded series with its value now."""
-    with serving(folder, tsdb, FIRST_EVALUATE_S) as server:
+    with serving(folder, tsdb, evaluate_s) as server:
         server.until_evaluated(CHAIN)
         return [
             Recorded(
@@ -349,6 +342,9 @@ def _parser() -> argparse.ArgumentParser:
         default=15,
         help="how far beyond now the raw samples go: until then everything has to be measured",
     )
+    parser.add_argument(
+        "--evaluate-s", type=int, default=30, help="interval of all rules; most of them have a minute"
+    )
     parser.add_argument("--panel-s", type=float, default=2.0, help="bound of a panel")
     parser.add_argument("--group-s", type=float, default=1.0, help="bound of a group of rules")
     parser.add_argument("--boards", type=Path, default=ROOT / "dashboards", help="folder with dashboards")
@@ -357,4 +353,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as Ctrl-C does: what was started ends too
     sys.exit(main())

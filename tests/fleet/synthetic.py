@@ -9,7 +9,6 @@ import math
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,6 +92,7 @@ BESIDE: Final = (
     Series("up", (), 1.0, 0.0),
     Series("scrape_duration_seconds", (), 0.02, 0.0),
     Series("scrape_samples_scraped", (), 500.0, 0.0),
+    Series("scrape_samples_post_metric_relabeling", (), 500.0, 0.0),
     _served("vllm:generation_tokens_total", "llm-0", 1400, model_name="llama-3.1-8b", engine="0"),
     _served("vllm:prompt_tokens_total", "llm-0", 5200, model_name="llama-3.1-8b", engine="0"),
     _served("vllm:request_success_total", "llm-0", 6, model_name="llama-3.1-8b", finished_reason="stop"),
@@ -207,11 +207,17 @@ class Fleet:
         for number in _PLACES.values():
             values[f"namespace{number}"] = f"ns-{(group + 7 * number) % NAMESPACES:02}"
             values[f"project{number}"] = f"p-{(3 * group + 11 * number) % PROJECTS:02}"
+        # What a run is must be the same on all its nodes, so the wide one belongs to the first of its groups.
+        wide = node < WIDE_NODES
+        owner = 0 if wide else group
         return values | {
-            "group": "wide" if node < WIDE_NODES else f"{group:03}",
+            "group": "wide" if wide else f"{group:03}",
             "other": f"{group:03}",
-            "pod": str(node % NODES_A_RUN),
-            "trace": f"{group:032x}",
+            "pod": str(node % WIDE_NODES if wide else node % NODES_A_RUN),
+            "trace_group": f"{owner:032x}",
+            "trace_other": f"{group + 2**32:032x}",
+            "namespace_group": f"ns-{owner % NAMESPACES:02}",
+            "project_group": f"p-{3 * owner % PROJECTS:02}",
         }
 
     def _write_budgets(self, out: TextIO, times: range) -> int:
@@ -246,19 +252,22 @@ def _selector(name: str, labels: Mapping[str, str]) -> str:
 def _hole(name: str, value: str, labels: Mapping[str, str], gpus: Sequence[str]) -> str:
     if name == "uuid":
         return f"%(uuid{gpus.index(value)})s"
+    run = _group(labels["run_id"]) if "run_id" in labels else "other"
     if name == "run_id":
-        return f"{value.removesuffix('-gpu-1')}-{_group(value)}"
+        return f"{value.removesuffix('-gpu-1')}-%({run})s"
     if name == "grid_zone":
         return "%(zone)s"
     if name == "trace_id":
-        return "%(trace)s"
+        return f"%(trace_{run})s"
     if name in ("pod_name", "pod"):
         return f"{value}-%(pod)s"
     if name == "group" and value:
-        return f"{value}-%(other)s"
+        return f"{value}-%({run})s"
     if name == "namespace":
         return f"%(namespace{_place({'pod_namespace': value})})s"
     if name in ("pod_namespace", "project") and value not in ("", "_other"):
+        if run == "group":
+            return f"%({name.removeprefix('pod_')}_group)s"
         return f"%({name.removeprefix('pod_')}{_place(labels)})s"
     return value
 
@@ -281,7 +290,8 @@ def _place(labels: Mapping[str, str]) -> int:
 
 
 def _group(run_id: str) -> str:
-    return "%(group)s" if run_id.startswith("llama-sft") else "%(other)s"
+    """Which of a node's two groups trains it."""
+    return "group" if run_id.startswith("llama-sft") else "other"
 
 
 def _leads(node: int, run_id: str) -> bool:
@@ -323,7 +333,7 @@ class Blocks:
             return 0
         options = ("--quiet", f"--max-block-duration={longest_s}s")
         command = ["promtool", "tsdb", "create-blocks-from", *options, "openmetrics", path, self._tsdb]
-        self._making = (subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=sys.stderr), path)
+        self._making = (subprocess.Popen(command, stdout=subprocess.DEVNULL), path)
         return written
 
     def finish(self) -> None:

@@ -39,7 +39,20 @@ def test_a_small_fleet_goes_the_whole_way(tmp_path: Path, capsys: pytest.Capture
     """Of twenty nodes blocks are made, every rule is evaluated, every query is accepted."""
     need("promtool", shutil.which("promtool") is not None)
     code = big.main(
-        ["--nodes", "20", "--gpus", "8", "--keep", str(tmp_path / "f"), "--panel-s", "30", "--group-s", "30"]
+        [
+            "--nodes",
+            "20",
+            "--evaluate-s",
+            "4",
+            "--gpus",
+            "8",
+            "--keep",
+            str(tmp_path / "f"),
+            "--panel-s",
+            "30",
+            "--group-s",
+            "30",
+        ]
     )
     told = capsys.readouterr().out
     assert code == 0, told
@@ -91,6 +104,23 @@ def test_nodes_differ_and_their_runs_do_not() -> None:
     runs = [re.search(r'run_id="([^"]+)"', line)[1] for line in lines if "run_gpus" in line]
     assert sorted(map(runs.count, set(runs))) == [8, 16, 16]
     assert len([line for line in lines if "run_steps" in line]) == 3
+
+
+def test_a_run_is_the_same_on_all_its_nodes() -> None:
+    """Also the one that spans many groups of nodes: what it is comes once."""
+    info = said(
+        "wattspan_run_info",
+        1,
+        run_id="llama-sft-gpu-1",
+        run_name="llama-sft",
+        project="assistant",
+        group="base",
+    )
+    attempt = said("wattspan_run_attempt_info", 1, run_id="llama-sft-gpu-1", attempt="0", trace_id="aa")
+    lines = written(Fleet([info, attempt], AT_S, nodes=160), AT_S, AT_S + 60, AT_S)
+    for name in ("run_info", "attempt_info"):
+        found = {re.sub(r'instance="[^"]+"', "", line) for line in lines if f"{name}{{" in line}
+        assert len(found) == 3, "the wide run, and two of sixteen nodes"
 
 
 def test_counters_grow_and_only_the_busiest_are_old() -> None:
