@@ -43,7 +43,8 @@ test: tools debian ## Run lint, types and every test; what cannot be had here is
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(PYTEST) -n $(WORKERS) --dist worksteal
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m 'not alone'
+	$(PYTEST) -m alone
 
 lint: tools ## Check style and types.
 	$(BIN)/ruff check

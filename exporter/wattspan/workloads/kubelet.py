@@ -182,6 +182,9 @@ _OPTIONS: Final = (
     # Else gRPC sends the socket's path as :authority, which is no host name, and strict servers refuse it
     # (grpc/grpc#38142; the kubelet's own client does the same, kubernetes/kubernetes#112597).
     ("grpc.default_authority", "localhost"),
+    # Connections of one process are shared by address: a new channel would get that of the old one,
+    # to a kubelet that is not gone yet.
+    ("grpc.use_local_subchannel_pool", 1),
 )
 
 
