@@ -192,7 +192,12 @@ def test_signals_are_passed_on(daemon: StandIn, last: signal.Signals) -> None:
 def test_stop_and_go_on() -> None:
     """Ctrl-Z's signal stops the command and `wattspan run`, and SIGCONT wakes both."""
     process = subprocess.Popen(
-        words(sys.executable, "-c", TRAPS), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        words(sys.executable, "-c", TRAPS),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        # As from a shell with job control: the signal stops nobody in an orphaned process group (POSIX).
+        process_group=0,
     )
     assert process.stdout is not None
     process.stdout.readline()

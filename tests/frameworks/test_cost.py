@@ -12,8 +12,8 @@ import pytest
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 STEPS: Final = 300
-STEP_NS: Final = 100_000_000
-MOST_RATIO: Final = 0.0005
+MOST_RATIO: Final = 12
+"""Six is usual, on quiet machines and on busy ones: there both are three times as dear."""
 
 
 class Stopwatch:
@@ -44,13 +44,13 @@ class Stopwatch:
 
 
 def assert_cheap(ours: Stopwatch, none: Stopwatch) -> None:
-    """Beyond what a callback without events of its own is seen to take, which is the looking itself."""
-    assert (ours.usual_ns - none.usual_ns) / STEP_NS < MOST_RATIO
+    """Against a callback that does nothing in its events, in the same run: that is the looking itself."""
+    assert ours.usual_ns < MOST_RATIO * none.usual_ns
 
 
 @pytest.mark.usefixtures("daemon")
 def test_a_step_of_transformers(tiny: Any, home: Path) -> None:
-    """Of a step of 100 ms the callback takes less than 0.05 % of CPU."""
+    """A step costs a dozen empty events at most: some 25 us, 0.025 % of one of 100 ms, on a quiet machine."""
     callbacks = importlib.import_module("wattspan.huggingface").WattspanCallback(), tiny.TrainerCallback()
     events = ("on_step_begin", "on_pre_optimizer_step", "on_optimizer_step", "on_log", "on_step_end")
     watches = [Stopwatch(callback, *events) for callback in callbacks]
@@ -68,7 +68,7 @@ def test_a_step_of_transformers(tiny: Any, home: Path) -> None:
 
 @pytest.mark.usefixtures("daemon")
 def test_a_step_of_lightning(tiny_lightning: Any, home: Path) -> None:
-    """Of a step of 100 ms the callback takes less than 0.05 % of CPU."""
+    """A step costs a dozen empty events at most: some 25 us, 0.025 % of one of 100 ms, on a quiet machine."""
     ours = importlib.import_module("wattspan.lightning").WattspanCallback()
     callbacks = ours, tiny_lightning.lightning.Callback()
     events = ("on_train_batch_start", "on_before_optimizer_step", "on_before_zero_grad", "on_train_batch_end")
