@@ -77,13 +77,15 @@ def test_a_minute_of_training_against_the_truth(tmp_path: Path) -> None:
         off = gpu_joules(record) / true_j - 1
         print(f"a run on two cards: {gpu_joules(record):.3f} J, scenario {true_j:.3f} J, off {off:+.4%}")
         assert abs(off) < 0.001
-        began = min(records[run_id].began_wall_ns for run_id in ("first", "second"))
-        ended = max(records[run_id].ended_wall_ns or 0 for run_id in ("first", "second"))
-        both_j = gpu_joules(records["first"]) + gpu_joules(records["second"])
-        true_j = true_joules(fake, (1,), began, ended)
-        off = both_j / true_j - 1
-        print(f"two runs on one card: {both_j:.3f} J together, the card {true_j:.3f} J, off {off:+.4%}")
-        assert abs(off) < 0.001
+        both = records["first"], records["second"]
+        begins, ends = [run.began_wall_ns for run in both], [run.ended_wall_ns or 0 for run in both]
+        both_j = sum(gpu_joules(run) for run in both)
+        # While only one of them has begun, or not ended, the other's process is nobody's and has its part.
+        least_j = true_joules(fake, (1,), max(begins), min(ends))
+        most_j = true_joules(fake, (1,), min(begins), max(ends))
+        print(f"two runs on one card: {both_j:.3f} J together, the card {least_j:.3f} to {most_j:.3f} J")
+        assert 0.999 * least_j < both_j < 1.001 * most_j
+        assert most_j - least_j < 0.05 * most_j
         total_uj = sum(round(run_joules(scrape, run_id) * UJ_PER_J) for run_id in records)
         assert total_uj == shared_uj(scrape, "run")
         assert total_uj == sum(round(gpu_joules(record) * UJ_PER_J) for record in records.values())
