@@ -14,9 +14,9 @@ from wattspan.carbon.embodied import Embodied
 from wattspan.carbon.price import Prices
 from wattspan.carbon.pricing import Pricing
 from wattspan.carbon.rates import Rates
+from wattspan.journal.factors import MAX_FACTORS, fewer
 from wattspan.journal.figures import Revision, revision
 from wattspan.journal.history import History
-from wattspan.journal.run_book import MAX_FACTORS, fewer
 from wattspan.ledger.ledger import Tick
 from wattspan.model import GridState, Intensity, Outlook, Tariff
 from wattspan.runs import Factor, RunRecord

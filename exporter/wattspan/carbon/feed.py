@@ -4,7 +4,7 @@
   spread over minutes; at the first start it is asked within `START_SPREAD_NS`.
 - A failure is tried again after a pause that doubles, with jitter, and never before `Retry-After` is over.
 - After 401 or 403 it is left alone for an hour at a time: a wrong token does not get better by asking.
-- An answer is believed as a whole or not at all (`check`).
+- An answer is believed as a whole or not at all (`checked`).
 - What is known, and when it was last asked, is kept on disk, so that restarts neither forget nor ask again.
 """
 
@@ -171,14 +171,10 @@ class Feed(Generic[F]):
             return False
         self._asked_wall_ns = now_wall_ns
         try:
-            answer = checked(self._ask(now_wall_ns), self.manners, now_wall_ns)
+            answer = self._answer(now_wall_ns)
         except FetchError as error:
             self._failure(error, now_ns)
             self._store()
-            return False
-        except Exception as error:  # a fault of ours in one provider must not end the others
-            logger.debug("provider %s raised", self.manners.name, exc_info=True)
-            self._failure(FetchError("unknown", f"{type(error).__name__}"), now_ns)
             return False
         if self._failing is not None:
             logger.info("grid: provider %s answers again", self.manners.name)
@@ -188,6 +184,15 @@ class Feed(Generic[F]):
         self.figures = merged(self.figures, answer, now_wall_ns)
         self._store()
         return True
+
+    def _answer(self, now_wall_ns: int) -> Sequence[F]:
+        try:
+            return checked(self._ask(now_wall_ns), self.manners, now_wall_ns)
+        except FetchError:
+            raise
+        except Exception as error:  # a fault of ours in one provider must not end the others
+            logger.debug("provider %s raised", self.manners.name, exc_info=True)
+            raise FetchError("unknown", type(error).__name__) from error
 
     def _wait_ns(self, asked_wall_ns: int) -> int:
         """From a good answer to the next question: this node's moment in a coming period, the floor

@@ -13,6 +13,7 @@ from wattspan.carbon import forecast, projection
 from wattspan.carbon.projection import Pace
 from wattspan.carbon.rates import Rates
 from wattspan.errors import WattspanError
+from wattspan.journal import factors
 from wattspan.journal.books import PricedPart
 from wattspan.ledger.ledger import Tick
 from wattspan.model import CounterKey, GridState, Intensity
@@ -45,10 +46,6 @@ MAX_WINDOWS: Final = 256
 
 The last one stays open to the run's end: with windows of 15 minutes that is after ten days.
 """
-
-MAX_FACTORS: Final = 1024
-"""Figures of one attempt that are told apart: three weeks of half hours. Beyond it neighbours are put
-together."""
 
 GREENEST_NS: Final = 60 * NS_PER_S
 """How often the greenest stretch of a run's length is looked for."""
@@ -389,21 +386,13 @@ class RunBook:
         state.estimated = state.estimated or grid.intensity.estimated
 
     def _note_factors(self, live: LiveRun, state: _Open, rates: Rates, parts: Iterable[PricedPart]) -> None:
-        for intensity, energy_uj, start_wall_ns, end_wall_ns in parts:
-            grams = rates.pricing.grams(energy_uj, intensity)
-            fresh = _factor(intensity, energy_uj, grams, rates.pricing.pue, start_wall_ns, end_wall_ns)
-            # Devices are read at moments of their own, so around a change two figures are in use at once.
-            for index in range(len(state.factors) - 1, max(len(state.factors) - 4, -1), -1):
-                if _same_figure(state.factors[index], fresh):
-                    state.factors[index] = _together(state.factors[index], fresh, figures=0)
-                    break
-            else:
-                state.factors.append(fresh)
+        factors.note(state.factors, parts, rates.pricing)
         if not state.factors_whole:
             state.factors_whole = True
-            state.factors += _not_kept(state, _totals(self._accounts(live.run.run_id), state.start), rates)
-        if len(state.factors) > MAX_FACTORS:
-            state.factors = fewer(state.factors)
+            totals = _totals(self._accounts(live.run.run_id), state.start)
+            state.factors += factors.not_kept(
+                state.factors, totals, rates.pricing.pue, state.window_began_wall_ns
+            )
 
     def _point(self, live: LiveRun, state: _Open, tick: Tick, grid: GridState) -> None:
         now_ns = tick.snapshot.taken_at_ns
@@ -480,113 +469,6 @@ def _known_from(begin_wall_ns: int, rates: Rates, grid: GridState) -> list[Inten
         and (figure.valid_until_wall_ns or 0) <= from_ns
     ]
     return [*past, *ahead]
-
-
-def _factor(
-    intensity: Intensity, energy_uj: int, grams: float, pue: float, start_wall_ns: int, end_wall_ns: int
-) -> Factor:
-    return Factor(
-        began_wall_ns=start_wall_ns,
-        ended_wall_ns=end_wall_ns,
-        energy_uj=energy_uj,
-        co2e_g=grams,
-        g_per_kwh=intensity.g_per_kwh,
-        pue=pue,
-        grid_zone=intensity.grid_zone,
-        provider=intensity.provider,
-        signal=intensity.signal,
-        basis=intensity.basis,
-        estimated=intensity.estimated,
-        origin=intensity.origin,
-        valid_from_wall_ns=intensity.valid_from_wall_ns,
-        valid_until_wall_ns=intensity.valid_until_wall_ns,
-        fetched_wall_ns=intensity.fetched_wall_ns,
-    )
-
-
-def _same_figure(one: Factor, other: Factor) -> bool:
-    """Whether both are one figure, which may have been fetched again meanwhile."""
-    return (
-        one.figures == 1
-        and one.g_per_kwh == other.g_per_kwh
-        and one.pue == other.pue
-        and one.valid_from_wall_ns == other.valid_from_wall_ns
-        and one.valid_until_wall_ns == other.valid_until_wall_ns
-        and _source(one) == _source(other)
-    )
-
-
-def _source(factor: Factor) -> tuple[object, ...]:
-    return factor.provider, factor.grid_zone, factor.signal, factor.basis, factor.estimated
-
-
-def _together(one: Factor, other: Factor, *, figures: int) -> Factor:
-    """Two as one: energy and grams sum; of several figures it keeps what they have in common.
-
-    Args:
-        one, other: of one source and PUE.
-        figures: how many the sum stands for; 0 where both are the same figure.
-    """
-    energy_uj = one.energy_uj + other.energy_uj
-    grams = one.co2e_g + other.co2e_g
-    both = replace(
-        one,
-        began_wall_ns=min(one.began_wall_ns, other.began_wall_ns),
-        ended_wall_ns=max(one.ended_wall_ns, other.ended_wall_ns),
-        energy_uj=energy_uj,
-        co2e_g=grams,
-    )
-    if not figures:
-        return both
-    kwh = energy_uj / UJ_PER_KWH * one.pue
-    mean = grams / kwh if kwh else (one.g_per_kwh + other.g_per_kwh) / 2
-    return replace(
-        both,
-        g_per_kwh=mean,
-        valid_until_wall_ns=other.valid_until_wall_ns,
-        fetched_wall_ns=other.fetched_wall_ns,
-        figures=figures,
-    )
-
-
-def fewer(factors: Iterable[Factor]) -> list[Factor]:
-    """About half as many: of each source and PUE every two that follow each other are put together.
-
-    Also where another came between them, as when two sources take turns. Sums stay as they were.
-    """
-    result: list[Factor] = []
-    single: dict[object, int] = {}  # where the one waits that the next of its kind is put to
-    for factor in factors:
-        kind = (_source(factor), factor.pue)
-        place = single.pop(kind, None)
-        if place is None:
-            single[kind] = len(result)
-            result.append(factor)
-        else:
-            last = result[place]
-            result[place] = _together(last, factor, figures=last.figures + factor.figures)
-    return result
-
-
-def _not_kept(state: _Open, totals: RunTotals, rates: Rates) -> list[Factor]:
-    """What the accounts have and the factors do not: used between the last row and the end of a daemon."""
-    energy_uj = sum(totals.energy_uj.values()) - totals.unpriced_uj - sum(f.energy_uj for f in state.factors)
-    grams = totals.co2e_g - sum(factor.co2e_g for factor in state.factors)
-    if energy_uj <= 0:
-        return []
-    pue = rates.pricing.pue
-    when_ns = state.factors[-1].ended_wall_ns if state.factors else state.window_began_wall_ns
-    return [
-        Factor(
-            began_wall_ns=when_ns,
-            ended_wall_ns=when_ns,
-            energy_uj=energy_uj,
-            co2e_g=grams,
-            g_per_kwh=grams / pue * UJ_PER_KWH / energy_uj,
-            pue=pue,
-            origin="used in the last seconds of an earlier daemon, whose figures were not kept one by one",
-        )
-    ]
 
 
 def _progress_before(live: LiveRun) -> Progress | None:
