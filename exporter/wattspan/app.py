@@ -130,7 +130,8 @@ def _run(
             if local is not None:
                 undo.callback(local.stop, STOP_S)
                 local.start()
-        books = Books(journal, board, config.cost_currency, service.keeper if service else None)
+        keeper = service.keeper if service else None
+        books = Books(journal, board, config.cost_currency, keeper, profile=config.profile)
         daemon = Daemon(config, sampler, carbon, journal, books, service, ephemeral=ephemeral)
         undo.callback(daemon.close)
         daemon.start()

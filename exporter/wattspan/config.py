@@ -645,6 +645,12 @@ class Config:
         "Most series in a scrape; beyond it the least important families are left out and counted.",
         3000,
     )
+    profile: str = setting(
+        "profile",
+        TEXT,
+        "What the deployment lets the daemon see, shown as wattspan_config_info; the Helm chart sets it.",
+        "",
+    )
     log_level: LogLevel = setting(
         "log.level", choice(*get_args(LogLevel)), "The least severe lines that are logged.", "info"
     )

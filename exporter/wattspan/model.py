@@ -480,6 +480,7 @@ class LedgerView:
         runs: that run, or ended less than five minutes ago.
         spans_pending: spans that wait for the collector; None where none is configured.
         price_per_kwh, currency: of electricity; None and empty where nobody has set one.
+        profile: of the deployment; empty where it has none.
         journal_error: why the journal cannot commit now; empty when it can.
         last_commit_wall_ns: when it last did; None before the first commit.
     """
@@ -498,5 +499,6 @@ class LedgerView:
     spans_pending: int | None = None
     price_per_kwh: float | None = None
     currency: str = ""
+    profile: str = ""
     journal_error: str = ""
     last_commit_wall_ns: int | None = None

@@ -34,7 +34,7 @@ MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 PROMISED = """
-    build_info clock_steps_total electricity_price_per_kwh gpu_attributed_energy_joules_total
+    build_info clock_steps_total config_info electricity_price_per_kwh gpu_attributed_energy_joules_total
     gpu_co2e_grams_per_second gpu_co2e_grams_total gpu_energy_check_ratio gpu_energy_joules_total
     gpu_holders gpu_implausible_intervals_total gpu_info gpu_memory_total_bytes gpu_memory_used_bytes
     gpu_power_instant_watts gpu_power_limit_watts gpu_power_watts gpu_recovery_action gpu_sm_clock_hertz

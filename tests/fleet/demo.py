@@ -160,7 +160,7 @@ def demo_fleet(folder: Path, rules: tuple[Path, ...] = ()) -> Iterator[DemoFleet
                     *FAST,
                     *_named(node),
                     *flags,
-                    *("--source.estimate", "auto"),
+                    *("--source.estimate", "auto", "--profile", "host"),
                     env={"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}"},
                 )
             )

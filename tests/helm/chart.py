@@ -51,20 +51,24 @@ def render(
         helm_python.HelmError: the values are refused; the message says why.
         ValueError: what was rendered has a key twice.
     """
-    texts = _rendered(json.dumps(dict(values or {})), name, namespace, kube_version)
-    return [each for path, text in texts.items() if path.endswith(".yaml") for each in objects(text)]
+    rendered = texts(values, name=name, namespace=namespace, kube_version=kube_version)
+    return [each for path, text in rendered.items() if path.endswith(".yaml") for each in objects(text)]
 
 
-def notes(
+def texts(
     values: Mapping[str, Any] | None = None,
     *,
     name: str = RELEASE,
     namespace: str = NAMESPACE,
     kube_version: str = KUBERNETES,
-) -> str:
+) -> Mapping[str, str]:
+    """By template, such as ``wattspan/templates/daemonset.yaml``, the text that it became; see `render`."""
+    return _rendered(json.dumps(dict(values or {})), name, namespace, kube_version)
+
+
+def notes(values: Mapping[str, Any] | None = None, *, kube_version: str = KUBERNETES) -> str:
     """What Helm says after the installation."""
-    texts = _rendered(json.dumps(dict(values or {})), name, namespace, kube_version)
-    return texts["wattspan/templates/NOTES.txt"]
+    return texts(values, kube_version=kube_version)["wattspan/templates/NOTES.txt"]
 
 
 def objects(text: str) -> list[Object]:

@@ -147,6 +147,7 @@ def full_view() -> LedgerView:
         spans_pending=2,
         price_per_kwh=0.25,
         currency="EUR",
+        profile="attributed",
         last_commit_wall_ns=wall_ns,
     )
 

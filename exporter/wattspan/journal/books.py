@@ -128,13 +128,20 @@ class Books:
         board: where views are pinned.
         currency: of costs; empty where nobody has set a price.
         keeper: of the runs.
+        profile: of the deployment; empty where it has none.
 
     Attributes:
         priced: of the tick that was taken last, each run's energy by the figure that priced it.
     """
 
     def __init__(
-        self, journal: Journal, board: Board, currency: str = "", keeper: Keeper | None = None
+        self,
+        journal: Journal,
+        board: Board,
+        currency: str = "",
+        keeper: Keeper | None = None,
+        *,
+        profile: str = "",
     ) -> None:
         self._journal = journal
         self._board = board
@@ -150,6 +157,7 @@ class Books:
             self._index(key)
         self._holders = HolderAccounts(self.add, owners, currency)
         self._currency = currency
+        self._profile = profile
         self._rates: Rates | None = None
         self._figures: tuple[Intensity, ...] = ()
         self.priced: dict[tuple[str, int], list[PricedPart]] = {}
@@ -484,6 +492,7 @@ class Books:
             spans_pending=self._keeper.spans_pending,
             price_per_kwh=grid.tariff.per_kwh if grid.tariff else None,
             currency=self._currency,
+            profile=self._profile,
             journal_error=self._journal_error,
             last_commit_wall_ns=self._last_commit_wall_ns,
         )

@@ -305,6 +305,11 @@ def _build_info(_: LedgerView) -> Iterable[Row]:
     return BUILD
 
 
+def _config_info(view: LedgerView) -> Iterator[Row]:
+    if view.profile:
+        yield (view.profile,), 1
+
+
 BUILD: Final = (((__version__, platform.python_version()), 1),)
 DURATION_BOUNDS: Final = (*map(str, SAMPLE_DURATION_BOUNDS_S), "+Inf")
 
@@ -335,6 +340,11 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric(
         "wattspan_build", "info", "Version of the exporter and of the Python it runs on.",
         ("version", "python_version"), "", "sum", _build_info,
+    ),
+    Metric(
+        "wattspan_config", "info",
+        "Profile that the daemon was deployed with; absent where the setting profile is empty.",
+        ("profile",), "", "sum", _config_info,
     ),
     Metric(
         "wattspan_source_up", "gauge",

@@ -42,8 +42,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- /* Where pod metadata comes from. Pairs that cannot work end here, with a word for each. */ -}}
 {{- define "wattspan.pods" -}}
-{{- $pods := .Values.pods | default (ternary "off" "kubelet" (eq .Values.profile "minimal")) -}}
-{{- if and (eq .Values.profile "minimal") (ne $pods "off") -}}
+{{- $pods := .Values.pods | default (ternary "none" "kubelet" (eq .Values.profile "minimal")) -}}
+{{- if and (eq .Values.profile "minimal") (ne $pods "none") -}}
 {{- fail (printf "pods: %s needs the profile attributed or host: minimal has no token and sees no kubelet" $pods) -}}
 {{- end -}}
 {{- if and .Values.dra.enabled (ne $pods "api") -}}
@@ -71,7 +71,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- else -}}
 {{- $_ := set $own "socket" "/run/wattspan/wattspan.sock" -}}
 {{- $_ := set $own "kubelet" (dict "dir" "/var/lib/kubelet/pod-resources") -}}
-{{- $_ := set $own "kubernetes" (dict "pods" $pods) -}}
+{{- $_ := set $own "kubernetes" (dict "pods" (ternary "off" $pods (eq $pods "none"))) -}}
 {{- end -}}
 {{- if eq .Values.profile "host" -}}
 {{- $_ := set $own "path" (dict "sysfs" "/host/sys") -}}
