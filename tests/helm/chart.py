@@ -3,13 +3,17 @@
 The engine is Helm 4's own library in `helm-python-sdk`; nothing here speaks to a cluster.
 """
 
+import copy
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+import helm_python
 import yaml
+from helm_python import _native
 
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "helm" / "wattspan"
@@ -30,7 +34,7 @@ def values_files() -> Sequence[Path]:
 
 def values_of(file: Path) -> Object:
     """The values in a file, read as Helm reads it: ``on`` is true, and ``NO`` is false."""
-    return _helm().values_from_yaml(file.read_text(encoding="utf-8")) or {}
+    return helm_python.values_from_yaml(file.read_text(encoding="utf-8")) or {}
 
 
 def render(
@@ -51,8 +55,8 @@ def render(
         helm_python.HelmError: the values are refused; the message says why.
         ValueError: what was rendered has a key twice.
     """
-    rendered = texts(values, name=name, namespace=namespace, kube_version=kube_version)
-    return [each for path, text in rendered.items() if path.endswith(".yaml") for each in objects(text)]
+    of = (_json(values), name, namespace, kube_version)
+    return copy.deepcopy(_objects(*of))
 
 
 def texts(
@@ -63,7 +67,7 @@ def texts(
     kube_version: str = KUBERNETES,
 ) -> Mapping[str, str]:
     """By template, such as ``wattspan/templates/daemonset.yaml``, the text that it became; see `render`."""
-    return _rendered(json.dumps(dict(values or {})), name, namespace, kube_version)
+    return _rendered(_json(values), name, namespace, kube_version)
 
 
 def notes(values: Mapping[str, Any] | None = None, *, kube_version: str = KUBERNETES) -> str:
@@ -72,12 +76,18 @@ def notes(values: Mapping[str, Any] | None = None, *, kube_version: str = KUBERN
 
 
 def objects(text: str) -> list[Object]:
-    """The objects of a YAML stream.
+    """The objects of a YAML stream, which Helm's own parser, stricter than ours, has to read alike.
 
     Raises:
-        ValueError: a mapping has a key twice, of which Kubernetes would keep the last in silence.
+        ValueError: a mapping has a key twice, of which Kubernetes would keep the last in silence,
+            or Helm's parser reads something else.
+        helm_python.HelmError: it is no YAML for Helm.
     """
-    return [each for each in yaml.load_all(text, Loader=_Strict) if each]  # noqa: S506 - a SafeLoader
+    found = [each for each in yaml.load_all(text, Loader=_Strict) if each]
+    parts = [helm_python.values_from_yaml(part) for part in re.split(r"(?m)^---$", text)]
+    if [part for part in parts if part] != found:
+        raise ValueError("Helm's parser reads something else")
+    return found
 
 
 def of_kind(rendered: Sequence[Object], kind: str) -> list[Object]:
@@ -99,14 +109,16 @@ def daemon_pod(rendered: Sequence[Object]) -> Object:
 
 def daemon_container(rendered: Sequence[Object]) -> Object:
     """The daemon's container: args, env, mounts, probes, security context."""
+    container: Object
     (container,) = daemon_pod(rendered)["spec"]["containers"]
-    return container  # type: ignore[no-any-return]
+    return container
 
 
 def daemon_yaml(rendered: Sequence[Object]) -> str:
     """The text of the daemon's configuration file, which stands in the one ConfigMap with that key."""
-    (text,) = [each["data"]["wattspan.yml"] for each in of_kind(rendered, "ConfigMap") if "wattspan.yml" in each["data"]]
-    return text  # type: ignore[no-any-return]
+    data = [each["data"] for each in of_kind(rendered, "ConfigMap")]
+    (text,) = [each["wattspan.yml"] for each in data if "wattspan.yml" in each]
+    return str(text)
 
 
 def pods(rendered: Sequence[Object]) -> Iterator[tuple[str, Object]]:
@@ -123,7 +135,11 @@ def containers(pod: Object) -> list[Object]:
     return [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]
 
 
-class _Strict(yaml.SafeLoader):
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The same in C, where PyYAML has it: dashboards are half a megabyte."""
+
+
+class _Strict(_Loader):  # type: ignore[misc]
     """A loader that takes no key twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -133,28 +149,30 @@ class _Strict(yaml.SafeLoader):
             if word in seen:
                 raise ValueError(f"{word!r} stands twice in one mapping, line {key.start_mark.line + 1}")
             seen.add(word)
-        return super().construct_mapping(node, deep)
-
-
-def _helm() -> Any:
-    """The engine; imported late, so that tests can say that it is missing."""
-    import helm_python
-
-    return helm_python
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 @cache
-def loaded() -> Any:
+def loaded() -> helm_python.Chart:
     """The chart, loaded once."""
-    return _helm().Chart.load(FOLDER)
+    return helm_python.Chart.load(FOLDER)
+
+
+def _json(values: Mapping[str, Any] | None) -> str:
+    return json.dumps(dict(values or {}))
+
+
+@cache
+def _objects(values: str, name: str, namespace: str, kube_version: str) -> list[Object]:
+    rendered = _rendered(values, name, namespace, kube_version)
+    return [each for path, text in rendered.items() if path.endswith(".yaml") for each in objects(text)]
 
 
 @cache
 def _rendered(values: str, name: str, namespace: str, kube_version: str) -> Mapping[str, str]:
     """By template the text that it became."""
     # Chart.render cannot say which Kubernetes it is for; the library below it can.
-    from helm_python import _native
-
     options = {"name": name, "namespace": namespace, "kube_version": f"v{kube_version}"}
     text = _native.call_string("helm_render", loaded()._raw(), values, json.dumps(options))
     rendered: Mapping[str, str] = json.loads(text)

@@ -56,7 +56,9 @@ def _leaf(setting: Setting) -> dict[str, Any]:
     if "|" in placeholder:
         words: list[str | bool] = list(placeholder.split("|"))
         # YAML makes booleans of these two words; the template makes words of them again.
-        return {"enum": [*words, *({"on": True, "off": False}[word] for word in words if word in {"on", "off"})]}
+        return {
+            "enum": [*words, *({"on": True, "off": False}[word] for word in words if word in {"on", "off"})]
+        }
     if setting.key == "grid.providers":
         return {"type": "array", "uniqueItems": True, "items": {"enum": list(GRID_PROVIDERS)}}
     return {

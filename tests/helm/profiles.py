@@ -37,7 +37,9 @@ def row(profile: str, rendered: Sequence[Object]) -> Sequence[str]:
 def objects(rendered: Sequence[Object]) -> str:
     """How many objects of which kinds, without the pods of ``helm test``."""
     kinds = Counter(each["kind"] for each in rendered if each["kind"] != "Pod")
-    return f"{kinds.total()}: " + ", ".join(f"{kind}" if n == 1 else f"{n} {kind}" for kind, n in kinds.items())
+    return f"{kinds.total()}: " + ", ".join(
+        f"{kind}" if n == 1 else f"{n} {kind}" for kind, n in kinds.items()
+    )
 
 
 def user(rendered: Sequence[Object]) -> str:
@@ -59,7 +61,9 @@ def host(rendered: Sequence[Object]) -> str:
     """What it has of the host: namespaces and paths."""
     spec = daemon_pod(rendered)["spec"]
     namespaces = [f"`{field}`" for field in ("hostPID", "hostIPC", "hostNetwork") if spec.get(field)]
-    writable = {mount["name"] for mount in daemon_container(rendered)["volumeMounts"] if not mount.get("readOnly")}
+    writable = {
+        mount["name"] for mount in daemon_container(rendered)["volumeMounts"] if not mount.get("readOnly")
+    }
     paths = [
         f"`{volume['hostPath']['path']}` ({'read and write' if volume['name'] in writable else 'read'})"
         for volume in spec["volumes"]
@@ -73,7 +77,9 @@ def api(rendered: Sequence[Object]) -> str:
     if not daemon_pod(rendered)["spec"]["automountServiceAccountToken"]:
         return "no token"
     rules = [rule for role in of_kind(rendered, "ClusterRole") for rule in role["rules"]]
-    return ", ".join(f"{'/'.join(rule['verbs'])} `{resource}`" for rule in rules for resource in rule["resources"])
+    return ", ".join(
+        f"{'/'.join(rule['verbs'])} `{resource}`" for rule in rules for resource in rule["resources"]
+    )
 
 
 def meters(rendered: Sequence[Object]) -> Mapping[str, bool]:
@@ -90,6 +96,7 @@ def meters(rendered: Sequence[Object]) -> Mapping[str, bool]:
         "GPUs: energy, CO2e, health": environment["NVIDIA_VISIBLE_DEVICES"] == "all",
         "whose it is: runs, pods, owners": whose,
         "runs without code": whose and settings["kubernetes"]["pods"] != "off",
-        "counters over roll-outs": "emptyDir" not in str([v for v in spec["volumes"] if v["name"] == "state"]),
+        "counters over roll-outs": "emptyDir"
+        not in str([v for v in spec["volumes"] if v["name"] == "state"]),
         "CPU and DRAM (RAPL)": root and "/sys" in paths and settings.get("path", {}).get("sysfs") in mounted,
     }

@@ -86,9 +86,19 @@ DURATION: Final = {
 SELECTOR: Final = closed({"matchLabels": TEXTS})
 KEY: Final = closed({"name": TEXT, "key": TEXT, "optional": FLAG}, "key")
 EITHER: Final = closed({"secret": KEY, "configMap": KEY})
-ACTIONS: Final = (
-    "replace keep drop hashmod labelmap labeldrop labelkeep lowercase uppercase keepequal dropequal".split()
-)
+ACTIONS: Final = [
+    "replace",
+    "keep",
+    "drop",
+    "hashmod",
+    "labelmap",
+    "labeldrop",
+    "labelkeep",
+    "lowercase",
+    "uppercase",
+    "keepequal",
+    "dropequal",
+]
 RELABELINGS: Final = _any_of(
     closed(
         {
@@ -152,7 +162,9 @@ GROUP: Final = closed(
     },
     "name",
 )
-STRATEGY: Final = closed({"type": {"enum": ["MustRunAs", "MustRunAsRange", "MustRunAsNonRoot", "RunAsAny"]}}, "type")
+STRATEGY: Final = closed(
+    {"type": {"enum": ["MustRunAs", "MustRunAsRange", "MustRunAsNonRoot", "RunAsAny"]}}, "type"
+)
 SCC: Final = {
     **dict.fromkeys(
         (
@@ -181,7 +193,9 @@ def _monitor(endpoints: str) -> Mapping[str, Object]:
 
 CUSTOM: Final[Mapping[tuple[str, str], Any]] = {
     ("monitoring.coreos.com/v1", "ServiceMonitor"): _kind("monitoring.coreos.com/v1", _monitor("endpoints")),
-    ("monitoring.coreos.com/v1", "PodMonitor"): _kind("monitoring.coreos.com/v1", _monitor("podMetricsEndpoints")),
+    ("monitoring.coreos.com/v1", "PodMonitor"): _kind(
+        "monitoring.coreos.com/v1", _monitor("podMetricsEndpoints")
+    ),
     ("monitoring.coreos.com/v1", "PrometheusRule"): _kind(
         "monitoring.coreos.com/v1", {"spec": closed({"groups": _any_of(GROUP)}, "groups")}
     ),

@@ -83,10 +83,16 @@ def test_the_compiled_schemas_are_those_of_kubernetes_validate(version: str) -> 
 @pytest.mark.parametrize("kind", ["ServiceMonitor", "PodMonitor", "PrometheusRule"])
 def test_a_misspelt_field_of_the_operators_kinds_is_found(kind: str) -> None:
     """The schemas of kinds that Kubernetes does not know are closed, too."""
-    rendered = render({"monitor": {"kind": kind if kind != "PrometheusRule" else "none"}, "rules": {"enabled": True}})
+    rendered = render(
+        {"monitor": {"kind": kind if kind != "PrometheusRule" else "none"}, "rules": {"enabled": True}}
+    )
     each = of_kind(rendered, kind)[0]
     schemas.validate(each, "1.36")
-    endpoints = {"ServiceMonitor": "endpoints", "PodMonitor": "podMetricsEndpoints", "PrometheusRule": "groups"}[kind]
+    endpoints = {
+        "ServiceMonitor": "endpoints",
+        "PodMonitor": "podMetricsEndpoints",
+        "PrometheusRule": "groups",
+    }[kind]
     wrong = copy.deepcopy(each)
     wrong["spec"][endpoints][0]["relabeling"] = []
     with pytest.raises(jsonschema_rs.ValidationError):
