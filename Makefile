@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help venv tools debian demo serve stack test lint format types golden docs dashboards fleet mutants bench gridcost replay soak gpu clean
+.PHONY: help venv tools debian demo serve stack test lint format types golden docs chart dashboards fleet mutants bench gridcost replay soak gpu clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 14
@@ -60,6 +60,9 @@ golden: tools ## Write the golden /metrics files anew; the diff is the review.
 
 docs: tools ## Write the generated references in README.md anew.
 	$(BIN)/python tests/docs/generate.py
+
+chart: tools ## Write the chart's generated parts and the plain manifests anew; the diff is the review.
+	$(BIN)/python -m tests.helm.generate
 
 dashboards: tools ## Write the JSON of the dashboards anew; the diff is the review.
 	$(BIN)/python -m dashboards

@@ -5,6 +5,7 @@
 | ``helm/wattspan/values.schema.json`` | the settings below `config` |
 | ``helm/wattspan/README.md`` | the tables of profiles and values |
 | ``helm/manifests/*.yaml`` | all: the chart as plain objects, one file for each profile |
+| ``tests/helm/previous/<version>/objects.json`` | all: what this version makes of its defaults |
 """
 
 import json
@@ -17,7 +18,8 @@ import yaml
 
 from tests.docs.generate import table
 from tests.helm import pod_security, profiles
-from tests.helm.chart import FOLDER, NAMESPACE, PROFILES, ROOT, daemon_pod, render, texts
+from tests.helm.chart import FOLDER, NAMESPACE, PROFILES, ROOT, daemon_pod, loaded, render, texts
+from tests.helm.upgrade import BASELINE
 from wattspan.config import GRID_PROVIDERS, SETTINGS, Setting
 
 SCHEMA: Final = FOLDER / "values.schema.json"
@@ -146,7 +148,9 @@ def manifest(profile: str) -> str:
 def files() -> Mapping[Path, str]:
     """Every file that is generated, whole, as it should be now."""
     plain = {MANIFESTS / f"{profile}.yaml": manifest(profile) for profile in PROFILES}
-    return {README: readme(), **plain}
+    # Of the version in the making; with the next one it stays as it was released.
+    own = {BASELINE / loaded().version / "objects.json": json.dumps(render(), indent=1) + "\n"}
+    return {README: readme(), **plain, **own}
 
 
 def main() -> Sequence[Path]:

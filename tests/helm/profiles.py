@@ -93,10 +93,10 @@ def meters(rendered: Sequence[Object]) -> Mapping[str, bool]:
     runs = settings.get("runs", "on") not in {"off", False}
     whose = root and bool(spec.get("hostPID")) and "/var/lib/kubelet/pod-resources" in mounted and runs
     return {
-        "GPUs: energy, CO2e, health": environment["NVIDIA_VISIBLE_DEVICES"] == "all",
-        "whose it is: runs, pods, owners": whose,
+        "energy, CO2e and health of GPUs": environment["NVIDIA_VISIBLE_DEVICES"] == "all",
+        "which run, pod or owner used it": whose,
         "runs without code": whose and settings["kubernetes"]["pods"] != "off",
-        "counters over roll-outs": "emptyDir"
+        "counters that outlive the pod": "emptyDir"
         not in str([v for v in spec["volumes"] if v["name"] == "state"]),
         "CPU and DRAM (RAPL)": root and "/sys" in paths and settings.get("path", {}).get("sysfs") in mounted,
     }
