@@ -1,4 +1,4 @@
-"""The parts of the chart that are made from the code and from the chart itself: ``make chart`` writes them anew.
+"""What of the chart is made from the code and from the chart itself: ``make chart`` writes it anew.
 
 | file | what of it |
 |---|---|

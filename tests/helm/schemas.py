@@ -4,8 +4,7 @@ Kinds of Kubernetes are checked by the strict schemas that `kubernetes-validate`
 its own function reads 1.6 MB of definitions for each object.
 Kinds of others are closed schemas of the fields that we may use, from these pages, read on 2026-11-30:
 
-- prometheus-operator v0.93, example/prometheus-operator-crd/monitoring.coreos.com_{servicemonitors,podmonitors,
-  prometheusrules}.yaml
+- prometheus-operator v0.93, example/prometheus-operator-crd: servicemonitors, podmonitors, prometheusrules
 - openshift/api, security/v1/types.go
 """
 
@@ -174,7 +173,8 @@ SCC: Final = {
         FLAG,
     ),
     **dict.fromkeys(
-        ("users", "allowedCapabilities", "requiredDropCapabilities", "seccompProfiles", "volumes"), _any_of(TEXT)
+        ("users", "allowedCapabilities", "requiredDropCapabilities", "seccompProfiles", "volumes"),
+        _any_of(TEXT),
     ),
     **dict.fromkeys(("runAsUser", "seLinuxContext", "fsGroup", "supplementalGroups"), STRATEGY),
 }  # fmt: skip

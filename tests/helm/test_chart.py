@@ -24,6 +24,7 @@ from tests.helm.chart import (
     values_of,
 )
 from tests.helm.generate import VALUES, value_rows
+from wattspan import __version__
 
 FILES = values_files()
 IDS = [f"{file.parent.name}/{file.name}" for file in FILES]
@@ -226,8 +227,6 @@ def test_no_list_of_the_schema_is_open_by_mistake() -> None:
 
 def test_versions_are_those_of_the_project() -> None:
     """The chart's default image is the daemon of this checkout."""
-    from wattspan import __version__
-
     metadata = loaded().metadata
     assert metadata["appVersion"] == metadata["version"] == __version__
     assert metadata["apiVersion"] == "v2"

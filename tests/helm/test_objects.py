@@ -59,7 +59,7 @@ def test_every_object_of_every_values_file_is_valid_for_every_kubernetes(
 
 
 def test_no_object_depends_on_the_version_of_the_cluster() -> None:
-    """So what `helm template` and Argo CD print without a cluster is what Helm installs; notes alone may warn."""
+    """What `helm template` prints without a cluster is what Helm installs; notes alone may warn."""
     for template in FOLDER.glob("templates/**/*.yaml"):
         assert ".Capabilities" not in template.read_text(encoding="utf-8")
     assert render(kube_version="1.28.0") == render(kube_version="1.37.0")

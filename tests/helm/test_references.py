@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.helm.chart import (
     PROFILES,
@@ -14,6 +15,7 @@ from tests.helm.chart import (
     daemon_container,
     daemon_pod,
     daemon_set,
+    daemon_yaml,
     of_kind,
     pods,
     render,
@@ -111,7 +113,7 @@ def texts(value: Any) -> set[str]:
 
 @CASES
 def test_every_reference_is_made_here_or_named_by_a_value(file: Path) -> None:
-    """Secrets never are made here; ConfigMaps, service accounts, roles and claims are, unless a value says whose."""
+    """Secrets never are made here; all else is, unless a value says whose it is."""
     values = values_of(file)
     rendered = render(values)
     made = {(each["kind"], each["metadata"]["name"]) for each in rendered}
@@ -215,10 +217,6 @@ def test_the_checksum_changes_with_the_configuration_alone() -> None:
 @pytest.mark.parametrize("profile", PROFILES)
 def test_paths_of_the_configuration_are_mounted(profile: str) -> None:
     """Every path that the chart writes into the daemon's file lies where a volume is."""
-    import yaml
-
-    from tests.helm.chart import daemon_yaml
-
     tokens = {"api": {"secret": "s", "key": "k"}, "eia": {"secret": "s", "key": "k"}}
     rendered = render({"profile": profile, "tokens": tokens, "web": {"configSecret": "web"}})
     mounts = [mount["mountPath"] for mount in daemon_container(rendered)["volumeMounts"]]

@@ -18,9 +18,11 @@ from tests.helm.chart import (
     of_kind,
     pods,
     render,
+    texts,
     values_files,
     values_of,
 )
+from wattspan.app import STOP_S
 
 FILES = values_files()
 IDS = [f"{file.parent.name}/{file.name}" for file in FILES]
@@ -40,7 +42,7 @@ def strings(value: Any) -> list[str]:
 
 @pytest.mark.parametrize("file", FILES, ids=IDS)
 def test_nothing_that_is_shipped_asks_for_more_than_it_needs(file: Path) -> None:
-    """No privileged container, host network, added capability, wildcard or `nodes/proxy`, in any values file."""
+    """No privileged container, host network, added capability, wildcard or `nodes/proxy`, in any file."""
     rendered = render(values_of(file))
     seen = list(pods(rendered))
     assert len(seen) == 2  # the daemon's and that of `helm test`
@@ -70,8 +72,6 @@ def test_nothing_that_is_shipped_asks_for_more_than_it_needs(file: Path) -> None
 
 def test_the_defaults_hold_nothing_to_object_to() -> None:
     """The same of `helm template` without any values, looked for in its whole text."""
-    from tests.helm.chart import texts
-
     text = "".join(text for name, text in texts().items() if name.endswith(".yaml"))
     lines = [line.partition("#")[0] for line in text.splitlines()]
     for word in (
@@ -90,7 +90,7 @@ def test_the_defaults_hold_nothing_to_object_to() -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_each_profile_keeps_the_level_that_is_claimed(profile: str) -> None:
-    """Exactly that one, by the rules of the Pod Security Standards; the pod of `helm test` is restricted always."""
+    """Exactly that one, by the Pod Security Standards; the pod of `helm test` is restricted always."""
     for name, pod in pods(render({"profile": profile})):
         expected = "restricted" if name.endswith("-test") else LEVELS[profile]
         assert pod_security.level(pod) == expected, pod_security.broken(pod, "restricted")
@@ -161,14 +161,25 @@ def test_there_is_a_token_only_where_it_is_used(values: Object, token: bool) -> 
 
 
 def test_two_daemons_never_share_a_node() -> None:
-    """The state folder is locked, so the old one goes before the new one comes, in time for its last spans."""
+    """The old one goes before the new one comes, and has the time that it needs for that."""
     rendered = render()
     update = daemon_set(rendered)["spec"]["updateStrategy"]
     assert update == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
-    from wattspan.app import STOP_S
-
     # Web server, local socket, spans, metrics and sources have STOP_S each, a last look at hung hardware 3 s.
     assert daemon_pod(rendered)["spec"]["terminationGracePeriodSeconds"] > 5 * STOP_S + 3
+
+
+def test_a_security_context_can_be_set_field_by_field() -> None:
+    """Also to false, which templates take for nothing; the other fields stay the profile's."""
+    values = {"securityContext": {"readOnlyRootFilesystem": False}, "podSecurityContext": {"runAsGroup": 7}}
+    rendered = render(values)
+    assert daemon_container(rendered)["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": False,
+    }
+    assert daemon_pod(rendered)["spec"]["securityContext"]["runAsGroup"] == 7
+    assert daemon_pod(rendered)["spec"]["securityContext"]["runAsUser"] == 0
 
 
 BREAKS: list[tuple[str, Callable[[Object, Object], None]]] = [

@@ -45,7 +45,7 @@ def environment(rendered: list[Object]) -> Mapping[str, str]:
 
 
 def checked(rendered: list[Object], folder: Path) -> subprocess.CompletedProcess[str]:
-    """`wattspan check-config` on the rendered file, with everything below a folder that the pod has mounted."""
+    """`wattspan check-config` on the rendered file, with what the pod has mounted below a folder."""
     mounts = [mount["mountPath"] for mount in daemon_container(rendered)["volumeMounts"]]
     text = daemon_yaml(rendered)
     for mount in mounts:

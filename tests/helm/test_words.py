@@ -1,4 +1,4 @@
-"""What people read and run: notes, `helm test`, the README's tables, plain manifests, what an upgrade changes."""
+"""What people read and run: notes, `helm test`, the README, plain manifests, upgrades."""
 
 import http.server
 import json
@@ -60,7 +60,8 @@ def test_each_row_of_the_table_of_profiles_is_what_is_rendered(
         ({"profile": "host"}, set()),
         ({"profile": "attributed"}, {"CPU and DRAM (RAPL)"}),
         ({"profile": "host", "pods": "none"}, {"runs without code"}),
-        ({"profile": "host", "config": {"runs": False}}, {"which run, pod or owner used it", "runs without code"}),
+        ({"profile": "host", "config": {"runs": False}},
+         {"which run, pod or owner used it", "runs without code"}),
         ({"profile": "host", "securityContext": {"runAsUser": 1}},
          {"which run, pod or owner used it", "runs without code", "CPU and DRAM (RAPL)"}),
     ],
@@ -96,7 +97,8 @@ def test_notes_end_with_a_command_that_shows_kwh_and_grams(tmp_path: Path, secur
     (tmp_path / "kubectl").write_text(
         "#!/bin/sh\n"
         'case "$*" in\n'
-        '"-n wattspan get pods -l app.kubernetes.io/name=wattspan,app.kubernetes.io/instance=wattspan -o name")\n'
+        '"-n wattspan get pods -l app.kubernetes.io/name=wattspan,'
+        'app.kubernetes.io/instance=wattspan -o name")\n'
         "  printf 'pod/wattspan-a\\npod/wattspan-b\\n' ;;\n"
         f'"get --raw /api/v1/namespaces/wattspan/pods/{scheme}wattspan-"[ab]":9746/proxy/metrics")\n'
         f"  cat {tmp_path}/scrape ;;\n"
@@ -116,10 +118,14 @@ def test_notes_end_with_a_command_that_shows_kwh_and_grams(tmp_path: Path, secur
     assert done.stdout == f"{2 * joules / 3.6e6:.3f} kWh, {2 * grams:.1f} g CO2e\n"
 
 
-def test_notes_of_daemons_that_want_a_certificate_end_with_promql() -> None:
-    """The API server's proxy has none to show."""
-    text = notes({"web": {"security": "clientCertificates", "configSecret": "web"}})
-    assert "sum(wattspan_node_energy_joules_total) / 3.6e6" in last_command(text)
+def test_notes_of_daemons_that_want_to_be_shown_something_end_with_promql() -> None:
+    """The API server's proxy has neither a certificate nor a password."""
+    key = {"name": "s", "key": "k"}
+    for values in (
+        {"web": {"security": "clientCertificates", "configSecret": "web"}},
+        {"monitor": {"kind": "PodMonitor", "basicAuth": {"username": key, "password": key}}},
+    ):
+        assert "sum(wattspan_node_energy_joules_total) / 3.6e6" in last_command(notes(values))
 
 
 def test_notes_say_what_to_do_where() -> None:
@@ -216,7 +222,8 @@ def test_what_an_upgrade_changes_is_known(capsys: pytest.CaptureFixture[str]) ->
         ({"image": {"tag": "0.2.0"}}, "DaemonSet wattspan: /spec/template/spec/containers/0/image"),
         ({"pods": "none"}, "ClusterRole wattspan-wattspan: gone"),
         ({"networkPolicy": {"enabled": True}}, "NetworkPolicy wattspan: new"),
-        ({"nameOverride": "energy"}, "DaemonSet wattspan: /spec/selector cannot be changed: helm upgrade fails"),
+        ({"nameOverride": "energy"},
+         "DaemonSet wattspan: /spec/selector cannot be changed: helm upgrade fails"),
     ],
 )  # fmt: skip
 def test_a_change_is_listed(change: Any, line: str) -> None:

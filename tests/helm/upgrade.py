@@ -1,8 +1,8 @@
 """What an upgrade changes: objects of one version against those of another.
 
-``previous/<version>/`` holds, of each version, the values that somebody had (`values.json`), what the chart made
-of them then (`objects.json`), and what is different now (`changes.txt`): a line each, with two spaces, a # and
-the reason why that is all right.
+``previous/<version>/`` holds, of each version, the values that somebody had (`values.json`), what the chart
+made of them then (`objects.json`), and what is different now (`changes.txt`): a line each, with two spaces,
+a # and the reason why that is all right.
 """
 
 from collections.abc import Iterator, Sequence

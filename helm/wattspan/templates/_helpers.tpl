@@ -96,12 +96,14 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- else -}}
 {{- $_ := merge $base (dict "runAsUser" 0 "runAsGroup" 0) -}}
 {{- end -}}
-{{- mergeOverwrite $base .Values.podSecurityContext | toYaml -}}
+{{- range $field, $value := .Values.podSecurityContext }}{{ $_ := set $base $field $value }}{{ end -}}
+{{- toYaml $base -}}
 {{- end -}}
 
 {{- define "wattspan.containerSecurity" -}}
 {{- $base := dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")) -}}
-{{- mergeOverwrite $base .Values.securityContext | toYaml -}}
+{{- range $field, $value := .Values.securityContext }}{{ $_ := set $base $field $value }}{{ end -}}
+{{- toYaml $base -}}
 {{- end -}}
 
 {{- /* Where pods of this chart run, and how they come to see GPUs. */ -}}
