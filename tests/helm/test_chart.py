@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import re
+import shutil
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -230,3 +232,37 @@ def test_versions_are_those_of_the_project() -> None:
     metadata = loaded().metadata
     assert metadata["appVersion"] == metadata["version"] == __version__
     assert metadata["apiVersion"] == "v2"
+
+
+HELM_3 = {
+    # Go's text/template
+    *("and", "define", "else", "end", "eq", "if", "ne", "not", "or", "printf", "range", "with"),
+    # Sprig
+    *("add", "append", "base", "contains", "deepCopy", "default", "dict", "fail", "get", "has", "int"),
+    *("join", "keys", "kindIs", "list", "merge", "nindent", "quote", "regexMatch", "regexReplaceAll"),
+    *("replace", "semverCompare", "set", "sha256sum", "ternary", "toString", "trimPrefix", "trimSuffix"),
+    "trunc",
+    # Helm
+    *("fromYaml", "include", "toYaml"),
+}
+"""The functions that our templates use; every one of them is in Helm 3.0, by its documentation."""
+
+
+def test_templates_use_no_function_that_helm_3_lacks() -> None:
+    """The engine here is Helm 4, so what is new to a template has to be looked up for Helm 3 first."""
+    used = set()
+    for template in loaded().templates:
+        for action in re.findall(r"\{\{-?(.*?)-?\}\}", template["data"], re.DOTALL):
+            code = re.sub(r'"(?:\\.|[^"\\])*"|/\*.*?\*/', " ", action, flags=re.DOTALL)
+            used |= set(re.findall(r"(?<![\w.$])[a-zA-Z]\w*", code))
+    assert used - {"true", "false"} == HELM_3
+
+
+@pytest.mark.parametrize("what", ["rules", "dashboards"])
+def test_a_chart_that_has_lost_its_links_says_so(tmp_path: Path, what: str) -> None:
+    """An sdist has none of them: it fails rather than to install nothing of what was asked for."""
+    broken = shutil.copytree(FOLDER, tmp_path / "wattspan", ignore=shutil.ignore_patterns("files"))
+    with helm_python.Chart.load(broken) as chart:
+        assert chart.render({})
+        with pytest.raises(helm_python.HelmError, match=f"this chart holds no {what}"):
+            chart.render({what: {"enabled": True}})
