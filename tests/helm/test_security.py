@@ -169,6 +169,22 @@ def test_two_daemons_never_share_a_node() -> None:
     assert daemon_pod(rendered)["spec"]["terminationGracePeriodSeconds"] > 5 * STOP_S + 3
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+def test_openshift_allows_what_the_profile_has_and_no_more(profile: str) -> None:
+    """Its constraints name the pod's own needs; all else is refused."""
+    rendered = render({"profile": profile, "openshift": {"scc": True}})
+    (scc,) = of_kind(rendered, "SecurityContextConstraints")
+    spec = daemon_pod(rendered)["spec"]
+    kinds = {kind for volume in spec["volumes"] for kind in volume.keys() - {"name"}}
+    flags = {key for key, value in scc.items() if value is True}
+    on_host = {"allowHostPID", "allowHostDirVolumePlugin"} if "hostPath" in kinds else set()
+    assert flags == {"readOnlyRootFilesystem"} | on_host
+    assert bool(spec.get("hostPID")) == ("hostPath" in kinds)
+    assert kinds <= set(scc["volumes"])
+    assert ("hostPath" in scc["volumes"]) == ("hostPath" in kinds)
+    assert (scc["allowedCapabilities"], scc["requiredDropCapabilities"]) == ([], ["ALL"])
+
+
 def test_a_security_context_can_be_set_field_by_field() -> None:
     """Also to false, which templates take for nothing; the other fields stay the profile's."""
     values = {"securityContext": {"readOnlyRootFilesystem": False}, "podSecurityContext": {"runAsGroup": 7}}
