@@ -60,7 +60,17 @@ def test_there_is_a_values_file_for_each_profile_and_platform() -> None:
     """None is forgotten, and `ci` is where chart-testing looks."""
     names = {file.stem for file in FILES}
     assert {"default-values", "minimal-values", "host-values"} <= names
-    assert {"gpu-operator", "gpu-operator-nri", "dra", "gke", "eks", "aks", "openshift", "k3s"} <= names
+    assert {
+        "gpu-operator",
+        "gpu-operator-nri",
+        "dra",
+        "gke",
+        "eks",
+        "eks-bottlerocket",
+        "aks",
+        "openshift",
+        "k3s",
+    } <= names
     assert {file.parent.name for file in FILES} == {"ci", "presets"}
 
 
@@ -240,7 +250,17 @@ HELM_3 = {
     # Sprig
     *("add", "append", "base", "contains", "deepCopy", "default", "dict", "fail", "get", "has", "int"),
     *("join", "keys", "kindIs", "list", "merge", "nindent", "quote", "regexMatch", "regexReplaceAll"),
-    *("replace", "semverCompare", "set", "sha256sum", "ternary", "toString", "trimPrefix", "trimSuffix"),
+    *(
+        "replace",
+        "semverCompare",
+        "set",
+        "sha256sum",
+        "ternary",
+        "toString",
+        "trim",
+        "trimPrefix",
+        "trimSuffix",
+    ),
     "trunc",
     # Helm
     *("fromYaml", "include", "toYaml"),

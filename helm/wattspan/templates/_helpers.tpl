@@ -156,3 +156,21 @@ httpGet:
   {{- end }}
 {{- end -}}
 {{- end -}}
+
+{{- define "wattspan.mounts" -}}
+{{- range $name, $mount := . }}
+- name: mount-{{ $name }}
+  mountPath: {{ $mount.mountPath }}
+  {{- with $mount.subPath }}
+  subPath: {{ . }}
+  {{- end }}
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{- define "wattspan.mountVolumes" -}}
+{{- range $name, $mount := . }}
+- name: mount-{{ $name }}
+  {{- toYaml $mount.volume | nindent 2 }}
+{{- end }}
+{{- end -}}
