@@ -63,14 +63,15 @@ def _leaf(setting: Setting) -> dict[str, Any]:
         }
     if setting.key == "grid.providers":
         return {"type": "array", "uniqueItems": True, "items": {"enum": list(GRID_PROVIDERS)}}
-    return {
+    by_placeholder: dict[str, dict[str, Any]] = {
         "NUMBER": {"type": "number"},
         "DURATION": {"type": "string", "pattern": "^[0-9]{1,12}(ms|s|m|h|d)$"},
         "PATH": {"type": "string", "pattern": "^/"},
         "URL": {"type": "string", "pattern": "^(https?://[^?#@\\s]+)?$"},
         # A zone may be a number; one line, for it is looked over for on and off.
         "TEXT": {"type": ["string", "integer"], "pattern": "^[^\\n\\r]*$"},
-    }[placeholder]
+    }
+    return by_placeholder[placeholder]
 
 
 def schema() -> str:

@@ -46,7 +46,7 @@ def user(rendered: Sequence[Object]) -> str:
     """Who the daemon runs as, and what it keeps of root's powers."""
     context = daemon_container(rendered)["securityContext"]
     capabilities = context["capabilities"]
-    kept = "none" if capabilities == {"drop": ["ALL"]} else str(capabilities)
+    kept = "no capability" if capabilities == {"drop": ["ALL"]} else str(capabilities)
     privileged = ", privileged" if context.get("privileged") else ""
     return f"uid {uid(rendered)}, {kept}{privileged}"
 

@@ -204,6 +204,7 @@ def test_everything_fits_where_kubernetes_keeps_it(package: Path) -> None:
 def test_every_value_is_documented_and_in_the_schema() -> None:
     """And the schema, which lets no other in, knows none that is not there."""
     schema = loaded().schema
+    assert schema is not None
     documented = {key for key, _, _ in value_rows()}
 
     def leaves(values: Mapping[str, Any], node: Mapping[str, Any], prefix: str) -> None:

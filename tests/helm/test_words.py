@@ -14,14 +14,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from tests.docs import markdown
 from tests.docs.generate import table
 from tests.helm import generate, profiles
-from tests.helm.chart import FOLDER, PROFILES, ROOT, Object, notes, of_kind, render
+from tests.helm.chart import (
+    FOLDER,
+    PROFILES,
+    ROOT,
+    Object,
+    daemon_container,
+    daemon_pod,
+    notes,
+    of_kind,
+    render,
+)
 from tests.helm.upgrade import BASELINE, changes
 from tests.real_parts import need
 
 SCRAPE = (ROOT / "tests/golden/h100.prom").read_text(encoding="utf-8")
+PAGE = generate.README.read_text(encoding="utf-8")
 
 
 def test_generated_files_are_current() -> None:
@@ -38,9 +51,9 @@ def test_generated_files_are_current() -> None:
 @pytest.mark.parametrize(
     ("profile", "expected"),
     [
-        ("minimal", ("4: ", "uid 65532, none", "nothing", "no token", "`restricted`")),
-        ("attributed", ("6: ", "uid 0, none", "`hostPID`, ", "get `nodes/pods`", "`privileged`")),
-        ("host", ("6: ", "uid 0, none", "`hostPID`, ", "get `nodes/pods`", "`privileged`")),
+        ("minimal", ("4: ", "uid 65532, no capability", "nothing", "no token", "`restricted`")),
+        ("attributed", ("6: ", "uid 0, no capability", "`hostPID`, ", "get `nodes/pods`", "`privileged`")),
+        ("host", ("6: ", "uid 0, no capability", "`hostPID`, ", "get `nodes/pods`", "`privileged`")),
     ],
 )
 def test_each_row_of_the_table_of_profiles_is_what_is_rendered(
@@ -51,7 +64,7 @@ def test_each_row_of_the_table_of_profiles_is_what_is_rendered(
     for cell, beginning in zip(row[1:6], expected, strict=True):
         assert cell.startswith(beginning)
     line = table(profiles.HEAD, [row]).splitlines()[-1]
-    assert line in generate.README.read_text(encoding="utf-8").splitlines()
+    assert line in PAGE.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -74,12 +87,28 @@ def test_what_is_metered_follows_from_the_objects(values: Object, lost: set[str]
 
 def test_every_preset_and_link_of_the_readme_is_there() -> None:
     """And no preset is left out."""
-    page = generate.README.read_text(encoding="utf-8")
-    assert set(re.findall(r"`(?:presets/)?([\w-]+\.yaml)`", page)) >= {
+    assert set(re.findall(r"`(?:presets/)?([\w-]+\.yaml)`", PAGE)) >= {
         file.name for file in FOLDER.glob("presets/*.yaml")
     }
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", PAGE):
         assert target.startswith("https://") or (FOLDER / target).exists(), target
+
+
+def test_the_snippets_for_training_pods_lead_to_the_daemon() -> None:
+    """The URL is that of the Service, in notes and README, and the folder that of the local socket."""
+    rendered = render()
+    (service,) = of_kind(rendered, "Service")
+    name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
+    url = f"http://{name}.{namespace}.svc:{service['spec']['ports'][0]['port']}"
+    env, pod = [yaml.safe_load(text) for text in markdown.blocks(PAGE, "yaml")[:2]]
+    assert env == {"env": [{"name": "WATTSPAN_URL", "value": url}]}
+    assert yaml.safe_load(notes().partition("by\n\n")[2].partition("\n\n")[0]) == env
+    (folder,) = [each["hostPath"]["path"] for each in pod["volumes"]]
+    (mount,) = [mount for each in pod["containers"] for mount in each["volumeMounts"]]
+    (own,) = [each for each in daemon_container(rendered)["volumeMounts"] if each["name"] == "socket"]
+    volumes = {each["name"]: each for each in daemon_pod(rendered)["spec"]["volumes"]}
+    assert folder == volumes["socket"]["hostPath"]["path"]
+    assert mount["mountPath"] == own["mountPath"] == "/run/wattspan"
 
 
 def last_command(text: str) -> str:
