@@ -97,7 +97,7 @@ def test_the_one_join_on_one_node_and_on_two(tmp_path: Path) -> None:
 
         again = clerks["gpu-1"].begin(run_id="alone", project="vision", pid=pids["gpu-1"][1])
         assert again["attempt"] == 1
-        time.sleep(3)
+        prometheus.wait_for(f'sum(wattspan_run_energy_joules_total{{run_id="alone"}}) > {alone_j}')
         assert joined(prometheus)["alone", "vision"] > alone_j
         wide = prometheus.query('max by (run_id, trace_id) (wattspan_run_attempt_info{run_id="wide"})')
         assert [row["metric"]["trace_id"] for row in wide] == [run_ids.trace_id("hpc", "wide", 0)]
@@ -129,8 +129,12 @@ def test_exemplars_are_stored_once_for_each_window(tmp_path: Path) -> None:
         seconds = time.time() - began_s + 60
         assert prometheus.exemplars("wattspan_run_energy_joules_total", seconds) == {}
         clerk.end("sft")
-        time.sleep(5)
-        stored = prometheus.exemplars("wattspan_run_energy_joules_total", seconds)
+        give_up_s = time.monotonic() + 30
+        while not prometheus.exemplars("wattspan_run_energy_joules_total", seconds):
+            assert time.monotonic() < give_up_s, "no exemplar was stored"
+            time.sleep(0.5)
+        time.sleep(3)  # scraped again
+        stored = prometheus.exemplars("wattspan_run_energy_joules_total", seconds + 60)
         ((_, exemplars),) = stored.items()
         (exemplar,) = exemplars
         assert exemplar["labels"]["trace_id"] == run_ids.trace_id("", "sft", 0)
