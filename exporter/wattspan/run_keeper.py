@@ -76,9 +76,10 @@ class RunKeeper:
         kept: list[KeptRun] = []
         spans: list[SpanRecord] = []
         for live in runs:
-            record = self._book.record(live)
-            for stretch in self._book.stretches(live, now.wall_ns):
-                spans += self._stretch_spans(live, record, stretch)
+            if stretches := self._book.stretches(live, now.wall_ns):
+                record = self._book.record(live)
+                for stretch in stretches:
+                    spans += self._stretch_spans(live, record, stretch)
             if live.ending is not None:
                 record = self._book.close(live)
                 kept.append(KeptRun(record))

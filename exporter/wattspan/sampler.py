@@ -157,6 +157,8 @@ class Sampler:
         sources: with True for those whose absence is a failure.
         interval_ns: between two looks.
         monotonic_ns, wall_ns: the clocks; handed in so that a day can be replayed.
+        patience_s: how long a look waits for the reads it has asked for, on the clock of this machine;
+            `PATIENCE` of the interval if not given.
 
     Attributes:
         restart_needed: why only a new process can go on; empty while this one can.
@@ -169,8 +171,10 @@ class Sampler:
         interval_ns: int,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
         wall_ns: Callable[[], int] = time.time_ns,
+        patience_s: float | None = None,
     ) -> None:
         self.interval_ns = interval_ns
+        self._patience_s = patience_s or min(PATIENCE * interval_ns / NS_PER_S, MAX_PATIENCE_S)
         self.restart_needed = ""
         self.woken = threading.Event()
         self._monotonic_ns = monotonic_ns
@@ -220,7 +224,7 @@ class Sampler:
         awaited = {worker for worker in self._workers if self._ask_next(worker, started_ns)}
         reports: list[SourceReport] = []
         failures: list[Failure] = []
-        give_up_s = time.monotonic() + min(PATIENCE * self.interval_ns / NS_PER_S, MAX_PATIENCE_S)
+        give_up_s = time.monotonic() + self._patience_s
         while True:
             try:
                 # What came late from an earlier tick is taken too; only what was asked for now is waited for.

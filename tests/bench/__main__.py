@@ -11,6 +11,7 @@ Exit codes: 0 all targets met, 1 one was missed, 2 a program did not start.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -86,7 +87,9 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--scrapes", type=int, default=15, help="scrapes that are measured in a turn")
     parser.add_argument("--warm-s", type=float, default=5.0, help="seconds before anything is measured")
     parser.add_argument("--wattspan", default=str(beside.with_name("wattspan")), help="our command")
-    parser.add_argument("--peer-python", default=str(beside), help="interpreter that has the peers installed")
+    parser.add_argument(
+        "--peer-python", type=os.path.abspath, default=str(beside), help="interpreter that has the peers"
+    )
     parser.add_argument("--results", type=Path, default=Path("bench-results"), help="folder for the JSON")
     return parser
 

@@ -48,11 +48,13 @@ def test_no_scraped_counter_ever_decreases_under_kill_9(tmp_path: Path, kills: i
         counter = prometheus.samples('wattspan_gpu_energy_joules_total{method="counter"}', window)
         ((_, energy),) = counter.items()
         exact, of = truth.count_exact(0, energy, read)
-        down_j = prometheus.value(
-            'sum(wattspan_gpu_unattributed_energy_joules_total{reason="exporter_down"})'
+        down = 'wattspan_gpu_unattributed_energy_joules_total{reason="exporter_down"}'
+        now_s = time.time()  # one moment for the three, so that all are of one scrape
+        down_j = prometheus.value(f"sum(last_over_time({down}[1m]))", now_s)
+        total_j = prometheus.value("sum(last_over_time(wattspan_gpu_energy_joules_total[1m]))", now_s)
+        shares_j = prometheus.value(
+            "sum(last_over_time(wattspan_gpu_attributed_energy_joules_total[1m]))", now_s
         )
-        total_j = prometheus.value("sum(wattspan_gpu_energy_joules_total)")
-        shares_j = prometheus.value("sum(wattspan_gpu_attributed_energy_joules_total)")
         print(
             f"{kills} kills: {exact} of {of} scraped differences equal the scenario's integral; "
             f"{down_j:.0f} of {total_j:.0f} J were used while the daemon was down and are stated as such"

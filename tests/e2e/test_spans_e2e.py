@@ -173,8 +173,10 @@ def test_a_run_is_a_trace(tmp_path: Path, protocol: str) -> None:
         "Str(checkpoint)",
     ]
     assert {span["parent"] for span in phases} == {node_span}
-    assert (phases[0]["end"] - phases[0]["start"]) / NS_PER_S == pytest.approx(1, abs=0.5)
-    assert number(phases[0], "wattspan.energy.gpu") == pytest.approx(300, abs=150)
+    phase_s = (phases[0]["end"] - phases[0]["start"]) / NS_PER_S
+    assert 0.9 < phase_s < 30, "it was slept for a second, and the machine may be busy"
+    # Two refreshes of the counter, of 100 ms each, at most.
+    assert number(phases[0], "wattspan.energy.gpu") == pytest.approx(300 * phase_s, abs=60)
     assert phases[1]["end"] == record.ended_wall_ns
     (window,) = named(spans, "training_run.window")
     assert window["parent"] == node_span

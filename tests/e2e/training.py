@@ -24,7 +24,7 @@ RUNS: Final = "/api/v1/runs"
 CONTEXT_MIB: Final = 500
 """Of device memory, for a process with a CUDA context."""
 
-SEEN_S: Final = 1.2
+SEEN_S: Final = 2.0
 """By when a daemon that samples at 5 Hz has seen who came to a card: it asks again after 0.9 s."""
 
 Document = dict[str, Any]

@@ -7,8 +7,9 @@ from typing import Final
 from tests.fakes.nvml import FakeNvml
 from wattspan.units import NS_PER_S, UJ_PER_J
 
-READ_DOUBT_NS: Final = 20_000_000
-"""A stated read time is the middle of one read of all cards; on a busy machine that can take this much."""
+READ_DOUBT_NS: Final = 100_000_000
+"""A stated read time is the middle of one read of all cards, which a busy machine may interrupt.
+So much is one refresh of the counter: what is shown is one of its values next to that time, exactly."""
 
 Samples = list[tuple[float, float]]
 

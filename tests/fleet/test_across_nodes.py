@@ -5,6 +5,7 @@ the same moment and the figures must be equal, not similar.
 """
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -219,10 +220,11 @@ def test_what_is_no_sum_is_known() -> None:
 def test_rates_of_progress_are_summed(alive: DemoFleet) -> None:
     """Only rank 0's node counts steps, so the sum of rates over nodes is the run's own pace."""
     steps = "wattspan_run_steps_total"
-    pace = alive.prometheus.value(f'sum(rate({steps}{{run_id="wide"}}[30s]))')
+    now_s = time.time()  # one moment for both: the fleet lives
+    pace = alive.prometheus.value(f'sum(rate({steps}{{run_id="wide"}}[30s]))', now_s)
     by_node = {
         row["metric"]["instance"]: float(row["value"][1])
-        for row in alive.prometheus.query(f'rate({steps}{{run_id="wide"}}[30s])')
+        for row in alive.prometheus.query(f'rate({steps}{{run_id="wide"}}[30s])', now_s)
     }
     assert pace == by_node["gpu-3"] > 0
     assert {node: rate for node, rate in by_node.items() if node != "gpu-3"} in ({}, {"gpu-4": 0})

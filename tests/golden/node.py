@@ -49,7 +49,10 @@ class Node:
     ) -> None:
         self._now_ns = now_ns
         self._board = Board()
-        self._sampler = Sampler([(source, True) for source in sources], NS_PER_S, now_ns, self._wall_ns)
+        # Every read comes back within its look, however busy this machine is.
+        self._sampler = Sampler(
+            [(source, True) for source in sources], NS_PER_S, now_ns, self._wall_ns, patience_s=60
+        )
         journal = Journal.open(state_dir, boot_id, self._wall_ns)
         self._ledger = Ledger(NS_PER_S, pasts(journal.restored.baselines))
         self._books = Books(journal, self._board)

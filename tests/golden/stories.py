@@ -72,10 +72,18 @@ class Gpus:
         self.fake.advance(1)
 
     def xid(self, gpu: int, number: int) -> None:
-        """The driver reports an error, and the thread that waits for such has heard."""
+        """The driver reports an error."""
+        self._report(lambda: self.fake.xid(gpu, number))
+
+    def remake_mig(self, gpu: int, *instances: MigInstance) -> None:
+        """Somebody makes the MIG layout anew, and the driver reports it."""
+        self._report(lambda: self.fake.set_mig(gpu, instances))
+
+    def _report(self, happening: Callable[[], None]) -> None:
+        """Let happen what the driver reports; the thread that waits for such has heard when this returns."""
         self._wait(lambda: self.fake.waiting() > 0)
         waits = self.fake.calls("nvmlEventSetWait_v2")
-        self.fake.xid(gpu, number)
+        happening()
         # The next wait may have begun before the event, when one had just timed out; the one after has not.
         self._wait(lambda: self.fake.calls("nvmlEventSetWait_v2") > waits + 1)
 
@@ -166,7 +174,7 @@ def mig(folder: Path) -> Iterator[Golden]:
     """Layouts of all kinds, and one that is made anew while we look."""
     with gpus("mig", folder) as told:
         told.run(4)
-        told.fake.set_mig(2, [MigInstance(3, 0, 7, 80_000, "7g.80gb", processes=(7201,))])
+        told.remake_mig(2, MigInstance(3, 0, 7, 80_000, "7g.80gb", processes=(7201,)))
         told.run(7)
         yield "mig", told.node.metrics()
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from wattspan.journal.records import Baseline, Fact
 from wattspan.ledger.meters import Mark, Past
@@ -36,6 +37,7 @@ def pasts(baselines: Iterable[Baseline]) -> dict[str, Past]:
     }
 
 
+@lru_cache(maxsize=1024)  # of every GPU that is held, at every tick
 def _holder_text(holder: Holder) -> str:
     pod = holder.pod
     words = [holder.run_id, holder.attempt, pod.namespace, pod.name, pod.container, holder.project]

@@ -60,14 +60,27 @@ class Metric:
         return self.name + {"counter": "_total", "info": "_info"}.get(self.kind, "")
 
 
-def _account(quantity: str, per_unit: int = 1) -> Callable[[LedgerView], Iterator[Row]]:
-    """Rows of a counter in the journal, divided once into its base unit."""
+@dataclass(frozen=True, slots=True)
+class AccountRows:
+    """Rows of a counter in the journal, divided once into its base unit.
 
-    def rows(view: LedgerView) -> Iterator[Row]:
-        for labels, value in view.counters.get(quantity, {}).items():
-            yield labels, value / per_unit
+    Attributes:
+        quantity: of the accounts.
+        per_unit: the journal's units in one of the counter's.
+    """
 
-    return rows
+    quantity: str
+    per_unit: int = 1
+
+    def __call__(self, view: LedgerView) -> Iterator[Row]:
+        """As `Metric.rows`."""
+        for labels, value in (self.source(view) or {}).items():
+            yield labels, value / self.per_unit
+
+    def source(self, view: LedgerView) -> Mapping[LabelValues, int | float] | None:
+        """What the rows are made of. The journal makes another map when an account changes, so that
+        the same one has the same rows."""
+        return view.counters.get(self.quantity)
 
 
 def _gpu(value: Callable[[GpuReading], float | None]) -> Callable[[LedgerView], Iterator[Row]]:
@@ -363,43 +376,43 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric(
         "wattspan_gpu_energy_joules", "counter",
         "Energy the GPU used, by its hardware counter or by power integrated over time.",
-        ("uuid", "method"), "joules", "sum", _account("gpu_energy", UJ_PER_J),
+        ("uuid", "method"), "joules", "sum", AccountRows("gpu_energy", UJ_PER_J),
     ),
     Metric(
         "wattspan_gpu_attributed_energy_joules", "counter",
         "The same energy by who held the GPU; the shares sum exactly to the energy counter.",
-        ("uuid", "share"), "joules", "sum", _account("gpu_attributed_energy", UJ_PER_J),
+        ("uuid", "share"), "joules", "sum", AccountRows("gpu_attributed_energy", UJ_PER_J),
     ),
     Metric(
         "wattspan_gpu_unattributed_energy_joules", "counter",
         "The share unattributed by reason: unknown process, gap, implausible counter, or no exporter.",
-        ("uuid", "reason"), "joules", "sum", _account("gpu_unattributed_energy", UJ_PER_J),
+        ("uuid", "reason"), "joules", "sum", AccountRows("gpu_unattributed_energy", UJ_PER_J),
     ),
     Metric(
         "wattspan_gpu_co2e_grams", "counter", "Operational CO2e of the GPU's energy, PUE applied.",
-        ("uuid", "basis"), "grams", "sum", _account("gpu_co2e"),
+        ("uuid", "basis"), "grams", "sum", AccountRows("gpu_co2e"),
     ),
     Metric(
         "wattspan_node_energy_joules", "counter", "Measured energy of GPU, CPU and DRAM, each once.",
-        (), "joules", "sum", _account("node_energy", UJ_PER_J),
+        (), "joules", "sum", AccountRows("node_energy", UJ_PER_J),
     ),
     Metric(
         "wattspan_node_co2e_grams", "counter", "Operational CO2e of the node's measured energy, PUE applied.",
-        ("basis",), "grams", "sum", _account("node_co2e"),
+        ("basis",), "grams", "sum", AccountRows("node_co2e"),
     ),
     Metric(
         "wattspan_host_energy_joules", "counter", "Measured energy of a host component.",
-        ("component", "device"), "joules", "sum", _account("host_energy", UJ_PER_J),
+        ("component", "device"), "joules", "sum", AccountRows("host_energy", UJ_PER_J),
     ),
     Metric(
         "wattspan_host_co2e_grams", "counter",
         "Operational CO2e of a host component's measured energy, PUE applied.",
-        ("component", "device", "basis"), "grams", "sum", _account("host_co2e"),
+        ("component", "device", "basis"), "grams", "sum", AccountRows("host_co2e"),
     ),
     Metric(
         "wattspan_unpriced_energy_joules", "counter",
         "Measured energy for which no intensity of the chain's basis was known; it is in no CO2e figure.",
-        (), "joules", "sum", _account("unpriced_energy", UJ_PER_J),
+        (), "joules", "sum", AccountRows("unpriced_energy", UJ_PER_J),
     ),
     Metric(
         "wattspan_gpu_power_watts", "gauge",
@@ -467,11 +480,11 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "wattspan_grid_fetch_failures", "counter", "Questions to a live source that failed, by reason.",
-        ("provider", "reason"), "", "sum", _account("grid_fetch_failures"),
+        ("provider", "reason"), "", "sum", AccountRows("grid_fetch_failures"),
     ),
     Metric(
         "wattspan_grid_priced_energy_joules", "counter", "Energy of the node by the source that priced it.",
-        (*PROVIDER, "estimated"), "joules", "sum", _account("grid_priced_energy", UJ_PER_J),
+        (*PROVIDER, "estimated"), "joules", "sum", AccountRows("grid_priced_energy", UJ_PER_J),
     ),
     Metric(
         "wattspan_grid_forecast_intensity_grams_per_kwh", "gauge",
@@ -501,21 +514,21 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "wattspan_run_energy_joules", "counter", "Energy of the run by component and rule of its share.",
-        ("run_id", "component", "attribution"), "joules", "sum", _account("run_energy", UJ_PER_J),
+        ("run_id", "component", "attribution"), "joules", "sum", AccountRows("run_energy", UJ_PER_J),
         lambda totals: sum(totals.energy_uj.values()) / UJ_PER_J,
     ),
     Metric(
         "wattspan_run_co2e_grams", "counter",
         "CO2e of the run: operational with PUE applied, embodied for the time that GPUs were held.",
-        ("run_id", "part", "basis"), "grams", "sum", _account("run_co2e"), lambda totals: totals.co2e_g,
+        ("run_id", "part", "basis"), "grams", "sum", AccountRows("run_co2e"), lambda totals: totals.co2e_g,
     ),
     Metric(
         "wattspan_run_gpu_seconds", "counter", "GPU time the run held; of a shared GPU its part.",
-        RUN, "seconds", "sum", _account("run_gpu", NS_PER_S), lambda totals: totals.gpu_ns / NS_PER_S,
+        RUN, "seconds", "sum", AccountRows("run_gpu", NS_PER_S), lambda totals: totals.gpu_ns / NS_PER_S,
     ),
     Metric(
         "wattspan_run_idle_gpu_seconds", "counter", "GPU time the run held while no kernel ran.",
-        RUN, "seconds", "sum", _account("run_idle_gpu", NS_PER_S),
+        RUN, "seconds", "sum", AccountRows("run_idle_gpu", NS_PER_S),
     ),
     Metric(
         "wattspan_run_attempt", "info", "The attempt that runs, or ran last, and its trace.",
@@ -543,23 +556,23 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "wattspan_run_steps", "counter", "Steps of the run over all its nodes, as rank 0 tells them.",
-        RUN, "", "max", _account("run_steps"),
+        RUN, "", "max", AccountRows("run_steps"),
     ),
     Metric(
         "wattspan_run_samples", "counter", "Samples of the run over all its nodes, as rank 0 tells them.",
-        RUN, "", "max", _account("run_samples"),
+        RUN, "", "max", AccountRows("run_samples"),
     ),
     Metric(
         "wattspan_run_tokens", "counter", "Tokens of the run over all its nodes, as rank 0 tells them.",
-        RUN, "", "max", _account("run_tokens"),
+        RUN, "", "max", AccountRows("run_tokens"),
     ),
     Metric(
         "wattspan_run_repeated_steps", "counter", "Steps made again after a resume.",
-        RUN, "", "max", _account("run_repeated_steps"),
+        RUN, "", "max", AccountRows("run_repeated_steps"),
     ),
     Metric(
         "wattspan_run_cost", "counter", "Electricity cost of the run, PUE applied.",
-        ("run_id", "currency"), "", "sum", _account("run_cost"),
+        ("run_id", "currency"), "", "sum", AccountRows("run_cost"),
     ),
     Metric(
         "wattspan_run_co2e_grams_per_second", "gauge", "Operational CO2e rate at the run's present power.",
@@ -599,54 +612,54 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric(
         "wattspan_pod_energy_joules", "counter",
         "Energy of a pod that holds a GPU, those of runs included; never add pods and runs.",
-        (*POD, "component", "attribution"), "joules", "sum", _account("pod_energy", UJ_PER_J),
+        (*POD, "component", "attribution"), "joules", "sum", AccountRows("pod_energy", UJ_PER_J),
     ),
     Metric(
         "wattspan_pod_co2e_grams", "counter", "Operational CO2e of a pod that holds a GPU.",
-        (*POD, "basis"), "grams", "sum", _account("pod_co2e"),
+        (*POD, "basis"), "grams", "sum", AccountRows("pod_co2e"),
     ),
     Metric(
         "wattspan_pod_idle_gpu_seconds", "counter", "GPU time the pod held while no kernel ran.",
-        POD, "seconds", "sum", _account("pod_idle_gpu", NS_PER_S),
+        POD, "seconds", "sum", AccountRows("pod_idle_gpu", NS_PER_S),
     ),
     Metric(
         "wattspan_owner_energy_joules", "counter", "Energy by namespace and project, never forgotten.",
-        (*OWNER, "component"), "joules", "sum", _account("owner_energy", UJ_PER_J),
+        (*OWNER, "component"), "joules", "sum", AccountRows("owner_energy", UJ_PER_J),
     ),
     Metric(
         "wattspan_owner_co2e_grams", "counter", "CO2e by namespace and project.",
-        (*OWNER, "part", "basis"), "grams", "sum", _account("owner_co2e"),
+        (*OWNER, "part", "basis"), "grams", "sum", AccountRows("owner_co2e"),
     ),
     Metric(
         "wattspan_owner_market_co2e_grams", "counter",
         "Operational CO2e by your contract's intensity; only where grid.market-intensity is set.",
-        OWNER, "grams", "sum", _account("owner_market_co2e"),
+        OWNER, "grams", "sum", AccountRows("owner_market_co2e"),
     ),
     Metric(
         "wattspan_owner_water_liters", "counter",
         "Water used on site; only where grid.wue is set.",
-        OWNER, "liters", "sum", _account("owner_water"),
+        OWNER, "liters", "sum", AccountRows("owner_water"),
     ),
     Metric(
         "wattspan_owner_cost", "counter", "Electricity cost by namespace and project, PUE applied.",
-        (*OWNER, "currency"), "", "sum", _account("owner_cost"),
+        (*OWNER, "currency"), "", "sum", AccountRows("owner_cost"),
     ),
     Metric(
         "wattspan_owner_gpu_seconds", "counter", "GPU time held by namespace and project.",
-        OWNER, "seconds", "sum", _account("owner_gpu", NS_PER_S),
+        OWNER, "seconds", "sum", AccountRows("owner_gpu", NS_PER_S),
     ),
     Metric(
         "wattspan_owner_idle_gpu_seconds", "counter", "GPU time held without work, by namespace and project.",
-        OWNER, "seconds", "sum", _account("owner_idle_gpu", NS_PER_S),
+        OWNER, "seconds", "sum", AccountRows("owner_idle_gpu", NS_PER_S),
     ),
     Metric(
         "wattspan_owner_wasted_energy_joules", "counter",
         "Energy that came to nothing: held but idle, of failed attempts, or repeated after a resume.",
-        (*OWNER, "reason"), "joules", "sum", _account("owner_wasted_energy", UJ_PER_J),
+        (*OWNER, "reason"), "joules", "sum", AccountRows("owner_wasted_energy", UJ_PER_J),
     ),
     Metric(
         "wattspan_owner_wasted_cost", "counter", "Cost of the energy that came to nothing.",
-        (*OWNER, "reason", "currency"), "", "sum", _account("owner_wasted_cost"),
+        (*OWNER, "reason", "currency"), "", "sum", AccountRows("owner_wasted_cost"),
     ),
     Metric(
         "wattspan_electricity_price_per_kwh", "gauge", "Price of electricity in force.",
@@ -683,7 +696,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "wattspan_gpu_xid_errors", "counter", "XID errors that the NVIDIA driver reported.",
-        ("uuid", "xid"), "", "sum", _account("gpu_xid_errors"),
+        ("uuid", "xid"), "", "sum", AccountRows("gpu_xid_errors"),
     ),
     Metric(
         "wattspan_gpu_recovery_action", "gauge",
@@ -692,7 +705,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "wattspan_gpu_throttled_seconds", "counter", "Time the GPU's clocks were held down, by reason.",
-        ("uuid", "reason"), "seconds", "sum", _account("gpu_throttled", NS_PER_S),
+        ("uuid", "reason"), "seconds", "sum", AccountRows("gpu_throttled", NS_PER_S),
     ),
     Metric(
         "wattspan_gpu_energy_check_ratio", "gauge",
@@ -702,15 +715,15 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric(
         "wattspan_gpu_implausible_intervals", "counter",
         "Intervals whose energy counter moved more than the GPU can draw, or back; it was not believed.",
-        ("uuid",), "", "sum", _account("gpu_implausible_intervals"),
+        ("uuid",), "", "sum", AccountRows("gpu_implausible_intervals"),
     ),
     Metric(
         "wattspan_source_read_failures", "counter", "Reads that failed, by reason.",
-        ("source", "reason"), "", "sum", _account("source_read_failures"),
+        ("source", "reason"), "", "sum", AccountRows("source_read_failures"),
     ),
     Metric(
         "wattspan_journal_commits", "counter", "Ticks that the journal holds.",
-        (), "", "sum", _account("journal_commits"),
+        (), "", "sum", AccountRows("journal_commits"),
     ),
     Metric(
         "wattspan_journal_last_commit_timestamp_seconds", "gauge", "When the journal last took a tick.",
@@ -718,7 +731,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "wattspan_spans_exported", "counter", "Spans that the collector has acknowledged.",
-        (), "", "sum", _account("spans_exported"),
+        (), "", "sum", AccountRows("spans_exported"),
     ),
     Metric(
         "wattspan_spans_pending", "gauge", "Spans that wait in the outbox for the collector.",
@@ -726,23 +739,23 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "wattspan_spans_rejected", "counter", "Times that the collector did not want a span.",
-        (), "", "sum", _account("spans_rejected"),
+        (), "", "sum", AccountRows("spans_rejected"),
     ),
     Metric(
         "wattspan_span_export_failures", "counter", "Requests to the collector without an acknowledgement.",
-        (), "", "sum", _account("span_export_failures"),
+        (), "", "sum", AccountRows("span_export_failures"),
     ),
     Metric(
         "wattspan_spans_dropped", "counter", "Spans that left the outbox undelivered, for want of room.",
-        (), "", "sum", _account("spans_dropped"),
+        (), "", "sum", AccountRows("spans_dropped"),
     ),
     Metric(
         "wattspan_clock_steps", "counter", "Times the wall clock jumped; no energy moves with it.",
-        (), "", "sum", _account("clock_steps"),
+        (), "", "sum", AccountRows("clock_steps"),
     ),
     Metric(
         "wattspan_series_dropped", "counter", "Series that scrapes left out, by reason.",
-        ("reason",), "", "sum", _account("series_dropped"),
+        ("reason",), "", "sum", AccountRows("series_dropped"),
     ),
     Metric(
         "wattspan_platform_power_watts", "gauge",
@@ -757,7 +770,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric(
         "wattspan_host_estimated_energy_joules", "counter",
         "Energy of a host component by a model of its load, where nothing measures it; in no sum.",
-        ("component", "device"), "joules", "sum", _account("host_estimated_energy", UJ_PER_J),
+        ("component", "device"), "joules", "sum", AccountRows("host_estimated_energy", UJ_PER_J),
     ),
     Metric(
         "wattspan_sample_duration_seconds", "histogram", "Time a source's read took.",

@@ -18,7 +18,7 @@ from typing import Final
 from wattspan.model import LedgerView
 from wattspan.publish import extra
 from wattspan.publish.budget import SeriesBudget
-from wattspan.publish.catalogue import CATALOGUE, LabelValues, Metric, Row, exemplars
+from wattspan.publish.catalogue import CATALOGUE, AccountRows, LabelValues, Metric, Row, exemplars
 from wattspan.publish.process import FAMILIES, Process
 
 try:
@@ -142,10 +142,16 @@ class _Family:
         self.head = _Head(metric.name, metric.kind, metric.help, metric.unit)
         self._write = write
         self._last: tuple[list[Row], list[str]] = [], []
+        self._source: object = None
 
     def lines(self, view: LedgerView) -> list[str]:
         """Its samples in a view; from one scrape to the next half of all rows stay as they are."""
-        rows = list(self.metric.rows(view))
+        rows_of = self.metric.rows
+        if isinstance(rows_of, AccountRows):
+            source, self._source = self._source, rows_of.source(view)
+            if source is self._source:
+                return self._last[1]
+        rows = list(rows_of(view))
         last_rows, lines = self._last
         if rows != last_rows:
             lines = self._write(rows)

@@ -8,6 +8,7 @@ import hashlib
 import re
 import secrets
 import unicodedata
+from functools import lru_cache
 from typing import Final
 
 MAX_RUN_ID_LENGTH: Final = 253
@@ -99,6 +100,7 @@ def ulid(wall_ns: int, entropy: bytes | None = None) -> str:
     return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
 
 
+@lru_cache(maxsize=1024)  # of every run that is shown, at every tick
 def digest(cluster: str, run_id: str, attempt: int) -> bytes:
     """SHA-256 of ``wattspan/1``, cluster, run id and attempt (decimal), joined by NUL bytes, UTF-8."""
     return hashlib.sha256("\0".join((_DIGEST_PREFIX, cluster, run_id, str(attempt))).encode()).digest()
