@@ -35,6 +35,7 @@ def test_there_is_none_unless_it_is_asked_for() -> None:
     [
         (BARE, set()),
         ({"pods": "none"}, METADATA),
+        ({"pods": "none", "config": {"grid": {"cloud-metadata": "off"}}}, set()),
         ({**BARE, "pods": "kubelet"}, {("TCP", 10250)}),
         ({**BARE, "pods": "api"}, {("TCP", 443), ("TCP", 6443)}),
         ({**BARE, "config": {"grid": {**QUIET, "providers": ["eco2mix"]}}}, {("TCP", 443)}),
