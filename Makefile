@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help venv tools debian demo serve stack test lint format types golden docs dashboards fleet mutants bench gridcost replay soak gpu clean
+.PHONY: help venv tools debian demo serve stack test lint format types golden docs dashboards fleet mutants bench gridcost replay soak gpu lock image bases cleanroom clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 14
@@ -90,6 +90,20 @@ soak: tools debian ## 100 x kill -9 at random moments under a 1 s scrape (about 
 
 gpu: tools ## The tests that need a real NVIDIA GPU.
 	$(PYTEST) -m gpu tests/gpu
+
+# pyproject.toml says what is needed, the locks exactly which files; neither names where they come from.
+.venv-lock/.ready:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet 'uv>=0.11'
+	@touch $@
+
+LOCK := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command 'make lock'
+
+lock: .venv-lock/.ready ## Lock what the image installs, by hash; LOCK_FLAGS=--upgrade takes the newest of all.
+	$(LOCK) $(LOCK_FLAGS) --extra daemon --extra grpc --extra kubernetes --output-file exporter/requirements.lock pyproject.toml
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' \
+		| $(LOCK) $(LOCK_FLAGS) --output-file exporter/build.lock -
 
 clean: ## Remove what make made.
 	rm -rf $(VENV) .venv-bench build dist bench-results .mypy_cache .pytest_cache .ruff_cache .hypothesis
