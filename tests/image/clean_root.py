@@ -5,10 +5,8 @@ The base is unpacked from the packages that distroless' python3-debian13 is made
 Their lists are those of GoogleContainerTools/distroless, commit cd080764 of 2026-08-21.
 """
 
-import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -34,7 +32,15 @@ _BASE: Final = ("libc6", "libssl3t64", "libzstd1", "zlib1g")
 _CC: Final = ("libgomp1", "libstdc++6", "libgcc-s1", "gcc-14-base")
 _PYTHON: Final = (
     *("libbz2-1.0", "libdb5.3t64", "libexpat1", "liblzma5", "libsqlite3-0", "libuuid1", "libncursesw6"),
-    *("libtinfo6", "libcom-err2", "libcrypt1", "libc-bin", "libgssapi-krb5-2", "libk5crypto3", "libkeyutils1"),
+    *(
+        "libtinfo6",
+        "libcom-err2",
+        "libcrypt1",
+        "libc-bin",
+        "libgssapi-krb5-2",
+        "libk5crypto3",
+        "libkeyutils1",
+    ),
     *("libkrb5-3", "libkrb5support0", "libnsl2", "libreadline8t64", "libtirpc3t64", "libffi8"),
     *("libpython3.13-minimal", "libpython3.13-stdlib", "python3.13-minimal", "python3.13-venv"),
 )
@@ -88,7 +94,9 @@ def base(root: Path, debs: Path) -> None:
     (root / "etc/group").write_text(f"root:x:0:\nnonroot:x:{NONROOT}:\n")
     certificates = sorted((root / "usr/share/ca-certificates").rglob("*.crt"))
     (root / "etc/ssl/certs").mkdir(parents=True, exist_ok=True)
-    (root / "etc/ssl/certs/ca-certificates.crt").write_text("".join(file.read_text() for file in certificates))
+    (root / "etc/ssl/certs/ca-certificates.crt").write_text(
+        "".join(file.read_text() for file in certificates)
+    )
     shutil.rmtree(root / "usr/share/ca-certificates")
     _ran(["ldconfig", "-r", str(root)])
     # Neither base-files' scripts nor these two programs are in distroless.
@@ -98,19 +106,25 @@ def base(root: Path, debs: Path) -> None:
 
 def wheels(folder: Path, machine: str) -> None:
     """Every locked file that the image of an architecture installs, checked by its hash."""
-    tags = [f"{tag}_{machine}" for tag in ("manylinux2014", "manylinux_2_17", "manylinux_2_28")]
     for lock in LOCKS:
-        _ran(
-            [
-                *(sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder)),
-                *("--no-deps", "--require-hashes", "--only-binary", ":all:"),
-                *("--python-version", PYTHON, "--implementation", "cp", "--abi", "cp313", "--abi", "abi3"),
-                *("--abi", "none"),
-                *(word for tag in tags for word in ("--platform", tag)),
-                *("-r", str(lock)),
-            ],
-            dict(os.environ),
-        )
+        download(folder, machine, "--require-hashes", "--requirement", str(lock))
+
+
+def download(folder: Path, machine: str, *words: str) -> None:
+    """Wheels for the image's Python and an architecture, each as it is named and no other."""
+    tags = [
+        f"{tag}_{machine}" for tag in ("manylinux2014", "manylinux_2_17", "manylinux_2_28", "manylinux_2_34")
+    ]
+    _ran(
+        [
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder)),
+            *("--no-deps", "--only-binary", ":all:", "--python-version", PYTHON, "--implementation", "cp"),
+            *("--abi", "cp313", "--abi", "abi3", "--abi", "none"),
+            *(word for tag in tags for word in ("--platform", tag)),
+            *words,
+        ],
+        dict(os.environ),
+    )
 
 
 def image(folder: Path) -> Stage:

@@ -10,6 +10,7 @@ import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -78,28 +79,20 @@ def pairs(text: str) -> dict[str, str]:
 
 
 def in_context(folder: Path, ignore: Path) -> Iterator[Path]:
-    """The files of the build context, relative to it: those that the ``.dockerignore`` lets through."""
-    patterns = [line for line in ignore.read_text().splitlines() if line and not line.startswith("#")]
-    for at, folders, files in os.walk(folder):
-        here = Path(at).relative_to(folder)
-        folders[:] = [name for name in folders if here / name != Path(".git")]
-        for name in files:
-            path = here / name
-            out = False
-            for pattern in patterns:
-                if _matches(path, pattern.removeprefix("!")):
-                    out = not pattern.startswith("!")
-            if not out:
-                yield path
+    """The files of the build context, relative to it: those that the ``.dockerignore`` lets through.
 
-
-def _matches(path: Path, pattern: str) -> bool:
-    """Whether a pattern matches a file or a folder above it, in the forms that ours has."""
-    if pattern.startswith("**/"):
-        return any(Path(part).match(pattern[3:]) for part in path.parts)
-    return any(each.match(pattern) and len(each.parts) == 1 for each in (path, *path.parents)) or (
-        "*" not in pattern and path.is_relative_to(pattern)
-    )
+    It knows the form that ours has: nothing (``*``), then what is let in by its path, then ``**/`` names left out.
+    """
+    lines = [line for line in ignore.read_text().splitlines() if line and not line.startswith("#")]
+    let_in = [line[1:] for line in lines if line.startswith("!")]
+    left_out = [line[3:] for line in lines if line.startswith("**/")]
+    assert lines == ["*", *(f"!{path}" for path in let_in), *(f"**/{name}" for name in left_out)]
+    for path in map(Path, let_in):
+        below = (folder / path).rglob("*") if (folder / path).is_dir() else [folder / path]
+        for file in below:
+            found = file.relative_to(folder)
+            if file.is_file() and not any(fnmatch(part, name) for part in found.parts for name in left_out):
+                yield found
 
 
 class Replay:
@@ -143,9 +136,7 @@ class Replay:
             if name == "FROM":
                 image, *alias = rest.split()
                 assert alias[:1] in ([], ["AS"]), rest
-                stage = Stage(
-                    self._roots.pop(0), expanded(image, self._global), dict(self._base_environment)
-                )
+                stage = Stage(self._roots.pop(0), expanded(image, self._global), dict(self._base_environment))
                 self._stages[alias[1] if alias else ""] = stage
                 values = {}
             elif stage is None:

@@ -37,7 +37,10 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 def words(image: Stage, mounts: dict[str, Path | None]) -> tuple[str, ...]:
     """What starts the image's entry point, in the image's environment."""
-    return (*contained(image.root, image.user[0], {**WRITABLE, **mounts}, image.environment), *image.entrypoint)
+    return (
+        *contained(image.root, image.user[0], {**WRITABLE, **mounts}, image.environment),
+        *image.entrypoint,
+    )
 
 
 def python(image: Stage, code: str) -> str:
@@ -58,7 +61,9 @@ def test_nothing_is_in_it_that_a_daemon_does_not_need(image: Stage) -> None:
     programs = {file.name for file in image.root.rglob("*") if os.access(file, os.X_OK) and file.is_file()}
     assert not programs & (SHELLS | {"pip", "pip3", "gcc", "apt-get", "dpkg"})
     assert not list((image.root / "opt").rglob("pip"))
-    raised = [file for file in image.root.rglob("*") if not file.is_symlink() and file.stat().st_mode & 0o6000]
+    raised = [
+        file for file in image.root.rglob("*") if not file.is_symlink() and file.stat().st_mode & 0o6000
+    ]
     # Debian's base-files gives these folders to a group; distroless has them the same way.
     assert [file for file in raised if file.is_file()] == []
     whole, ours = clean_root.mebibytes(image.root), clean_root.mebibytes(image.root / "opt/wattspan")
@@ -82,11 +87,23 @@ for source in pathlib.Path("/opt/wattspan/lib").rglob("*.py"):
 
 def test_compiled_libraries_load(image: Stage) -> None:
     """Each C library that is locked finds what it needs in a base without a package manager."""
-    modules = "bcrypt grpc httptools pynvml sqlite3 ssl yaml zoneinfo google._upb._message".split()
+    modules = [
+        "bcrypt",
+        "grpc",
+        "httptools",
+        "pynvml",
+        "sqlite3",
+        "ssl",
+        "yaml",
+        "zoneinfo",
+        "google._upb._message",
+    ]
     exporters = [f"opentelemetry.exporter.otlp.proto.{way}.trace_exporter" for way in ("http", "grpc")]
     code = f"for name in {[*modules, *exporters]}: __import__(name)\nimport wattspan; print(wattspan.__version__)"
     assert python(image, code).split() == [__version__]
-    assert python(image, "import zoneinfo; print(zoneinfo.ZoneInfo('Europe/Paris'))").split() == ["Europe/Paris"]
+    assert python(image, "import zoneinfo; print(zoneinfo.ZoneInfo('Europe/Paris'))").split() == [
+        "Europe/Paris"
+    ]
 
 
 def test_the_daemon_meters_a_gpu_there_as_nobody(image: Stage, tmp_path: Path) -> None:
@@ -97,7 +114,14 @@ def test_the_daemon_meters_a_gpu_there_as_nobody(image: Stage, tmp_path: Path) -
         # The fake's state stands where a driver has its device.
         mounts = {LIBRARIES: fake.library.parent, "/opt/card": fake.state_path}
         library = {"FAKE_NVML_STATE": "/opt/card"}
-        flags = ("--source.nvidia", "on", "--state.dir", "/var/lib/wattspan", "--socket", "/run/wattspan/w.sock")
+        flags = (
+            "--source.nvidia",
+            "on",
+            "--state.dir",
+            "/var/lib/wattspan",
+            "--socket",
+            "/run/wattspan/w.sock",
+        )
         daemon = Daemon(
             None, tmp_path / "state", *flags, env=library, command=image.command, python=words(image, mounts)
         )
@@ -133,7 +157,11 @@ def test_without_a_state_folder_it_says_so(image: Stage) -> None:
     """On a read-only root without a volume it exits 3 and names the folder: no counter is kept in vain."""
     start = (*contained(image.root, image.user[0], {}, image.environment), *image.entrypoint, *image.command)
     done = subprocess.run(
-        [*start, "--web.listen-address", "127.0.0.1:0"], capture_output=True, text=True, timeout=60, check=False
+        [*start, "--web.listen-address", "127.0.0.1:0"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 3, done.stderr
     assert "/var/lib/wattspan" in done.stderr
@@ -142,5 +170,9 @@ def test_without_a_state_folder_it_says_so(image: Stage) -> None:
 def test_labels_say_what_it_is(image: Stage) -> None:
     """Version, commit, licence and base are in the labels, as OCI names them."""
     labels = {name.removeprefix("org.opencontainers.image."): value for name, value in image.labels.items()}
-    assert (labels["version"], labels["revision"], labels["licenses"]) == (__version__, "0" * 40, "Apache-2.0")
+    assert (labels["version"], labels["revision"], labels["licenses"]) == (
+        __version__,
+        "0" * 40,
+        "Apache-2.0",
+    )
     assert labels["base.name"] == image.base
