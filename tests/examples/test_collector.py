@@ -30,7 +30,7 @@ def used(section: str) -> set[str]:
 
 
 def test_every_component_is_declared_and_used() -> None:
-    """A name that a pipeline uses and nobody declares stops the Collector; one that nobody uses is left over."""
+    """A name that is used and not declared stops the Collector; one that is not used is left over."""
     assert {*CONFIG} == {*KNOWN, "service"}
     for section, types in KNOWN.items():
         assert used(section) == set(CONFIG[section])
@@ -52,7 +52,7 @@ def test_a_span_is_acknowledged_by_the_store_alone() -> None:
 
 
 def test_ports_and_files_meet() -> None:
-    """Where the receivers listen is what the pod opens and the Service leads to; the file is where it is read."""
+    """Where receivers listen the pod is open and the Service leads to; the file is where it is read."""
     protocols = CONFIG["receivers"]["otlp"]["protocols"].values()
     listens = {int(each["endpoint"].rpartition(":")[2]) for each in protocols}
     health = int(CONFIG["extensions"]["health_check"]["endpoint"].rpartition(":")[2])

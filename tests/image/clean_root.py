@@ -1,4 +1,4 @@
-"""The image's file system from Debian's packages: stands in for the two base images that no registry gives here.
+"""The image's file system from Debian's packages: it stands in for two base images of a registry.
 
 The builder is what mmdebstrap makes of the suite that `debian:trixie-slim` is.
 The base is unpacked from the packages that distroless' python3-debian13 is made of, in the same suite.
@@ -89,8 +89,9 @@ def base(root: Path, debs: Path) -> None:
         link = root / "usr/bin" / name
         link.unlink(missing_ok=True)
         link.symlink_to(f"/usr/bin/python{PYTHON}")
-    users = f"root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:{NONROOT}:{NONROOT}:nonroot:/home/nonroot:/sbin/nologin\n"
-    (root / "etc/passwd").write_text(users)
+    users = {"root": (0, "/root"), "nonroot": (NONROOT, "/home/nonroot")}
+    lines = (f"{name}:x:{uid}:{uid}:{name}:{home}:/sbin/nologin\n" for name, (uid, home) in users.items())
+    (root / "etc/passwd").write_text("".join(lines))
     (root / "etc/group").write_text(f"root:x:0:\nnonroot:x:{NONROOT}:\n")
     certificates = sorted((root / "usr/share/ca-certificates").rglob("*.crt"))
     (root / "etc/ssl/certs").mkdir(parents=True, exist_ok=True)

@@ -81,7 +81,7 @@ def pairs(text: str) -> dict[str, str]:
 def in_context(folder: Path, ignore: Path) -> Iterator[Path]:
     """The files of the build context, relative to it: those that the ``.dockerignore`` lets through.
 
-    It knows the form that ours has: nothing (``*``), then what is let in by its path, then ``**/`` names left out.
+    It knows the form that ours has: nothing (``*``), then paths let in, then names left out (``**/``).
     """
     lines = [line for line in ignore.read_text().splitlines() if line and not line.startswith("#")]
     let_in = [line[1:] for line in lines if line.startswith("!")]

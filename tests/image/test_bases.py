@@ -21,7 +21,8 @@ def pin(tmp_path: Path) -> Path:
     docker.parent.mkdir()
     known = "".join(f"*{word}*) echo {digest} ;;\n" for word, digest in DIGESTS.items())
     docker.write_text(
-        f'#!/bin/sh\necho "$*" >>{tmp_path}/asked\n[ ! -e {tmp_path}/silent ] || exit 0\ncase "$*" in {known}esac\n'
+        f'#!/bin/sh\necho "$*" >>{tmp_path}/asked\n'
+        f'[ ! -e {tmp_path}/silent ] || exit 0\ncase "$*" in {known}esac\n'
     )
     docker.chmod(0o755)
     return Path(shutil.copy(DOCKERFILE, tmp_path))
@@ -36,7 +37,7 @@ def pinned(file: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_both_bases_are_pinned_and_again(pin: Path) -> None:
-    """Tag and digest stand side by side, so that a second time asks for the tag again; nothing else changes."""
+    """Tag and digest stand side by side, so a second time asks for the tag again; nothing else changes."""
     before = pin.read_text()
     for _ in range(2):
         done = pinned(pin)

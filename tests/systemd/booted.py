@@ -1,6 +1,6 @@
 """A real systemd as the first process of namespaces of its own, in a root made from Debian's packages.
 
-It shares the machine's kernel and network, so its root has no unit but the one that is tested and what that needs.
+It shares the machine's kernel and network, so it has no unit but the one that is tested and what that needs.
 """
 
 import contextlib
@@ -56,7 +56,10 @@ mount -o remount,bind,ro "$root/proc/sys"
 mount -t sysfs -o ro sysfs "$root/sys"
 mount -t cgroup2 none "$root/sys/fs/cgroup"
 mount -t tmpfs -o mode=755 dev "$root/dev"
-for each in null zero full random urandom; do touch "$root/dev/$each"; mount --bind "/dev/$each" "$root/dev/$each"; done
+for each in null zero full random urandom; do
+    touch "$root/dev/$each"
+    mount --bind "/dev/$each" "$root/dev/$each"
+done
 mkdir "$root/dev/shm" "$root/dev/pts"
 while [ $# -gt 0 ]; do
     touch "$root$2"

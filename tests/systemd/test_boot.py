@@ -127,7 +127,7 @@ def node(root: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator
 
 
 def test_it_meters_within_all_that_the_unit_forbids(node: Node) -> None:
-    """Under systemd's sandbox it gets ready, meters a GPU and RAPL, keeps its journal and opens its socket."""
+    """In systemd's sandbox it gets ready, meters a GPU and RAPL, keeps its journal and opens its socket."""
     node.start()
     assert node.sources() == (1, 1)
     assert node.scrape().series("wattspan_gpu_power_watts")
@@ -181,3 +181,10 @@ def test_without_that_capability_rapl_is_missing(node: Node) -> None:
     """It is that capability that reads RAPL: without it the GPU alone is metered."""
     node.start()
     assert node.sources() == (1, 0)
+
+
+@pytest.mark.parametrize("node", [("[Service]\nCapabilityBoundingSet=CAP_SYS_PTRACE\n",)], indirect=True)
+def test_one_capability_more_for_marks(node: Node) -> None:
+    """The line that the README gives for marks of other users' processes adds that capability alone."""
+    node.start()
+    assert int(node.status()["CapEff"], 16) == 1 << 19

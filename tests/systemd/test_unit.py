@@ -14,7 +14,7 @@ from tests.systemd.unit import DROP_IN, UNIT, read
 from wattspan import cli
 
 EXPOSURE = 2.3
-"""Upper bound of `systemd-analyze security`, of 10; what is left are the network, pids and devices that it meters."""
+"""Upper bound of `systemd-analyze security`, of 10."""
 
 EXPOSURE_RAPL = 2.3
 """The same with the drop-in for a user that is not root."""
@@ -89,7 +89,7 @@ def test_the_drop_in_gives_one_capability(units: Path) -> None:
 
 
 def test_it_comes_back_but_for_a_mistake() -> None:
-    """After a driver upgrade the daemon exits 0, so only `always` brings it back; a wrong configuration stays down."""
+    """After a driver upgrade it exits 0, so only `always` brings it back; a wrong setting stays down."""
     service = read(UNIT)["Service"]
     assert (service["Type"], service["Restart"]) == ("notify", "always")
     assert service["RestartPreventExitStatus"] == str(cli.WRONG_USAGE)
