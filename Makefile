@@ -116,7 +116,7 @@ image: ## Build the image with docker buildx as IMAGE=name:tag; IMAGE_FLAGS says
 	docker buildx build --file exporter/Dockerfile --tag $(IMAGE) --build-arg VERSION=$(VERSION) \
 		--build-arg REVISION="$$(git rev-parse HEAD)" $(IMAGE_FLAGS) .
 
-cleanroom: tools ## As root: the image's steps in a clean root, the unit under a real systemd (about 5 min).
+cleanroom: tools ## As root: the image's steps in a clean root, the unit under a real systemd (5 to 10 min).
 	@tests/debian-packages mmdebstrap:mmdebstrap
 	$(PYTEST) -m cleanroom -rP tests/image tests/systemd
 

@@ -1,10 +1,11 @@
 """The unit under a real systemd (part of `make cleanroom`)."""
 
 import os
+import re
 import shutil
+import stat
 import time
 import tomllib
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,30 @@ pytestmark = pytest.mark.cleanroom
 
 CARD: Final = "/dev/wattspan-card"
 """Where the fake driver's state stands: /dev stays writable, as a device's node would be."""
+
+
+DISK: Final = "/dev/wattspan-disk"
+"""A device that is none of those that the unit lets in."""
+
+PROBE: Final = """
+import mmap, os, socket
+for name, attempt in {
+    "memory that is written and run": lambda: mmap.mmap(-1, 4096, prot=7),
+    "a socket of the kernel's": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
+    "a disk": lambda: os.open("DISK", os.O_RDONLY),
+    "a new device": lambda: os.mknod("/dev/new", 0o20600, os.makedev(1, 3)),
+    "a file of the system's": lambda: open("/etc/new", "w"),
+    "a file of the kernel's": lambda: open("/proc/sys/vm/swappiness", "r+"),
+    "another's file": lambda: open("/home/private"),
+    "a user namespace": lambda: os.unshare(os.CLONE_NEWUSER),
+    "nothing": lambda: None,
+}.items():
+    try:
+        attempt()
+    except OSError:
+        continue
+    print("may have", name)
+""".replace("DISK", DISK)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +147,11 @@ def node(root: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator
         shutil.copytree(fake.library.parent, root / "opt/driver", dirs_exist_ok=True)
         (root / "etc/default").mkdir(exist_ok=True)
         (root / "etc/default/wattspan").write_text(f"LD_LIBRARY_PATH=/opt/driver\nFAKE_NVML_STATE={CARD}\n")
-        with Booted(root, {CARD: fake.state_path}) as system:
+        block = sorted(Path("/sys/class/block").iterdir())
+        need("a block device", bool(block))
+        numbers = [int(number) for number in (block[0] / "dev").read_text().split(":")]
+        os.mknod(tmp_path / "disk", stat.S_IFBLK | 0o666, os.makedev(*numbers))
+        with Booted(root, {CARD: fake.state_path, DISK: tmp_path / "disk"}) as system:
             yield Node(system, port, root)
 
 
@@ -137,6 +166,20 @@ def test_it_meters_within_all_that_the_unit_forbids(node: Node) -> None:
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
     assert node.system.run("stat", "--format=%a", "/run/wattspan/wattspan.sock").strip() == "666"
     assert node.system.run("stat", "--format=%a", "/var/lib/wattspan").strip() == "700"
+
+
+def test_what_the_unit_forbids_is_refused(node: Node) -> None:
+    """A program in its place may open no disk, write nowhere else and run nothing that it wrote."""
+    (node.root / "opt/probe.py").write_text(PROBE)
+    (node.root / "home/private").write_text("")
+    wanted = {"Type": "oneshot", "Restart": "no", "ExecStart": "/usr/bin/python3 /opt/probe.py"}
+    text = UNIT.read_text()
+    for name, value in wanted.items():
+        text = re.sub(rf"(?m)^{name}=.*", f"{name}={value}", text)
+    (node.root / "etc/systemd/system/probe.service").write_text(text)
+    assert node.system.systemctl("start", "probe") == ""
+    said = node.system.run("journalctl", "--no-pager", "--unit=probe", "--output=cat")
+    assert re.findall("may have .*", said) == ["may have nothing"]
 
 
 def test_it_comes_back_after_a_driver_upgrade(node: Node) -> None:
