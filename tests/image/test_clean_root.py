@@ -181,7 +181,7 @@ def test_labels_say_what_it_is(image: Stage) -> None:
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_every_locked_package_has_a_wheel_for_both_architectures(tmp_path: Path, machine: str) -> None:
-    """Nothing is compiled in the image: the lock's hashes hold for a wheel of glibc on either architecture."""
+    """Nothing is compiled in the image: the lock has a wheel of glibc for each package, for either."""
     clean_root.wheels(tmp_path, machine)
     names = [file.name for file in tmp_path.iterdir()]
     assert {name.rpartition(".")[2] for name in names} == {"whl"}

@@ -40,7 +40,6 @@ for name, attempt in {
     "a disk": lambda: os.open("DISK", os.O_RDONLY),
     "a new device": lambda: os.mknod("/dev/new", 0o20600, os.makedev(1, 3)),
     "a file of the system's": lambda: open("/etc/new", "w"),
-    "a file of the kernel's": lambda: open("/proc/sys/vm/swappiness", "r+"),
     "another's file": lambda: open("/home/private"),
     "a user namespace": lambda: os.unshare(os.CLONE_NEWUSER),
     "nothing": lambda: None,
