@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help venv tools debian demo serve stack test lint format types golden docs chart dashboards fleet mutants bench gridcost replay soak gpu clean
+.PHONY: help venv tools debian demo serve stack test lint format types golden docs chart dashboards fleet mutants bench gridcost replay soak gpu lock image bases cleanroom dist version clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 14
@@ -28,7 +28,7 @@ venv: $(VENV)/.ready ## Make the virtual environment that Wattspan runs in.
 tools: $(VENV)/.tests ## Put into it what tests and lint need.
 
 debian: ## As root, install the Debian packages whose real programs the tests use; else say what is missing.
-	@tests/debian-packages prometheus:promtool prometheus-alertmanager:amtool
+	@tests/debian-packages prometheus:promtool prometheus-alertmanager:amtool systemd:systemd-analyze
 
 demo: venv ## Serve living metrics of simulated GPUs on port 9746; needs no GPU.
 	$(BIN)/wattspan demo
@@ -43,7 +43,7 @@ test: tools debian ## Run lint, types and every test; what cannot be had here is
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(PYTEST) -n $(WORKERS) --dist worksteal -m 'not alone'
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m 'not alone and not cleanroom'
 	$(PYTEST) -m alone
 
 lint: tools ## Check style and types.
@@ -94,5 +94,45 @@ soak: tools debian ## 100 x kill -9 at random moments under a 1 s scrape (about 
 gpu: tools ## The tests that need a real NVIDIA GPU.
 	$(PYTEST) -m gpu tests/gpu
 
+# pyproject.toml says what is needed, the locks exactly which files; neither names where they come from.
+.venv-lock/.ready:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet 'uv>=0.11'
+	@touch $@
+
+LOCK := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command 'make lock'
+
+lock: .venv-lock/.ready ## Lock what the image installs, by hash; LOCK_FLAGS=--upgrade takes the newest of all.
+	$(LOCK) $(LOCK_FLAGS) --extra daemon --extra grpc --extra kubernetes --output-file exporter/requirements.lock pyproject.toml
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' \
+		| $(LOCK) $(LOCK_FLAGS) --output-file exporter/build.lock -
+
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' exporter/wattspan/__init__.py)
+IMAGE ?= wattspan:$(VERSION)
+IMAGE_FLAGS ?= --load
+
+bases: ## Pin the image's two bases to the digests of today; the diff is the review. Needs docker.
+	exporter/pin-bases exporter/Dockerfile
+
+image: ## Build the image with docker buildx as IMAGE=name:tag; IMAGE_FLAGS says for what and where to.
+	docker buildx build --file exporter/Dockerfile --tag $(IMAGE) --build-arg VERSION=$(VERSION) \
+		--build-arg REVISION="$$(git rev-parse HEAD)" $(IMAGE_FLAGS) .
+
+cleanroom: tools ## As root: the image's steps in a clean root, the unit under a real systemd (5 to 10 min).
+	@tests/debian-packages mmdebstrap:mmdebstrap
+	$(PYTEST) -m cleanroom -rP tests/image tests/systemd
+
+.venv-dist/.ready: exporter/build.lock
+	$(PYTHON) -m venv .venv-dist
+	.venv-dist/bin/python -m pip install --quiet --no-deps --require-hashes --requirement exporter/build.lock
+	@touch $@
+
+dist: .venv-dist/.ready ## Build what PyPI gets: a wheel and the sources.
+	.venv-dist/bin/hatchling build --directory dist
+
+version: ## Print the version.
+	@echo $(VERSION)
+
 clean: ## Remove what make made.
-	rm -rf $(VENV) .venv-bench build dist bench-results .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-bench .venv-lock .venv-dist build dist bench-results .mypy_cache .pytest_cache .ruff_cache .hypothesis

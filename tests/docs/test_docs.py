@@ -1,6 +1,5 @@
 """What the documents say exists, and what exists is documented."""
 
-import configparser
 import re
 import shlex
 import shutil
@@ -17,6 +16,7 @@ from tests.docs.generate import README, renewed
 from tests.publish.certificates import Authority
 from tests.real_parts import need
 from tests.report import samples
+from tests.systemd import unit
 from wattspan import __version__, cli
 from wattspan.carbon.countries import ATTRIBUTION
 from wattspan.cli.arguments import parse
@@ -113,7 +113,7 @@ def test_every_command_that_is_printed_is_taken() -> None:
     printed = [
         *(line for line in markdown.shell_lines(PAGE) if _program(line) == "wattspan"),
         *markdown.commands_in_prose(PAGE, "wattspan"),
-        _unit()["Service"]["ExecStart"],
+        unit.read(unit.UNIT)["Service"]["ExecStart"],
     ]
     assert len(printed) > 8
     for line in printed:
@@ -242,13 +242,6 @@ def test_every_python_block_is_python() -> None:
         compile(text, "README.md", "exec")
 
 
-def test_the_unit_is_restarted_in_any_case() -> None:
-    """After a driver upgrade the daemon exits 0, so only `always` brings it back."""
-    service = _unit()["Service"]
-    assert (service["Type"], service["Restart"]) == ("notify", "always")
-    assert service["RestartPreventExitStatus"] == str(cli.WRONG_USAGE)
-
-
 def test_scrape_configurations_are_what_prometheus_takes(tmp_path: Path) -> None:
     """The real promtool finds nothing to object to; the one for Kubernetes is tested with the chart."""
     need("promtool", shutil.which("promtool") is not None)
@@ -309,11 +302,3 @@ def _carried() -> dict[str, set[str]]:
 
 def _program(line: str) -> str:
     return Path(shlex.split(line)[0]).name
-
-
-def _unit() -> configparser.ConfigParser:
-    (text,) = markdown.blocks(PAGE, "ini")
-    unit = configparser.ConfigParser(interpolation=None)
-    unit.optionxform = str  # type: ignore[assignment,method-assign]  # systemd's keys have capitals
-    unit.read_string(text)
-    return unit
