@@ -293,7 +293,9 @@ class History:
             begin_ns = min(factor.began_wall_ns for factor in of_source)
             end_ns = max(factor.ended_wall_ns for factor in of_source)
             known += self.figures(source, begin_ns, end_ns + 1)
-        return figures.revision(record, known)
+        with self._reading() as (db, version):
+            oldest_ns = figures.oldest_wall_ns(db) if version >= CHAIN_SINCE else None
+        return replace(figures.revision(record, known), let_go=figures.let_go_of(record, oldest_ns))
 
     def usage(self, month: str, now_wall_ns: int) -> Usage:
         """What each owner used in a month.

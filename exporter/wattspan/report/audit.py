@@ -230,6 +230,11 @@ def _remarks(record: RunRecord, revision: Revision, entry: Entry | None) -> Iter
             f"{revision.mixed} factors stand for several figures put together, with their mean; "
             "they are left as they are where figures were revised."
         )
+    if revision.let_go:
+        yield (
+            "Some figures of this time are no longer kept, so that a revision of them is not known "
+            f"({revision.let_go} factors)."
+        )
     if record.totals.embodied_g is not None:
         yield "Of embodied grams the record has the sum, the GPU time and the models, not each figure."
 
