@@ -330,7 +330,10 @@ def _omissions(gained: Gained, total: Row, made_wall_ns: int) -> Iterator[str]:
             "whose they are is not kept."
         )
     if any(labels[1:2] == (OTHER_PROJECT,) for _, labels in gained.amounts):
-        yield f"Owners beyond the first 200 of a node are together under the project {OTHER_PROJECT}."
+        yield (
+            f"Owners beyond the first 200 of a node are together under the project {OTHER_PROJECT}, without "
+            "a namespace where that had no owner before."
+        )
     if not total.cost:
         yield "Cost: no price is configured (cost.price-per-kwh)."
     if total.embodied_grams is None:
