@@ -118,7 +118,7 @@ def test_csv_columns_are_a_promise() -> None:
         *("namespace", "node", "cluster", "state", "result", "error_type", "began_at", "ended_at"),
         "duration_seconds",
     )
-    assert as_csv.COLUMNS[-20:] == (
+    assert as_csv.COLUMNS[-21:] == (
         "attributions",
         *(
             f"{name}_{edge}"
@@ -128,7 +128,7 @@ def test_csv_columns_are_a_promise() -> None:
         *("water_liters_low", "water_liters_high", "cost_low", "cost_high"),
         *("intensity_uncertainty_ratio", "signals"),
         *("sci_grams_per_run", "sci_grams_per_step", "sci_grams_per_sample", "sci_grams_per_token"),
-        "revised_co2e_grams",
+        *("revised_co2e_grams", "user"),
     )
 
 

@@ -51,6 +51,7 @@ COLUMNS: Final = (
     "signals",
     *(f"sci_grams_per_{unit}" for unit in UNITS),
     "revised_co2e_grams",
+    "user",
 )
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -100,6 +101,7 @@ def _row(report: Report) -> tuple[object, ...]:
         ";".join(signals_of(record)),
         *(_sci(report, unit) for unit in UNITS),
         None if report.revision is None else report.revision.co2e_g,
+        run.user,
     )
 
 
