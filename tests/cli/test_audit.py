@@ -257,6 +257,8 @@ def test_run_that_goes_on(wattspan: Wattspan, journal: Journal) -> None:
     assert answer.code == 0
     assert "The run goes on: it enters the chain when it ends." in answer.out
     assert re.search(r"^entry +none$", answer.out, re.MULTILINE)
+    keep(journal, priced(ended_wall_ns=None, result=None, factors=()))
+    assert "The record has no factors yet: its operational grams" in wattspan("audit", "sft").out
 
 
 def test_record_without_factors(wattspan: Wattspan, journal: Journal) -> None:

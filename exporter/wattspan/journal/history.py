@@ -337,7 +337,8 @@ class History:
         try:
             if not path.exists():
                 raise UnreachableError(
-                    f"there is no journal in {self._state_dir}; name its folder with --state.dir"
+                    f"there is no journal in {self._state_dir}; name its folder with --state.dir, "
+                    "such as /var/lib/wattspan for a daemon of root"
                 )
             # Opened anew each time: a journal that was replaced is never read by mistake.
             with contextlib.closing(database.connect(path, "ro")) as db:
@@ -347,7 +348,8 @@ class History:
         except PermissionError as error:
             raise UnreachableError(
                 f"the journal in {self._state_dir} is not this user's to read; "
-                "ask as the user of its daemon, or name another folder with --state.dir"
+                "ask as the user of its daemon, ask the daemon for /api/v1/runs, "
+                "or name another folder with --state.dir"
             ) from error
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             raise UnreachableError(
