@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.journal.test_run_book import PUE, WATTS, Station
-from tests.ledger.readings import UUID, WALL_OFFSET_NS
+from tests.ledger.readings import UUID, WALL_OFFSET_NS, snapshot
 from wattspan.carbon.embodied import Embodied
 from wattspan.carbon.price import Prices
 from wattspan.carbon.pricing import Pricing
@@ -22,7 +22,7 @@ from wattspan.journal.history import History
 from wattspan.ledger.ledger import Tick
 from wattspan.model import GridState, Intensity, Outlook, Tariff
 from wattspan.report.figures import figures_of
-from wattspan.runs import Factor, RunRecord
+from wattspan.runs import NOBODY, Factor, RunRecord
 from wattspan.units import NS_PER_S, UJ_PER_KWH
 from wattspan.workloads.registry import Told
 
@@ -391,6 +391,18 @@ def test_a_record_says_what_its_embodied_grams_leave_out(
     station.begin()
     station.lasts(60)
     assert station.shown["sft"].record.embodied_without == without
+
+
+def test_a_tick_without_a_card_leaves_nothing_out(state: Path) -> None:
+    """While no card is seen, as after a start with a hung driver, there is no embodied figure to be had."""
+    station = Grid(state, at_s=1000)
+    station.figures = half_hours(0, 100.0)
+    station.begin()
+    station.now_s += 1
+    station.take(station.ledger.apply(snapshot(0, at_s=station.now_s), NOBODY))
+    station.embodied = Embodied({MODEL: 164_000.0}, 0.0, 1)
+    station.lasts(60)
+    assert station.shown["sft"].record.embodied_without == ()
 
 
 def test_what_held_a_while_is_missing_for_good(state: Path) -> None:

@@ -203,7 +203,7 @@ class RunBook:
             if power_uw or tick.charges:
                 state.power_uw = power_uw.get(key, 0) if uuids or key in power_uw else None
             self._note_grid(state, grid)
-            self._note_terms(state, rates, grid)
+            self._note_terms(state, tick, rates, grid)
             self._note_factors(live, state, rates, priced.get(key, ()))
             self._point(live, state, tick, grid)
 
@@ -403,12 +403,13 @@ class RunBook:
         state.providers[grid.intensity.provider] = None
         state.estimated = state.estimated or grid.intensity.estimated
 
-    def _note_terms(self, state: _Open, rates: Rates, grid: GridState) -> None:
+    def _note_terms(self, state: _Open, tick: Tick, rates: Rates, grid: GridState) -> None:
         """What must have held all the time for the grams per unit to be called SCI."""
         if not state.watched:
             state.watched, state.pue_configured, state.embodied_without = True, grid.pue_configured, {}
         state.pue_configured = state.pue_configured if grid.pue_configured else False
-        if state.embodied_without is not None:
+        # Before the first card is seen nobody has asked for figures of any, and no time of one is counted.
+        if state.embodied_without is not None and tick.gpus:
             if rates.embodied is None or rates.embodied.host_g is None:
                 state.embodied_without[HOST] = None
             for model in state.gpus.values():
