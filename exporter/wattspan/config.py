@@ -593,6 +593,13 @@ class Config:
         "Charge energy to training runs and pods. With `off` only devices are metered.",
         "on",
     )
+    privacy_user_names: str = setting(
+        "privacy.user-names",
+        choice("on", "off"),
+        "Keep the name of the user who began a run, in its record, report and span; never as a label."
+        " Not of pods, whose users are their own.",
+        "off",
+    )
     socket: Path | None = setting(
         "socket",
         PATH,

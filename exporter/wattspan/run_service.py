@@ -42,6 +42,7 @@ from wattspan.workloads.registry import KEEP_ENDED_NS, Ending, LastAttempt, Mome
 from wattspan.workloads.resolver import Resolver
 from wattspan.workloads.slices import SliceList
 from wattspan.workloads.slurm import SlurmMapping
+from wattspan.workloads.user_names import UserNames
 from wattspan.workloads.watch import KubernetesWatch, PodView
 
 logger = logging.getLogger(__name__)
@@ -90,7 +91,8 @@ class RunService:
             calibration.read(config.calibration_file) if config.calibration_file else {},
             history.ended_co2e_g,
         )
-        self._registry = _restored(journal.restored, history, self._book)
+        user_of = UserNames().of if config.privacy_user_names == "on" else None
+        self._registry = _restored(journal.restored, history, self._book, user_of)
         self._processes = Processes(config.path_procfs, sysfs=config.path_sysfs)
         slurm = SlurmMapping(config.slurm_mapping_dir) if config.slurm_mapping_dir else None
         self._who: Who = (
@@ -145,6 +147,7 @@ class RunService:
         """Who held what since the snapshot before."""
         now = Moment(snapshot.taken_at_ns, snapshot.taken_at_ns + snapshot.wall_offset_ns)
         holdings = self._who.resolve(snapshot, self._watch.latest if self._watch else None, now)
+        self._registry.name_users()
         self.keeper.holdings(holdings)
         return holdings
 
@@ -220,7 +223,9 @@ class RunService:
         return known.get(fact.cgroup.pod_uid) if fact is not None else None
 
 
-def _restored(restored: Restored, history: History, book: RunBook) -> Registry:
+def _restored(
+    restored: Restored, history: History, book: RunBook, user_of: Callable[[int], str | None] | None
+) -> Registry:
     """The runs of an earlier daemon. After a reboot those that only processes held are lost."""
     now = Moment(time.monotonic_ns(), time.time_ns())
     accounts = {(account.quantity, account.labels): account.total for account in restored.accounts}
@@ -233,7 +238,7 @@ def _restored(restored: Restored, history: History, book: RunBook) -> Registry:
     last = {run_id: LastAttempt(*known) for run_id, known in history.last_attempts().items()}
     recent = history.runs(state="ended", since_wall_ns=now.wall_ns - KEEP_ENDED_NS)
     ended = [just_ended(record, book, now) for record in reversed(list(recent))]
-    registry = Registry(live, last, ended)
+    registry = Registry(live, last, ended, user_of)
     if not restored.same_boot:
         for kept in restored.runs:
             run, seen_wall_ns = kept.record.run, kept.resume.get("seen_wall_ns", now.wall_ns)

@@ -163,6 +163,9 @@ class Progress:
 
 NO_PROGRESS: Final = Progress()
 
+HOST: Final = "host"
+"""The server without its GPUs, in `RunRecord.embodied_without`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Phase:
@@ -302,6 +305,12 @@ class RunRecord:
         factors: how its grams came about, by time; their energy and grams sum to the totals, but for energy
             that no intensity was known for.
         calibrations: of those of its GPUs that the operator has calibrated, by uuid.
+        pue_configured: somebody had set the PUE, all the time; None where that was not kept, as before this
+            member.
+        embodied_without: what of its hardware is not in its embodied grams: ``host``, and models of GPUs
+            that no figure is known of. None where that was not kept.
+        earlier_co2e_g: operational grams of the run's earlier attempts on this node, which its budget is
+            held against too; None where that was not kept.
     """
 
     run: Run
@@ -325,6 +334,9 @@ class RunRecord:
     progress_before: Progress | None = None
     factors: tuple[Factor, ...] = ()
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+    pue_configured: bool | None = None
+    embodied_without: tuple[str, ...] | None = None
+    earlier_co2e_g: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

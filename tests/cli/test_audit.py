@@ -141,12 +141,44 @@ def test_revised_figures_are_shown_beside(wattspan: Wattspan, journal: Journal) 
         fetched_wall_ns=begin_ns + HOUR_NS,
     )
     before = wattspan("audit", "sft").out
+    assert "revised since" not in wattspan("report", "sft").out
     assert "with figures revised since  109.62 g (0 of 4 factors; counters never change)" in before
     journal.commit([], [], figures=[measured])
     answer = wattspan("audit", "sft")
     assert answer.code == 0
     assert "with figures revised since  136.62 g (1 of 4 factors; counters never change)" in answer.out
     assert "operational CO2e            109.62 g" in answer.out
+    report = wattspan("report", "sft").out
+    assert "With figures revised since: 137 g instead of 110 g (1 of 4 factors)." in report
+    assert "no longer kept" not in answer.out + report
+
+
+def test_figures_that_are_no_longer_kept_are_told(wattspan: Wattspan, journal: Journal) -> None:
+    """Of a run that began before the oldest figure that is kept nobody knows what was revised since."""
+    keep(journal, priced())
+    late = factor(2, 102.0, 1)
+    journal.commit(
+        [],
+        [],
+        figures=[
+            Intensity(
+                g_per_kwh=late.g_per_kwh,
+                valid_from_wall_ns=late.valid_from_wall_ns,
+                valid_until_wall_ns=late.valid_until_wall_ns,
+                grid_zone="GB",
+                provider="carbonintensity",
+                signal="average",
+                basis="direct",
+                estimated=True,
+                fetched_wall_ns=late.fetched_wall_ns,
+            )
+        ],
+    )
+    answer = wattspan("audit", "sft")
+    assert answer.code == 0, "nothing is wrong with the record"
+    assert "Some figures of this time are no longer kept" in answer.out
+    assert "(2 factors)" in answer.out
+    assert "Some figures of this time are no longer kept" in wattspan("report", "sft").out
 
 
 @pytest.mark.parametrize(
@@ -225,6 +257,8 @@ def test_run_that_goes_on(wattspan: Wattspan, journal: Journal) -> None:
     assert answer.code == 0
     assert "The run goes on: it enters the chain when it ends." in answer.out
     assert re.search(r"^entry +none$", answer.out, re.MULTILINE)
+    keep(journal, priced(ended_wall_ns=None, result=None, factors=()))
+    assert "The record has no factors yet: its operational grams" in wattspan("audit", "sft").out
 
 
 def test_record_without_factors(wattspan: Wattspan, journal: Journal) -> None:

@@ -126,6 +126,7 @@ def test_attempt_of_this_node_goes_first(wattspan: Wattspan, journal: Journal) -
         (["report"], 2, "the following arguments are required: RUN"),
         (["report", "sft", "-o", "/no/such/folder/x"], 3, "report: /no/such/folder/x: No such file"),
         (["report", "sft", "--state.dir", "/no/such/folder"], 3, "there is no journal in /no/such/folder"),
+        (["report", "sft", "--state.dir", "/no/such"], 3, "such as /var/lib/wattspan for a daemon of root"),
         (["runs", "--state.dir", "/no/such/folder"], 3, "there is no journal in /no/such/folder"),
         (["runs", "--since", "monday"], 2, "'monday' is not allowed; allowed: a duration such as 12h"),
         (["runs", "--since", "2026-13-01"], 2, "'2026-13-01' is not allowed"),

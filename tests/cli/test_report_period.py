@@ -4,6 +4,7 @@ import csv
 import http.server
 import io
 import json
+import math
 import threading
 import time
 import urllib.parse
@@ -157,6 +158,58 @@ def test_month_as_csv(wattspan: Wattspan, tmp_path: Path) -> None:
         "360000.0",
     )
     assert (second["project"], second["embodied_co2e_grams"], second["cost_EUR"]) == ("vision", "", "")
+    header, *_ = (tmp_path / "month.csv").read_text().splitlines()
+    assert header.endswith(",cost_EUR_low,cost_EUR_high,sources")
+    assert first["sources"] == second["sources"]
+    assert ATTRIBUTION in first["sources"]
+    assert "eco2mix (FR, average lifecycle, 75 %): RTE, eCO2mix" in first["sources"]
+    assert (second["cost_EUR_low"], second["lifecycle_operational_co2e_grams_low"]) == ("", "")
+    assert float(first["lifecycle_operational_co2e_grams_low"]) < 180 - 0.1 * 180
+    assert float(second["direct_operational_co2e_grams_high"]) > 40 + 0.1 * 40
+
+
+@pytest.mark.usefixtures("owners")
+def test_each_total_of_a_month_has_a_range(wattspan: Wattspan) -> None:
+    """By sensors, the split of the host, kinds of figures by energy, and the factor of making hardware."""
+    found = document(wattspan("report", "--period", MONTH, "--format", "json"))
+    # A quarter by a yearly figure, which hours and years differ from; the rest as measured.
+    intensity = 0.75 * 0.1 + 0.25 * math.hypot(0.1, 0.3, 0.1)
+    assert found["intensity_uncertainty_ratio"] == pytest.approx(intensity)
+    llama, vision = found["rows"]
+    cpu = 0.5 / 3.5
+    energy = math.hypot((1 - cpu) * 0.05, cpu * 0.1, cpu / 3)
+
+    def about(value: float, *ratios: float) -> dict[str, float]:
+        width = math.hypot(*ratios)
+        return pytest.approx({"low": value * (1 - width), "high": value * (1 + width)})  # type: ignore[return-value]
+
+    ranges = llama["ranges"]
+    assert ranges["energy_joules"] == about(llama["energy_joules"], energy)
+    assert ranges["operational_co2e_grams"] == {"lifecycle": about(180.0, energy, intensity)}
+    assert ranges["embodied_co2e_grams"] == pytest.approx({"low": 12.5 / 1.42, "high": 12.5 * 1.42})
+    assert ranges["cost"] == {"EUR": about(0.75, energy)}
+    assert ranges["water_liters"] == about(3.5, energy)
+    assert ranges["market_co2e_grams"] == {"low": 0.0, "high": 0.0}
+    assert vision["ranges"]["operational_co2e_grams"] == {"direct": about(40.0, 0.05, intensity)}
+    assert (vision["ranges"]["embodied_co2e_grams"], vision["ranges"]["cost"]) == (None, {})
+    assert found["total"]["ranges"]["embodied_co2e_grams"] == ranges["embodied_co2e_grams"]
+    out = wattspan("report", "--period", MONTH).out
+    assert "| CO2e operational, lifecycle | 180 g    | 150 g to 210 g" in out
+    assert "do not keep how GPUs were split between sharers" in out
+
+
+def test_month_whose_sources_nobody_counted_has_no_range_of_grams(wattspan: Wattspan, tmp_path: Path) -> None:
+    """Without the energy that each source priced the grams have none, and the report says so."""
+    owners = Owners(tmp_path / "state")
+    grams = ("owner_co2e", ("", "nlp", "operational", "lifecycle"), 100.0)
+    owners.use("2026-09-10 00:00", ("owner_energy", ("", "nlp", "gpu"), KWH_UJ), grams)
+    owners.journal.close(clean=True)
+    found = document(wattspan("report", "--period", MONTH, "--format", "json"))
+    assert found["total"]["ranges"]["operational_co2e_grams"] == {}
+    assert found["total"]["ranges"]["energy_joules"] == pytest.approx({"low": 3.42e6, "high": 3.78e6})
+    out = wattspan("report", "--period", MONTH).out
+    assert "| CO2e operational, lifecycle | 100 g    | not known" in out
+    assert "Operational CO2e has none, since how much energy each source priced is not known." in out
 
 
 def test_cell_that_a_spreadsheet_would_run(wattspan: Wattspan, tmp_path: Path) -> None:
@@ -319,6 +372,34 @@ def test_month_of_a_prometheus(wattspan: Wattspan) -> None:
     assert "Nothing is known before 2026-09-12 00:00:00 UTC." in out
     assert "carbonintensity (GB, average direct, 75 %): National Energy System Operator" in out
     assert "--prometheus asks for all nodes" not in out
+    assert "shares of providers are of the time" in out
+    assert row["ranges"]["operational_co2e_grams"] == {}
+    assert "Operational CO2e has none, since" in out
+
+
+def test_month_of_a_prometheus_that_knows_who_priced_the_energy(wattspan: Wattspan) -> None:
+    """Shares are of the energy then, and grams have a range as those of a journal."""
+
+    def reply(handler: http.server.BaseHTTPRequestHandler, query: dict[str, str]) -> None:
+        text = query["query"]
+        owner = {"project": "llama", "component": "gpu", "part": "operational", "basis": "direct"}
+        if "owner_energy" in text or "owner_co2e" in text:
+            return say(handler, vector((owner, "100")))
+        if "grid_priced_energy" in text:
+            grid = {"grid_zone": "GB", "signal": "average", "basis": "direct", "provider": "carbonintensity"}
+            return say(
+                handler,
+                vector(({**grid, "estimated": "true"}, "3"), ({**grid, "estimated": "false"}, "1")),
+            )
+        assert "grid_provider_in_use" not in text
+        return say(handler, vector())
+
+    with answering(reply) as url:
+        found = document(wattspan("report", "--period", MONTH, "--prometheus", url, "--format", "json"))
+    assert [(grid["provider"], grid["ratio"]) for grid in found["grid"]] == [("carbonintensity", 1.0)]
+    assert found["estimated_ratio"] == 0.75
+    assert found["intensity_uncertainty_ratio"] == pytest.approx(0.75 * math.hypot(0.1, 0.1) + 0.25 * 0.1)
+    assert found["rows"][0]["ranges"]["operational_co2e_grams"]["direct"]["high"] > 110
 
 
 def status(code: int, body: bytes = b"no") -> Reply:

@@ -281,7 +281,8 @@ def _carried() -> dict[str, set[str]]:
         pods=(PodRef("nlp", "sft-0", "trainer"),),
         currency="EUR",
     )
-    run = replace(whole.run, parent_trace_id=VECTORS[0], parent_span_id="a3d0bdb7167b9d71", nodes_expected=1)
+    parent = {"parent_trace_id": VECTORS[0], "parent_span_id": "a3d0bdb7167b9d71"}
+    run = replace(whole.run, user="anna", nodes_expected=1, **parent)
     totals = replace(whole.totals, unpriced_uj=1)
     record = replace(whole, run=run, totals=totals)
     several = replace(record, pods=(*record.pods, PodRef("nlp", "sft-1", "trainer")))

@@ -1,6 +1,10 @@
 """Runs of real processes on fake cards: energy against the truth, kills, reboots, and who ends how."""
 
 import json
+import os
+import pwd
+import re
+import sqlite3
 import subprocess
 import sys
 import time
@@ -12,6 +16,7 @@ from tests.e2e.daemon import Daemon, Scrape, clean_environment
 from tests.e2e.metering import FAST, THREE_CARDS, Boots
 from tests.e2e.training import SEEN_S, Clerk, gpu_joules, jobs_on, kept, true_joules
 from tests.fakes.nvml import FakeNvml, parse_scenario
+from wattspan.report import as_markdown, report_of
 from wattspan.units import NS_PER_S, UJ_PER_J
 
 SAMPLE_J = 300 * 0.2
@@ -123,6 +128,39 @@ def test_short_runs_against_the_truth(tmp_path: Path) -> None:
             assert record.totals.gpu_ns == pytest.approx(lived_ns, abs=CLOCKS_NS)
         assert shared_uj(after, "run") == shared_uj(before, "run")
         assert shared_uj(after, "unattributed") > shared_uj(before, "unattributed")
+
+
+@pytest.mark.parametrize("setting", [None, "off", "on"])
+def test_user_names_only_when_switched_on(tmp_path: Path, setting: str | None) -> None:
+    """By default nothing has the name of who began a run; switched on, record, report, API and span do.
+
+    No metric has it as a label in either case.
+    """
+    state, user = tmp_path / "state", pwd.getpwuid(os.getuid()).pw_name
+    flags = () if setting is None else ("--privacy.user-names", setting)
+    # Nobody listens on port 1, so the spans stay in the outbox.
+    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+    with FakeNvml(THREE_CARDS, tmp_path) as fake, Daemon(fake, state, *FAST, *flags, env=env) as daemon:
+        clerk = Clerk(daemon.wait_ready())
+        clerk.begin(run_id="sft")
+        daemon.after(2)
+        document = json.loads(daemon.get("/api/v1/runs/sft").text)
+        clerk.end("sft")
+        daemon.after(2)
+        text = daemon.get("/metrics").text
+        db = sqlite3.connect(state / "journal.db")
+        spans = [json.loads(span)["attributes"] for (span,) in db.execute("SELECT span FROM outbox")]
+        db.close()
+        record = kept(state, "sft")
+    expected = user if setting == "on" else ""
+    assert (document["user"], record.run.user) == (expected, expected)
+    told = {attributes["wattspan.run.user"] for attributes in spans if "wattspan.run.user" in attributes}
+    assert len(spans) >= 2
+    assert told == ({user} if expected else set())
+    report = as_markdown.text(report_of(record, [0], 0, "1"))
+    assert bool(re.search(rf"\| user +\| {user} ", report)) == bool(expected)
+    assert 'run_id="sft"' in text
+    assert f'="{user}"' not in text
 
 
 def test_a_run_whose_process_comes_to_the_card_later(tmp_path: Path) -> None:

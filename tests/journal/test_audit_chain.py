@@ -308,8 +308,9 @@ from tests.journal.test_audit_chain import closed
 from tests.journal.test_history import Clock, keep
 from wattspan.journal import Journal
 journal = Journal.open(Path(sys.argv[1]), "boot-1", Clock())
+keep(journal, closed("run-0", -1))
 print("ready", flush=True)
-for number in range(100_000):
+for number in range(1, 100_000):
     keep(journal, closed(f"run-{number}", -1))
 """
 

@@ -2,6 +2,7 @@
 
 import io
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 
 from tests.journal.test_history import DAY_NS, NOW_WALL_NS, Clock, run
 from wattspan.errors import SetupError
-from wattspan.journal import Account, Journal, KeptRun
-from wattspan.journal.figures import Revision, revised_co2e_g, revision
+from wattspan.journal import Account, Journal, KeptRun, figures
+from wattspan.journal.figures import KEEP_ROWS, TRIM_ROWS, Revision, revised_co2e_g, revision
 from wattspan.journal.history import History
 from wattspan.journal.portable import export_journal, import_journal
 from wattspan.model import Intensity
@@ -104,6 +105,61 @@ def test_old_figures_are_let_go_of(state: Path) -> None:
     clock.wall_ns = NOW_WALL_NS + 20 * DAY_NS
     journal.commit([], [], figures=[figure(48 * 20, 4)])
     assert [known.g_per_kwh for known in History(state).figures()] == [2, 3, 4, 9]
+    journal.close(clean=True)
+
+
+def minutes(first: int, count: int, zone: str = "GB") -> Iterator[Intensity]:
+    """A figure a minute."""
+    for number in range(first, first + count):
+        begin_ns = NOW_WALL_NS + number * MINUTE_NS
+        yield replace(
+            figure(0, number % 700, zone=zone),
+            valid_from_wall_ns=begin_ns,
+            valid_until_wall_ns=begin_ns + MINUTE_NS,
+        )
+
+
+def test_no_more_figures_than_room_is_for_are_kept(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what is more than 100,000 the oldest go, so many at a time, at most once an hour of the clock."""
+    assert (KEEP_ROWS, TRIM_ROWS) == (100_000, 2_000)
+    monkeypatch.setattr(figures, "KEEP_ROWS", 100)
+    monkeypatch.setattr(figures, "TRIM_ROWS", 40)
+    clock = Clock()
+    journal = Journal.open(state, "boot-1", clock)
+
+    def kept() -> list[int]:
+        return [(known.valid_from_wall_ns - NOW_WALL_NS) // MINUTE_NS for known in History(state).figures()]  # type: ignore[operator]
+
+    journal.commit([], [], figures=minutes(0, 100))
+    clock.wall_ns += 59 * MINUTE_NS
+    journal.commit([], [], figures=minutes(100, 60))
+    assert kept() == list(range(160)), "within the hour none is let go of"
+    clock.wall_ns += MINUTE_NS
+    journal.commit([], [], figures=minutes(160, 1))
+    assert kept() == list(range(40, 161))
+    clock.wall_ns += 60 * MINUTE_NS
+    journal.commit([], [], figures=minutes(161, 1))
+    assert kept() == list(range(62, 162)), "the newest, each as it came"
+    journal.commit([], [], figures=minutes(162, 8))
+    clock.wall_ns -= 120 * MINUTE_NS
+    journal.commit([], [], figures=minutes(162, 1))
+    assert kept() == list(range(70, 170)), "a clock that was set back puts nothing off"
+    journal.close(clean=True)
+
+
+def test_run_from_before_the_oldest_figure_is_known_as_such(state: Path) -> None:
+    """A factor whose figure is older than all that are kept may have been revised, and nobody knows."""
+    journal = Journal.open(state, "boot-1", Clock())
+    first, second = figure(0, 100), figure(1, 110)
+    record = replace(run(ended_day=1), factors=(factor(first), factor(second)))
+    journal.commit([], [], runs=[KeptRun(record)])
+    assert History(state).revision(record).let_go == 0, "none was ever kept"
+    journal.commit([], [], figures=[second])
+    assert History(state).revision(record) == Revision(120.0 + 132.0, 0, 0, let_go=1)
+    carried = replace(record, factors=(replace(factor(first), fetched_wall_ns=None),))
+    assert History(state).revision(carried).let_go == 0
+    journal.commit([], [], figures=[first])
+    assert History(state).revision(record).let_go == 0
     journal.close(clean=True)
 
 
@@ -220,3 +276,18 @@ def test_year_of_five_minute_figures_costs_a_commit_little(state: Path) -> None:
     ).fetchall()
     db.close()
     assert not [step for *_, step in plan if step.startswith("SCAN")], plan
+
+
+def test_letting_go_of_too_many_figures_costs_the_writer_little(state: Path) -> None:
+    """Once an hour 100,000 entries of an index are passed over, and 2,000 rows go: no scan of the table."""
+    Journal.open(state, "boot-1", Clock()).close(clean=True)
+    db = sqlite3.connect(state / "journal.db")
+    asked: list[str] = []
+    db.set_trace_callback(asked.append)
+    figures.trim(db)
+    db.set_trace_callback(None)
+    (delete,) = [text for text in asked if text.startswith("DELETE")]
+    plan = db.execute(f"EXPLAIN QUERY PLAN {delete}").fetchall()
+    db.close()
+    scans = [step for *_, step in plan if step.startswith("SCAN")]
+    assert scans == ["SCAN figure USING COVERING INDEX figure_age"] * 2, plan

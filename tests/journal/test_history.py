@@ -104,6 +104,9 @@ records = st.builds(
         max_size=4,
     ).map(tuple),
     calibrations=st.dictionaries(names, st.builds(Calibration, grams, grams, names), max_size=2),
+    pue_configured=st.none() | st.booleans(),
+    embodied_without=st.none() | st.lists(names, max_size=2).map(tuple),
+    earlier_co2e_g=st.none() | grams,
 )
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -1,6 +1,8 @@
 """How a run's grams came about, what it will come to, and the whole footprint, from ledger to journal."""
 
+import json
 import math
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.journal.test_run_book import PUE, WATTS, Station
-from tests.ledger.readings import UUID, WALL_OFFSET_NS
+from tests.ledger.readings import UUID, WALL_OFFSET_NS, snapshot
 from wattspan.carbon.embodied import Embodied
 from wattspan.carbon.price import Prices
 from wattspan.carbon.pricing import Pricing
@@ -19,11 +21,13 @@ from wattspan.journal.figures import Revision, revision
 from wattspan.journal.history import History
 from wattspan.ledger.ledger import Tick
 from wattspan.model import GridState, Intensity, Outlook, Tariff
-from wattspan.runs import Factor, RunRecord
+from wattspan.report.figures import figures_of
+from wattspan.runs import NOBODY, Factor, RunRecord
 from wattspan.units import NS_PER_S, UJ_PER_KWH
 from wattspan.workloads.registry import Told
 
 HALF_HOUR_S = 1800
+MODEL = "Test 700W"
 KWH_A_SECOND = WATTS / 3.6e6
 
 
@@ -56,6 +60,7 @@ class Grid(Station):
     market_g_per_kwh: float | None = None
     wue_l_per_kwh: float | None = None
     tariffs: tuple[Tariff, ...] = (Tariff(0.2),)
+    pue_configured: bool = True
 
     def take(self, tick: Tick) -> None:
         """Enter a tick under these figures."""
@@ -66,7 +71,7 @@ class Grid(Station):
         now_ns = self.now.wall_ns
         ahead = tuple(f for f in self.figures if (f.valid_until_wall_ns or 0) > now_ns)
         outlook = Outlook(now_ns, ahead) if self.forecast and ahead else None
-        grid = GridState(pricing.at(now_ns), 0, PUE, pue_configured=True, outlook=outlook)
+        grid = GridState(pricing.at(now_ns), 0, PUE, self.pue_configured, outlook=outlook)
         self.books.take(tick, rates, grid)
 
     def lasts(self, seconds: int) -> None:
@@ -364,6 +369,84 @@ def test_a_budget_does_not_begin_anew_after_a_pause(state: Path, *, killed: bool
     assert station.shown["sft"].budget_used_g == pytest.approx(2 * used_g, rel=1e-2)
     (first, second) = History(state).attempts("sft")
     assert station.shown["sft"].budget_used_g == first.totals.co2e_g + second.totals.co2e_g
+    assert (first.earlier_co2e_g, second.earlier_co2e_g) == (0.0, first.totals.co2e_g)
+    assert figures_of(second, 0).budget_used_ratio == station.shown["sft"].budget_used_g / 50.0
+
+
+@pytest.mark.parametrize(
+    ("embodied", "without"),
+    [
+        (None, ("host", MODEL)),
+        (Embodied({MODEL: 164_000.0}, None, 1), ("host",)),
+        (Embodied({"H200": 164_000.0}, 1e6, 1), (MODEL,)),
+        (Embodied({MODEL: 164_000.0}, 0.0, 1), ()),
+    ],
+)
+def test_a_record_says_what_its_embodied_grams_leave_out(
+    state: Path, embodied: Embodied | None, without: tuple[str, ...]
+) -> None:
+    """The host where no figure of it is set, and each GPU that no figure is known of."""
+    station = station_of(state, 100.0)
+    station.embodied = embodied
+    station.begin()
+    station.lasts(60)
+    assert station.shown["sft"].record.embodied_without == without
+
+
+def test_a_tick_without_a_card_leaves_nothing_out(state: Path) -> None:
+    """While no card is seen, as after a start with a hung driver, there is no embodied figure to be had."""
+    station = Grid(state, at_s=1000)
+    station.figures = half_hours(0, 100.0)
+    station.begin()
+    station.now_s += 1
+    station.take(station.ledger.apply(snapshot(0, at_s=station.now_s), NOBODY))
+    station.embodied = Embodied({MODEL: 164_000.0}, 0.0, 1)
+    station.lasts(60)
+    assert station.shown["sft"].record.embodied_without == ()
+
+
+def test_what_held_a_while_is_missing_for_good(state: Path) -> None:
+    """A PUE or a host that is set in mid-run was not in the grams before, under another daemon neither."""
+    station = station_of(state, *[100.0] * 9)
+    station.begin()
+    assert station.book.record(station.registry.live["sft"]).pue_configured is None, "nobody has looked"
+    station.pue_configured = False
+    station.lasts(60)
+    station.stop()
+    again = Grid(state, at_s=station.now_s + 1)
+    again.figures, again.embodied = station.figures, Embodied({MODEL: 1.0}, 1.0, 1)
+    again.lasts(60)
+    record = again.shown["sft"].record
+    assert (record.pue_configured, record.embodied_without) == (False, ("host", MODEL))
+    again.pue_configured = True
+    again.begin("next")
+    again.lasts(60)
+    record = again.shown["next"].record
+    assert (record.pue_configured, record.embodied_without) == (True, ())
+
+
+def test_a_run_of_an_older_program_does_not_know_its_terms(state: Path) -> None:
+    """What its row does not say stays unknown, however things are now; what is missing now is missing."""
+    station = station_of(state, *[100.0] * 9)
+    station.begin()
+    station.lasts(60)
+    station.stop()
+    db = sqlite3.connect(state / "journal.db")
+    (text,) = db.execute("SELECT record FROM run").fetchone()
+    members = json.loads(text)
+    for name in ("pue_configured", "embodied_without", "earlier_co2e_g"):
+        del members[name]
+    db.execute("UPDATE run SET record = ?", (json.dumps(members),))
+    db.commit()
+    db.close()
+    again = Grid(state, at_s=station.now_s + 1)
+    again.figures = station.figures
+    again.lasts(60)
+    record = again.shown["sft"].record
+    assert (record.pue_configured, record.embodied_without) == (None, None)
+    again.pue_configured = False
+    again.lasts(60)
+    assert again.shown["sft"].record.pue_configured is False
 
 
 def test_the_whole_footprint(state: Path) -> None:

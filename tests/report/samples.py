@@ -93,6 +93,9 @@ def training() -> RunRecord:
             uuid: Calibration(1.032, 0.008, "LMG671 at the 12 V rails, our laboratory, 2026-05-11")
             for uuid in list(GPUS)[:2]
         },
+        pue_configured=True,
+        embodied_without=(),
+        earlier_co2e_g=0.0,
     )
 
 

@@ -16,7 +16,7 @@ from wattspan.carbon.static import StaticProvider
 from wattspan.ledger.certainty import GAIN_RATIO, gpu_energy_ratio
 from wattspan.report import quantities
 from wattspan.report.attributions import ATTRIBUTIONS
-from wattspan.report.figures import Figures, Missing, figures_of, gpu_parts_of, parts_of
+from wattspan.report.figures import NO_BUDGET, Figures, Missing, figures_of, gpu_parts_of, parts_of
 from wattspan.report.rows import GROUPS
 from wattspan.report.statements import RULES
 from wattspan.runs import Progress, Run, RunRecord, RunTotals
@@ -121,6 +121,14 @@ def test_progress_and_budget() -> None:
         progress=Progress(steps=1200, total_steps=1000),
     )
     assert (figures(record).progress_ratio, figures(record).budget_used_ratio) == (1, 0.25)
+
+
+def test_a_budget_is_held_against_all_attempts() -> None:
+    """As in the gauge: what earlier attempts emitted is used too, and unknown where that was not kept."""
+    third = simple(run=Run("sft", 2, nodes_expected=1, budget_co2e_g=1000.0))
+    assert figures(replace(third, earlier_co2e_g=800.0)).budget_used_ratio == 1.2
+    assert "earlier attempts emitted was not kept" in reason(figures(third).budget_used_ratio)
+    assert figures(simple(run=Run("sft", 2, nodes_expected=1))).budget_used_ratio == NO_BUDGET
 
 
 @given(st.dictionaries(st.sampled_from([*GPUS]), st.integers(0, 10**15), min_size=1))

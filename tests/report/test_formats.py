@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.report.samples import BEGAN_WALL_NS, GPUS, bare, reported, simple, training
+from wattspan.journal.figures import Revision
 from wattspan.report import SCHEMA, as_csv, as_html, as_json, as_markdown, charts, report_of
 from wattspan.runs import PodRef, Point, Progress, Run, RunRecord
 from wattspan.units import NS_PER_S
@@ -117,7 +118,7 @@ def test_csv_columns_are_a_promise() -> None:
         *("namespace", "node", "cluster", "state", "result", "error_type", "began_at", "ended_at"),
         "duration_seconds",
     )
-    assert as_csv.COLUMNS[-19:] == (
+    assert as_csv.COLUMNS[-21:] == (
         "attributions",
         *(
             f"{name}_{edge}"
@@ -127,6 +128,7 @@ def test_csv_columns_are_a_promise() -> None:
         *("water_liters_low", "water_liters_high", "cost_low", "cost_high"),
         *("intensity_uncertainty_ratio", "signals"),
         *("sci_grams_per_run", "sci_grams_per_step", "sci_grams_per_sample", "sci_grams_per_token"),
+        *("revised_co2e_grams", "user"),
     )
 
 
@@ -149,7 +151,7 @@ def test_markdown_tells_figures_and_reasons() -> None:
     assert "- cost: no electricity price is configured (cost.price-per-kwh)" in text
     assert "CC BY 4.0" in text
     assert "| CO2e, operational          | 400 g (266 to 534 g)" in text
-    assert "400 g operational only, not SCI (M missing)" in text
+    assert "400 g operational only, not SCI (E, M missing)" in text
     assert text.endswith("Made by wattspan 1.2.3 at 2026-10-01 21:00:00 UTC.\n")
 
 
@@ -188,6 +190,34 @@ def test_who_priced_what_is_a_table() -> None:
         assert "average, lifecycle, estimated, 16.7 % held" in text
         assert re.search(r"nobody\W+unpriced\W+[0-9.]+ kWh\W+10 %", text)
     assert "Who priced the energy" not in as_markdown.text(reported(simple()))
+
+
+def test_revised_history_is_told_in_every_format() -> None:
+    """What the grams would be with the figures that are known now stands beside them, and changes none."""
+    record = training()
+    revised = report_of(record, [0], BEGAN_WALL_NS, "1", revision=Revision(9_000.0, 3, 0, let_go=1))
+    said = "With figures revised since: 9.00 kg instead of 9.86 kg (3 of 6 factors)."
+    gone = "Some figures of this time are no longer kept"
+    document = as_json.document(revised)
+    page = " ".join(Page.of(as_html.text(revised)).text)
+    (row,) = csv.DictReader(io.StringIO(as_csv.text([revised]), newline=""))
+    for text in (as_markdown.text(revised), page, json.dumps(document["statements"])):
+        assert said in text
+        assert gone in text
+    assert (document["carbon"]["revised_co2e_grams"], document["carbon"]["revised_factors"]) == (9_000.0, 3)
+    assert row["revised_co2e_grams"] == "9000.0"
+    assert revised.figures == report_of(record, [0], BEGAN_WALL_NS, "1").figures
+    jsonschema_rs.validate(SCHEMA_DOCUMENT, document, validate_formats=True)
+
+
+def test_report_without_revision_says_nothing_of_one() -> None:
+    """Where nothing was revised, nobody looked, or there are no factors, there is no sentence of it."""
+    same = Revision(9_856.0, 0, 0)
+    for record, revision in ((training(), same), (training(), None), (simple(), same)):
+        report = report_of(record, [0], BEGAN_WALL_NS, "1", revision=revision)
+        assert not [each for each in report.statements if each.topic == "revised figures"]
+        document = as_json.document(report)
+        assert (document["carbon"]["revised_factors"] is None) == (report.revision is None)
 
 
 def test_unit_that_was_asked_for_stands_alone() -> None:

@@ -16,7 +16,8 @@ KWH = 3_600_000_000_000
 def whole(**changes: object) -> RunRecord:
     """1 kWh, PUE 1.5, 400 g/kWh and 30 g embodied."""
     totals = replace(simple().totals, co2e_g=600.0, embodied_g=30.0, market_g=0.0)
-    return replace(simple(totals=totals, pue=1.5), **changes)  # type: ignore[arg-type]
+    record = simple(totals=totals, pue=1.5, pue_configured=True, embodied_without=())
+    return replace(record, **changes)  # type: ignore[arg-type]
 
 
 def sci(record: RunRecord, unit: Unit) -> Sci:
@@ -55,6 +56,11 @@ def test_sci_of_the_standards_own_example() -> None:
         (whole(totals=replace(whole().totals, unpriced_uj=KWH // 2)), "step", "I: a part of the energy"),
         (whole(run=Run("sft", nodes_expected=4)), "run", "E: the run has 4 nodes"),
         (whole(run=Run("sft", nodes_expected=None)), "run", "E: how many nodes"),
+        (whole(pue=1.0, pue_configured=False), "step", "E: PUE is not set (grid.pue)"),
+        (whole(pue=1.0, pue_configured=None), "step", "E: whether a PUE was set was not kept"),
+        (whole(embodied_without=("host",)), "step", "M: the host is not in it (embodied.host-kg)"),
+        (whole(embodied_without=("L4",)), "step", "M: the L4 is not in it (embodied.gpu-kg)"),
+        (whole(embodied_without=None), "step", "M: whether the host is in it was not kept"),
     ],
 )
 def test_without_a_term_it_is_not_called_sci(record: RunRecord, unit: Unit, said: str) -> None:
@@ -64,6 +70,14 @@ def test_without_a_term_it_is_not_called_sci(record: RunRecord, unit: Unit, said
     assert any(term.startswith(said) for term in found.missing)
     report = reported(record)
     assert any(statement.topic == "operational only, not SCI" for statement in report.statements)
+
+
+def test_pue_of_one_is_one_when_somebody_has_set_it() -> None:
+    """A PUE of 1 that is the operator's is a PUE; without one the boundary says so."""
+    assert sci(whole(pue=1.0), "step").conforms
+    assert "PUE 1;" in sci(whole(pue=1.0), "step").boundary
+    assert "no PUE;" in sci(whole(pue=1.0, pue_configured=False), "step").boundary
+    assert sci(whole(pue_configured=None), "step").conforms, "1.5 is nobody's default"
 
 
 def test_operational_only_has_no_embodied_grams() -> None:

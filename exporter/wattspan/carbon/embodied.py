@@ -47,11 +47,6 @@ class Embodied:
         host_g = (self.host_g or 0.0) / max(gpus, 1)
         return (gpu_g + host_g) * gpu_ns / self.lifetime_ns
 
-    @property
-    def covers(self) -> str:
-        """What the grams are of, in words for reports."""
-        return "GPUs only, for embodied.host-kg is not set" if self.host_g is None else "GPUs and their host"
-
 
 def embodied_of(
     models: Iterable[str], gpu_kg: float | None, host_kg: float | None, lifetime_years: float

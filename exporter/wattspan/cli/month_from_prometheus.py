@@ -16,7 +16,7 @@ from typing import Any, Final
 from wattspan.errors import SetupError, UnreachableError, WattspanError
 from wattspan.journal.periods import bounds_of, month_of
 from wattspan.model import CounterKey
-from wattspan.report.period import Gained
+from wattspan.report.period import GRID, Gained, priced_of
 from wattspan.report.quantities import moment
 from wattspan.units import NS_PER_S
 
@@ -30,6 +30,8 @@ _CHUNK_BYTES: Final = 1 << 16
 
 _OWNER: Final = ("pod_namespace", "project")
 
+_GRID_LABELS: Final = ("grid_zone", "provider", "signal", "basis")
+
 METRICS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "owner_energy": ("wattspan_owner_energy_joules_total", (*_OWNER, "component")),
     "owner_co2e": ("wattspan_owner_co2e_grams_total", (*_OWNER, "part", "basis")),
@@ -41,10 +43,9 @@ METRICS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "owner_market_co2e": ("wattspan_owner_market_co2e_grams_total", _OWNER),
     "owner_water": ("wattspan_owner_water_liters_total", _OWNER),
     "unpriced_energy": ("wattspan_unpriced_energy_joules_total", ()),
+    GRID: ("wattspan_grid_priced_energy_joules_total", (*_GRID_LABELS, "estimated")),
 }
 """Counter and labels of each account; a test holds them to the catalogue."""
-
-_GRID_LABELS: Final = ("grid_zone", "provider", "signal", "basis")
 
 
 def gained_from(url: str, month: str, now_wall_ns: int) -> Gained:
@@ -75,9 +76,8 @@ def gained_from(url: str, month: str, now_wall_ns: int) -> Gained:
         raise WattspanError(
             f"{prometheus.where} knows nothing of {month}: it has no wattspan_owner_energy_joules_total then"
         )
-    in_use = f"sum by ({', '.join(_GRID_LABELS)}) (sum_over_time(wattspan_grid_provider_in_use[{seconds}s]))"
-    used = {labels: count for labels, count in prometheus.ask(in_use, _GRID_LABELS).items() if count}
-    all_used = sum(used.values())
+    priced = priced_of(amounts)
+    shares = priced.shares or prometheus.shares_of_time(seconds)
     nodes = prometheus.ask(
         f"count(count by (instance) (count_over_time(wattspan_build_info[{seconds}s])))", ()
     )
@@ -86,15 +86,16 @@ def gained_from(url: str, month: str, now_wall_ns: int) -> Gained:
         since_wall_ns=max(begin_ns, prometheus.first_s(seconds) * NS_PER_S),
         until_wall_ns=until_ns,
         amounts=amounts,
-        grid_shares={(a, b, c, d): count / all_used for (a, b, c, d), count in used.items()},
-        estimated_ratio=None,
+        grid_shares=shares,
+        estimated_ratio=priced.estimated_ratio,
         where=f"{prometheus.where} ({nodes.get((), 0):.0f} nodes)",
         how=(
             f"Each figure is `increase(...[{seconds}s])` at {moment(until_ns)}, summed over nodes. "
             "Prometheus extends it to both ends of the month and misses what was used while a node was not "
-            "scraped; shares of providers are of the time."
+            f"scraped; shares of providers are of the {'energy' if priced.shares else 'time'}."
         ),
         gaps=prometheus.warnings,
+        intensity_ratio=priced.intensity_ratio,
     )
 
 
@@ -136,6 +137,15 @@ class _Prometheus:
             if found := self.ask(query, ()):
                 return int(found[()])
         return self._at_s
+
+    def shares_of_time(self, seconds: int) -> dict[tuple[str, str, str, str], float]:
+        """Whose figures were in force, where the energy by source was not scraped."""
+        in_use = (
+            f"sum by ({', '.join(_GRID_LABELS)}) (sum_over_time(wattspan_grid_provider_in_use[{seconds}s]))"
+        )
+        used = {labels: count for labels, count in self.ask(in_use, _GRID_LABELS).items() if count}
+        all_used = sum(used.values())
+        return {(a, b, c, d): count / all_used for (a, b, c, d), count in used.items()}
 
     def ask(self, query: str, labels: tuple[str, ...]) -> dict[tuple[str, ...], float]:
         """The values of a query by these labels; those that are no numbers are left out.

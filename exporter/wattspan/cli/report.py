@@ -108,10 +108,12 @@ def _of_run(args: argparse.Namespace, loaded: Loaded) -> str:
     from wattspan.journal.history import History
     from wattspan.report import report_of
 
-    attempts = attempts_of(History(loaded.config.state_dir), args.run_id)
+    history = History(loaded.config.state_dir)
+    attempts = attempts_of(history, args.run_id)
     record = chosen(attempts, args.attempt, loaded.config.node_name)
     known = [attempt.run.attempt for attempt in attempts]
-    return _text(report_of(record, known, time.time_ns(), __version__), args.format)
+    revision = history.revision(record)
+    return _text(report_of(record, known, time.time_ns(), __version__, revision=revision), args.format)
 
 
 def _of_period(args: argparse.Namespace, loaded: Loaded) -> str:

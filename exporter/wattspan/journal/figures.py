@@ -1,5 +1,7 @@
 """What the grid's providers say now of hours that are over: the newest figure of each, for 400 days.
 
+Beyond `KEEP_ROWS` of them the oldest go; the newest stay as fine as they came.
+
 A provider revises its figures when measurements replace forecasts. Counters never follow: what was priced
 stays priced. Reports and audits look here, and say what a run's grams would be with what is known since.
 """
@@ -16,6 +18,12 @@ from wattspan.units import NS_PER_S, UJ_PER_KWH
 
 KEEP_NS: Final = 400 * 86_400 * NS_PER_S
 """A year and a month, so that a report of the month a year ago still knows them."""
+
+KEEP_ROWS: Final = 100_000
+"""A figure every 5 minutes for almost a year, or one a minute for ten weeks: about 10 MB."""
+
+TRIM_ROWS: Final = 2_000
+"""Rows that one `trim` lets go of at most, since it runs on the writer's thread: some 20 ms."""
 
 Source = tuple[str, str, str, str]
 """Provider, grid zone, signal and basis."""
@@ -34,11 +42,13 @@ class Revision:
         co2e_g: grams of the factors, revised where that can be; PUE as it was applied then.
         revised: factors for which another figure is known now.
         mixed: factors that stand for several figures put together, which are left as they are.
+        let_go: factors older than every figure that is still kept, whose revision nobody knows.
     """
 
     co2e_g: float
     revised: int
     mixed: int
+    let_go: int = 0
 
 
 def write(db: sqlite3.Connection, figures: Iterable[Intensity], now_wall_ns: int) -> None:
@@ -79,6 +89,48 @@ def write(db: sqlite3.Connection, figures: Iterable[Intensity], now_wall_ns: int
         "DELETE FROM figure WHERE valid_from_wall_ns <"
         " (SELECT max(valid_from_wall_ns) FROM figure WHERE valid_from_wall_ns <= ?) - ?",
         (now_wall_ns, KEEP_NS),
+    )
+
+
+def trim(db: sqlite3.Connection) -> None:
+    """Let go of the oldest figures of what is more than `KEEP_ROWS`. The caller holds the transaction.
+
+    Figures that begin together go together: one moment is never half there.
+
+    Raises:
+        sqlite3.Error: a disk that does not take it.
+    """
+    newest = "SELECT valid_from_wall_ns FROM figure ORDER BY valid_from_wall_ns"
+    db.execute(
+        "DELETE FROM figure WHERE valid_from_wall_ns <"  # noqa: S608 - constants
+        f" min(({newest} DESC LIMIT 1 OFFSET ?), ifnull(({newest} LIMIT 1 OFFSET ?), {2**63 - 1}))",
+        (KEEP_ROWS - 1, TRIM_ROWS),
+    )
+
+
+def oldest_wall_ns(db: sqlite3.Connection) -> int | None:
+    """When the oldest figure began that is kept; None without any.
+
+    Raises:
+        sqlite3.Error: damage that stops SQLite.
+    """
+    (found,) = db.execute("SELECT min(valid_from_wall_ns) FROM figure").fetchone()
+    return None if found is None else int(found)
+
+
+def let_go_of(record: RunRecord, oldest_ns: int | None) -> int:
+    """`Revision.let_go`.
+
+    Args:
+        record: with factors.
+        oldest_ns: when the oldest kept figure began; None where none was ever kept.
+    """
+    return sum(
+        factor.fetched_wall_ns is not None
+        and factor.valid_until_wall_ns is not None
+        and factor.valid_from_wall_ns is not None
+        and factor.valid_from_wall_ns < (oldest_ns or 0)
+        for factor in record.factors
     )
 
 

@@ -293,7 +293,9 @@ class History:
             begin_ns = min(factor.began_wall_ns for factor in of_source)
             end_ns = max(factor.ended_wall_ns for factor in of_source)
             known += self.figures(source, begin_ns, end_ns + 1)
-        return figures.revision(record, known)
+        with self._reading() as (db, version):
+            oldest_ns = figures.oldest_wall_ns(db) if version >= CHAIN_SINCE else None
+        return replace(figures.revision(record, known), let_go=figures.let_go_of(record, oldest_ns))
 
     def usage(self, month: str, now_wall_ns: int) -> Usage:
         """What each owner used in a month.
@@ -335,7 +337,8 @@ class History:
         try:
             if not path.exists():
                 raise UnreachableError(
-                    f"there is no journal in {self._state_dir}; name its folder with --state.dir"
+                    f"there is no journal in {self._state_dir}; name its folder with --state.dir, "
+                    "such as /var/lib/wattspan for a daemon of root"
                 )
             # Opened anew each time: a journal that was replaced is never read by mistake.
             with contextlib.closing(database.connect(path, "ro")) as db:
@@ -345,7 +348,8 @@ class History:
         except PermissionError as error:
             raise UnreachableError(
                 f"the journal in {self._state_dir} is not this user's to read; "
-                "ask as the user of its daemon, or name another folder with --state.dir"
+                "ask as the user of its daemon, ask the daemon for /api/v1/runs, "
+                "or name another folder with --state.dir"
             ) from error
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             raise UnreachableError(

@@ -15,6 +15,9 @@ MAX_OWNERS: Final = 200
 """Owners on one node; whoever comes later is accounted for together, under the project `OTHER_PROJECT`."""
 
 OTHER_PROJECT: Final = "_other"
+"""One for each namespace that has an owner, so that sums by namespace stay whole, and one without a namespace
+for all others: namespaces come and go without end (one for each pull request), and owners stay.
+"""
 
 RUN_QUANTITIES: Final = (
     "run_energy",
@@ -52,6 +55,7 @@ class HolderAccounts:
     def __init__(self, add: Add, owners: Iterable[tuple[str, str]], currency: str = "") -> None:
         self._add = add
         self._owners = set(owners)
+        self._namespaces = {namespace for namespace, _ in self._owners}
         self._currency = currency
 
     def begin_run(self, run_id: str, basis: Basis | None) -> None:
@@ -141,8 +145,10 @@ class HolderAccounts:
         if owner in self._owners:
             return owner
         if len(self._owners) >= MAX_OWNERS:
-            return (holder.pod.namespace, OTHER_PROJECT)
+            namespace = holder.pod.namespace
+            return (namespace if namespace in self._namespaces else "", OTHER_PROJECT)
         self._owners.add(owner)
+        self._namespaces.add(holder.pod.namespace)
         return owner
 
 

@@ -18,6 +18,7 @@ from wattspan.journal.books import PricedPart
 from wattspan.ledger.ledger import Tick
 from wattspan.model import CounterKey, GridState, Intensity
 from wattspan.runs import (
+    HOST,
     Attribution,
     Calibration,
     Factor,
@@ -64,7 +65,12 @@ class _Projected:
 
 @dataclass(slots=True)
 class _Open:
-    """What is remembered of an attempt while it runs."""
+    """What is remembered of an attempt while it runs.
+
+    Attributes:
+        watched: a tick was taken, by this daemon or an earlier one; before that nothing is known of the
+            operator's figures, and afterwards what is None was not kept by an older program.
+    """
 
     start: dict[CounterKey, int | float]
     gpus: dict[str, str] = field(default_factory=dict)
@@ -73,6 +79,9 @@ class _Open:
     providers: dict[str, None] = field(default_factory=dict)
     estimated: bool = False
     pue: float = 1.0
+    pue_configured: bool | None = None
+    embodied_without: dict[str, None] | None = None
+    watched: bool = False
     points: list[Point] = field(default_factory=list)
     point_every_ns: int = FIRST_POINT_NS
     point_due_ns: int = 0
@@ -194,6 +203,7 @@ class RunBook:
             if power_uw or tick.charges:
                 state.power_uw = power_uw.get(key, 0) if uuids or key in power_uw else None
             self._note_grid(state, grid)
+            self._note_terms(state, tick, rates, grid)
             self._note_factors(live, state, rates, priced.get(key, ()))
             self._point(live, state, tick, grid)
 
@@ -252,6 +262,9 @@ class RunBook:
             calibrations={
                 uuid: self._calibrations[uuid] for uuid in state.gpus if uuid in self._calibrations
             },
+            pue_configured=state.pue_configured,
+            embodied_without=None if state.embodied_without is None else tuple(state.embodied_without),
+            earlier_co2e_g=self._before_g(live),
         )
 
     def now(self, live: LiveRun, rates: Rates, grid: GridState, now_wall_ns: int) -> RunNow:
@@ -365,6 +378,11 @@ class RunBook:
             providers=dict.fromkeys(record.providers),
             estimated=record.estimated,
             pue=record.pue,
+            pue_configured=record.pue_configured,
+            embodied_without=(
+                None if record.embodied_without is None else dict.fromkeys(record.embodied_without)
+            ),
+            watched=True,
             # The row may be some seconds older than the accounts: what they have more is told apart later.
             factors=list(record.factors),
             factors_whole=False,
@@ -384,6 +402,19 @@ class RunBook:
         state.zone, state.basis = grid.intensity.grid_zone, grid.intensity.basis
         state.providers[grid.intensity.provider] = None
         state.estimated = state.estimated or grid.intensity.estimated
+
+    def _note_terms(self, state: _Open, tick: Tick, rates: Rates, grid: GridState) -> None:
+        """What must have held all the time for the grams per unit to be called SCI."""
+        if not state.watched:
+            state.watched, state.pue_configured, state.embodied_without = True, grid.pue_configured, {}
+        state.pue_configured = state.pue_configured if grid.pue_configured else False
+        # Before the first card is seen nobody has asked for figures of any, and no time of one is counted.
+        if state.embodied_without is not None and tick.gpus:
+            if rates.embodied is None or rates.embodied.host_g is None:
+                state.embodied_without[HOST] = None
+            for model in state.gpus.values():
+                if rates.embodied_g(model, 0, 1) is None:
+                    state.embodied_without[model] = None
 
     def _note_factors(self, live: LiveRun, state: _Open, rates: Rates, parts: Iterable[PricedPart]) -> None:
         factors.note(state.factors, parts, rates.pricing)

@@ -21,11 +21,15 @@ from wattspan.journal.records import Account, Baseline, JournalError, KeptRun, R
 from wattspan.journal.schema import Standing
 from wattspan.model import CounterKey, Intensity
 from wattspan.runs import SpanRecord
+from wattspan.units import NS_PER_S
 
 logger = logging.getLogger(__name__)
 
 _REFUSALS: Final = (sqlite3.Error, OSError, OverflowError, ValueError)
 """What a commit may fail with: the disk, or a row that does not fit."""
+
+TRIM_EVERY_NS: Final = 3600 * NS_PER_S
+"""How often figures of the grid are let go of that are too many."""
 
 
 class Journal:
@@ -56,6 +60,7 @@ class Journal:
         self._committed_wall_ns = standing.synced_wall_ns
         self._wall_ns = wall_ns
         self._retention = retention
+        self._trimmed_wall_ns = 0
         self._path = folder.database(lock.folder)
         self._file = _identity(self._path)
 
@@ -152,6 +157,10 @@ class Journal:
                     history.make_room(db, self._retention, self._wall_ns())
                 closed = history.write(db, known)
                 grid_figures.write(db, said, now_wall_ns)
+                # Either way: a clock that was set back must not put it off.
+                trims = bool(said) and abs(now_wall_ns - self._trimmed_wall_ns) >= TRIM_EVERY_NS
+                if trims:
+                    grid_figures.trim(db)
                 # Not equality: a commit that failed in its last step may have been made all the same.
                 made = db.execute(
                     "UPDATE meta SET commits = ?1 + 1 WHERE commits >= ?1", (self._commits,)
@@ -162,6 +171,8 @@ class Journal:
             raise _naming_the_row(error, kept) from error.__cause__
         self._commits += 1
         self._committed_wall_ns = now_wall_ns
+        if trims:
+            self._trimmed_wall_ns = now_wall_ns
         self._mark.write(Mark(self._commits, self._lineage, self._boot_id))
         for entry in closed:
             # Whoever keeps the log elsewhere can tell a chain that was written anew from this one.

@@ -279,6 +279,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "group": TEXT,
             "framework": TEXT,
             "source": one_of(get_args(RunSource)),
+            "user": {**TEXT, "description": "Empty unless the operator switched user names on."},
             "namespace": TEXT,
             "node": TEXT,
             "cluster": TEXT,

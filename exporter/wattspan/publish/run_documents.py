@@ -144,6 +144,7 @@ def run_document(
         "group": run.group,
         "framework": run.framework,
         "source": run.source,
+        "user": run.user,
         "namespace": run.namespace,
         "node": record.node,
         "cluster": record.cluster,

@@ -50,6 +50,8 @@ COLUMNS: Final = (
     "intensity_uncertainty_ratio",
     "signals",
     *(f"sci_grams_per_{unit}" for unit in UNITS),
+    "revised_co2e_grams",
+    "user",
 )
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -98,6 +100,8 @@ def _row(report: Report) -> tuple[object, ...]:
         report.uncertainty.intensity_ratio,
         ";".join(signals_of(record)),
         *(_sci(report, unit) for unit in UNITS),
+        None if report.revision is None else report.revision.co2e_g,
+        run.user,
     )
 
 

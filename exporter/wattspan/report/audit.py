@@ -211,8 +211,12 @@ def embodied_g_per_gpu_hour(record: RunRecord) -> float | None:
 
 def _remarks(record: RunRecord, revision: Revision, entry: Entry | None) -> Iterator[str]:
     if not is_traceable(record):
-        why = "it was made before they were kept" if is_excused(record, entry) else "which it should have"
-        yield f"The record has no factors, {why}: its operational grams cannot be traced."
+        why = ", which it should have"
+        if record.ended_wall_ns is None:
+            why = " yet"
+        elif is_excused(record, entry):
+            why = ", it was made before they were kept"
+        yield f"The record has no factors{why}: its operational grams cannot be traced."
     if record.ended_wall_ns is None:
         yield "The run goes on: it enters the chain when it ends."
     elif entry is None:
@@ -229,6 +233,11 @@ def _remarks(record: RunRecord, revision: Revision, entry: Entry | None) -> Iter
         yield (
             f"{revision.mixed} factors stand for several figures put together, with their mean; "
             "they are left as they are where figures were revised."
+        )
+    if revision.let_go:
+        yield (
+            "Some figures of this time are no longer kept, so that a revision of them is not known "
+            f"({revision.let_go} factors)."
         )
     if record.totals.embodied_g is not None:
         yield "Of embodied grams the record has the sum, the GPU time and the models, not each figure."

@@ -26,6 +26,7 @@ NO_EMBODIED: Final = Missing("what making its hardware emitted is not known (emb
 NO_MARKET: Final = Missing("no intensity of an electricity contract is configured (grid.market-intensity)")
 NO_WATER: Final = Missing("no water usage effectiveness is configured (grid.wue)")
 NO_BUDGET: Final = Missing("the run has no carbon budget")
+NO_EARLIER: Final = Missing("what the run's earlier attempts emitted was not kept with this one")
 NO_TIME: Final = Missing("it began just now")
 
 
@@ -57,7 +58,8 @@ class Figures:
         progress_ratio: steps over planned steps, over all attempts.
         loss: the last one told.
         joules_per_step, joules_per_sample, joules_per_token: all energy over progress.
-        budget_co2e_grams, budget_used_ratio: what it may emit, and how much of that it has.
+        budget_co2e_grams, budget_used_ratio: what the run may emit, and how much of that it has in this
+            attempt and those before it, on this node.
     """
 
     duration_seconds: float
@@ -183,7 +185,7 @@ def figures_of(record: RunRecord, now_wall_ns: int) -> Figures:
         joules_per_sample=_per(record, energy_j, _count(made, "samples")),
         joules_per_token=_per(record, energy_j, _count(made, "tokens")),
         budget_co2e_grams=_known(record.run.budget_co2e_g, NO_BUDGET),
-        budget_used_ratio=_over(co2e_g, _known(record.run.budget_co2e_g, NO_BUDGET), NO_BUDGET),
+        budget_used_ratio=_budget_used_ratio(record, co2e_g),
     )
 
 
@@ -290,6 +292,18 @@ def _per(record: RunRecord, energy_j: Number, count: Number) -> Number:
         all_nodes = f"all {nodes} nodes" if nodes else "all its nodes, however many they are"
         return Missing(f"progress is that of {all_nodes}, energy that of this one")
     return _over(energy_j, count)
+
+
+def _budget_used_ratio(record: RunRecord, co2e_g: Number) -> Number:
+    """Budgets are of the run: the gauge `wattspan_run_budget_used_ratio` has all its attempts too."""
+    budget_g, earlier_g = record.run.budget_co2e_g, record.earlier_co2e_g
+    if budget_g is None:
+        return NO_BUDGET
+    if earlier_g is None and record.run.attempt:
+        return NO_EARLIER
+    if isinstance(co2e_g, Missing):
+        return co2e_g
+    return _over(co2e_g + (earlier_g or 0.0), budget_g, NO_BUDGET)
 
 
 def _progress_ratio(record: RunRecord) -> Number:

@@ -14,6 +14,13 @@ from wattspan.journal.periods import Usage, bounds_of
 from wattspan.model import CounterKey
 from wattspan.report import quantities
 from wattspan.report.attributions import attribution_of
+from wattspan.report.period_ranges import (
+    RowRanges,
+    embodied_range,
+    energy_ratio,
+    intensity_ratio,
+    range_by,
+)
 from wattspan.units import NS_PER_S, UJ_PER_J
 
 SCHEMA: Final = "wattspan.period/1"
@@ -55,6 +62,7 @@ class Gained:
         grid_shares: parts of 1 by grid zone, provider, signal and basis: of the energy that was priced, or of
             the time.
         estimated_ratio: of the priced energy, that for which the intensity was an estimate; None if unknown.
+        intensity_ratio: how far grams may be off for the grid's figures, both ways; None if unknown.
         where: whose figures they are, in words.
         how: how they were had, in a sentence.
         gaps: what is not known, one sentence each.
@@ -69,6 +77,7 @@ class Gained:
     where: str
     how: str
     gaps: tuple[str, ...] = ()
+    intensity_ratio: float | None = None
 
 
 @dataclass(slots=True)
@@ -104,6 +113,26 @@ class Row:
         """Over all components."""
         return sum(self.energy_joules.values())
 
+    def ranges(self, intensity_ratio: float | None) -> RowRanges:
+        """Between what and what each lies.
+
+        Args:
+            intensity_ratio: of `Gained`.
+        """
+        energy = energy_ratio(self.energy_joules)
+        grams = {
+            basis: range_by(grams, energy, intensity_ratio) for basis, grams in self.operational_grams.items()
+        }
+        cost = {currency: range_by(amount, energy) for currency, amount in self.cost.items()}
+        return RowRanges(
+            energy_joules=range_by(self.all_joules, energy),
+            operational_grams={basis: between for basis, between in grams.items() if between},
+            embodied_grams=embodied_range(self.embodied_grams),
+            market_grams=range_by(self.market_grams, energy),
+            water_liters=range_by(self.water_liters, energy),
+            cost={currency: between for currency, between in cost.items() if between},
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class PeriodReport:
@@ -132,6 +161,19 @@ class PeriodReport:
     version: str
 
 
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """Whose figures priced the energy of all that was metered.
+
+    Attributes:
+        shares, estimated_ratio, intensity_ratio: as in `Gained`; empty and None where that is not known.
+    """
+
+    shares: Mapping[tuple[str, str, str, str], float]
+    estimated_ratio: float | None
+    intensity_ratio: float | None
+
+
 def gained_of(usage: Usage, node: str) -> Gained:
     """What a node's journal has of a month.
 
@@ -144,15 +186,7 @@ def gained_of(usage: Usage, node: str) -> Gained:
         for (quantity, labels), amount in usage.totals.items()
         if quantity in DIVISORS
     }
-    shares: dict[tuple[str, str, str, str], float] = {}
-    priced = estimated = 0.0
-    for (quantity, labels), joules in amounts.items():
-        if quantity == GRID and len(labels) == 5 and joules:
-            zone, provider, signal, basis, is_estimated = labels
-            key = (zone, provider, signal, basis)
-            shares[key] = shares.get(key, 0.0) + joules
-            priced += joules
-            estimated += joules if is_estimated.lower() == "true" else 0.0
+    priced = priced_of(amounts)
     gaps: tuple[str, ...] = ()
     if usage.went_back:
         gaps = ("Some accounts were lower at the month's end than at its begin: a clock was set back.",)
@@ -161,15 +195,38 @@ def gained_of(usage: Usage, node: str) -> Gained:
         since_wall_ns=usage.since_wall_ns,
         until_wall_ns=usage.until_wall_ns,
         amounts=amounts,
-        grid_shares={key: joules / priced for key, joules in shares.items()},
-        estimated_ratio=estimated / priced if priced else None,
+        grid_shares=priced.shares,
+        estimated_ratio=priced.estimated_ratio,
         where=f"the journal of node {node}",
         how=(
             "Each figure is what an owner's account gained between the first commits of two months, exact to "
             "the tick that spans the turn of the month."
         ),
         gaps=(*gaps, f"This is node {node} alone; --prometheus asks for all nodes."),
+        intensity_ratio=priced.intensity_ratio,
     )
+
+
+def priced_of(amounts: Mapping[CounterKey, float]) -> Priced:
+    """Whose figures priced the energy.
+
+    Args:
+        amounts: as in `Gained`.
+    """
+    joules: dict[tuple[str, str, str, str, str], float] = {}
+    for (quantity, labels), amount in amounts.items():
+        if quantity == GRID and len(labels) == 5 and amount > 0:
+            zone, provider, signal, basis, is_estimated = labels
+            joules[zone, provider, signal, basis, is_estimated] = amount
+    all_j = sum(joules.values())
+    shares: dict[tuple[str, str, str, str], float] = {}
+    estimated_j = 0.0
+    for (*source, is_estimated), amount in joules.items():
+        zone, provider, signal, basis = source
+        key = (zone, provider, signal, basis)
+        shares[key] = shares.get(key, 0.0) + amount / all_j
+        estimated_j += amount if is_estimated.lower() == "true" else 0.0
+    return Priced(shares, estimated_j / all_j if all_j else None, intensity_ratio(joules))
 
 
 def period_of(gained: Gained, by: By, made_wall_ns: int, version: str) -> PeriodReport:
@@ -193,7 +250,7 @@ def period_of(gained: Gained, by: By, made_wall_ns: int, version: str) -> Period
         by=by,
         rows=tuple(sorted(used, key=lambda row: (-row.all_joules, row.namespace or "", row.project or ""))),
         total=total,
-        statements=tuple(_statements(gained)),
+        statements=tuple(_statements(gained, total)),
         omissions=tuple(_omissions(gained, total, made_wall_ns)),
         sources=tuple(_sources(gained)),
         made_wall_ns=made_wall_ns,
@@ -230,7 +287,7 @@ def _add(sums: dict[str, float], key: str, amount: float) -> None:
     sums[key] = sums.get(key, 0.0) + amount
 
 
-def _statements(gained: Gained) -> Iterator[str]:
+def _statements(gained: Gained, total: Row) -> Iterator[str]:
     yield f"From {gained.where}. {gained.how}"
     yield (
         "Operational CO2e is the sum over intervals of energy x the intensity in force then x PUE; "
@@ -245,6 +302,18 @@ def _statements(gained: Gained) -> Iterator[str]:
     yield "Wasted energy is part of the energy, and one joule may be wasted for several reasons."
     if gained.estimated_ratio is not None:
         yield f"{quantities.percent(gained.estimated_ratio)} of the priced energy had an estimated intensity."
+    if (energy := energy_ratio(total.energy_joules)) is not None:
+        yield f"Ranges: energy ±{quantities.percent(energy)} of sensors and of the split of the host. " + (
+            "Operational CO2e has none, since how much energy each source priced is not known."
+            if gained.intensity_ratio is None
+            else f"Grams have ±{quantities.percent(gained.intensity_ratio)} of the grid's figures too, by "
+            "all energy that was priced."
+        )
+        yield (
+            "The accounts of owners do not keep how GPUs were split between sharers, nor calibrations: these "
+            "are not in the ranges, which are no confidence intervals. PUE, prices and contracts are taken "
+            "as exact."
+        )
 
 
 def _omissions(gained: Gained, total: Row, made_wall_ns: int) -> Iterator[str]:
@@ -261,7 +330,10 @@ def _omissions(gained: Gained, total: Row, made_wall_ns: int) -> Iterator[str]:
             "whose they are is not kept."
         )
     if any(labels[1:2] == (OTHER_PROJECT,) for _, labels in gained.amounts):
-        yield f"Owners beyond the first 200 of a node are together under the project {OTHER_PROJECT}."
+        yield (
+            f"Owners beyond the first 200 of a node are together under the project {OTHER_PROJECT}, without "
+            "a namespace where that had no owner before."
+        )
     if not total.cost:
         yield "Cost: no price is configured (cost.price-per-kwh)."
     if total.embodied_grams is None:

@@ -4,12 +4,15 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from typing import Any, Final
 
 from wattspan.log import escaped
 from wattspan.report import quantities
 from wattspan.report.period import SCHEMA, PeriodReport, Row
+from wattspan.report.period_ranges import RowRanges
 from wattspan.report.quantities import rfc3339
+from wattspan.report.ranges import Range
 from wattspan.units import J_PER_KWH
 
 _SPECIAL: Final = re.compile(r"[\\`*\[\]<>|&~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
@@ -37,13 +40,14 @@ def document(report: PeriodReport) -> dict[str, Any]:
         "until": rfc3339(gained.until_wall_ns),
         "by": report.by,
         "source": gained.where,
-        "rows": [_members(row) for row in report.rows],
-        "total": _members(report.total),
+        "rows": [_members(row, gained.intensity_ratio) for row in report.rows],
+        "total": _members(report.total, gained.intensity_ratio),
         "grid": [
             {"grid_zone": zone, "provider": provider, "signal": signal, "basis": basis, "ratio": ratio}
             for (zone, provider, signal, basis), ratio in gained.grid_shares.items()
         ],
         "estimated_ratio": gained.estimated_ratio,
+        "intensity_uncertainty_ratio": gained.intensity_ratio,
         "statements": list(report.statements),
         "omissions": list(report.omissions),
         "sources": list(report.sources),
@@ -51,7 +55,7 @@ def document(report: PeriodReport) -> dict[str, Any]:
 
 
 def table(report: PeriodReport) -> str:
-    """One row for each owner as CSV (RFC 4180); columns of further currencies stand at the end."""
+    """One row for each owner as CSV (RFC 4180); ranges follow the costs, and the sources stand last."""
     out = io.StringIO()
     writer = csv.writer(out)
     currencies = sorted(report.total.cost)
@@ -63,6 +67,8 @@ def table(report: PeriodReport) -> str:
             *("embodied_co2e_grams", "market_co2e_grams", "water_liters", "gpu_seconds", "idle_gpu_seconds"),
             *(f"{reason}_wasted_energy_joules" for reason in REASONS),
             *(f"cost_{currency}" for currency in currencies),
+            *(f"{name}_{edge}" for name in _ranged(currencies) for edge in ("low", "high")),
+            "sources",
         )
     )
     gained = report.gained
@@ -75,6 +81,8 @@ def table(report: PeriodReport) -> str:
             *(row.embodied_grams, row.market_grams, row.water_liters, row.gpu_seconds, row.idle_gpu_seconds),
             *(row.wasted_joules.get(reason) for reason in REASONS),
             *(row.cost.get(currency) for currency in currencies),
+            *_edges(row.ranges(gained.intensity_ratio), currencies),
+            "; ".join(report.sources),
         )
         writer.writerow(map(_cell, cells))
     return out.getvalue()
@@ -85,7 +93,27 @@ def markdown(report: PeriodReport) -> str:
     return "\n".join(_lines(report)) + "\n"
 
 
-def _members(row: Row) -> dict[str, Any]:
+def _ranged(currencies: Iterable[str]) -> Iterator[str]:
+    """The columns that have a range."""
+    yield "energy_joules"
+    yield from (f"{basis}_operational_co2e_grams" for basis in BASES)
+    yield from ("embodied_co2e_grams", "market_co2e_grams", "water_liters")
+    yield from (f"cost_{currency}" for currency in currencies)
+
+
+def _edges(ranges: RowRanges, currencies: Iterable[str]) -> Iterator[float | None]:
+    """Of each of `_ranged`, in that order."""
+    for between in (
+        ranges.energy_joules,
+        *(ranges.operational_grams.get(basis) for basis in BASES),
+        *(ranges.embodied_grams, ranges.market_grams, ranges.water_liters),
+        *(ranges.cost.get(currency) for currency in currencies),
+    ):
+        yield from (None, None) if between is None else (between.low, between.high)
+
+
+def _members(row: Row, intensity_ratio: float | None) -> dict[str, Any]:
+    ranges = row.ranges(intensity_ratio)
     return {
         "namespace": row.namespace,
         "project": row.project,
@@ -103,7 +131,21 @@ def _members(row: Row) -> dict[str, Any]:
             {"reason": reason, "currency": currency, "amount": amount}
             for (reason, currency), amount in row.wasted_cost.items()
         ],
+        "ranges": {
+            "energy_joules": _range(ranges.energy_joules),
+            "operational_co2e_grams": {
+                basis: asdict(between) for basis, between in ranges.operational_grams.items()
+            },
+            "embodied_co2e_grams": _range(ranges.embodied_grams),
+            "market_co2e_grams": _range(ranges.market_grams),
+            "water_liters": _range(ranges.water_liters),
+            "cost": {currency: asdict(between) for currency, between in ranges.cost.items()},
+        },
     }
+
+
+def _range(between: Range | None) -> dict[str, float] | None:
+    return None if between is None else asdict(between)
 
 
 def _lines(report: PeriodReport) -> Iterator[str]:
@@ -118,10 +160,44 @@ def _lines(report: PeriodReport) -> Iterator[str]:
         if rows and columns:
             yield from ("", f"## {title}", "")
             yield from _table(report, columns)
+    if rows:
+        yield from _ranges(report)
     yield from _list("How it was made", report.statements)
     yield from _list("What is missing, and why", report.omissions)
     made = f"Made by wattspan {report.version} at {quantities.moment(report.made_wall_ns)}."
     yield from _list("Sources", (*report.sources, made))
+
+
+def _ranges(report: PeriodReport) -> Iterator[str]:
+    """Between what and what the sum of all rows lies."""
+    total, ranges = report.total, report.total.ranges(report.gained.intensity_ratio)
+    known: list[tuple[str, float | None, Range | None, Callable[[float], str]]] = [
+        ("energy", total.all_joules, ranges.energy_joules, quantities.energy),
+        *(
+            (f"CO2e operational, {basis}", grams, ranges.operational_grams.get(basis), quantities.mass)
+            for basis, grams in sorted(
+                total.operational_grams.items(), key=lambda item: _order(BASES)(item[0])
+            )
+        ),
+        ("CO2e embodied", total.embodied_grams, ranges.embodied_grams, quantities.mass),
+        ("CO2e by contract", total.market_grams, ranges.market_grams, quantities.mass),
+        ("water", total.water_liters, ranges.water_liters, _liters),
+        *(
+            (f"cost, {_plain(currency)}", amount, ranges.cost.get(currency), _amount)
+            for currency, amount in sorted(total.cost.items())
+        ),
+    ]
+    cells = [
+        (
+            label,
+            show(value),
+            "not known" if between is None else f"{show(between.low)} to {show(between.high)}",
+        )
+        for label, value, between, show in known
+        if value is not None
+    ]
+    yield from ("", "## Range of each total", "")
+    yield from _aligned([("figure", "all", "range"), *cells])
 
 
 def _tables(report: PeriodReport) -> Iterator[tuple[str, list[tuple[str, Cell]]]]:
@@ -169,6 +245,11 @@ def _table(report: PeriodReport, columns: list[tuple[str, Cell]]) -> Iterator[st
         cells.append((*map(_plain, names), *(cell(row) for _, cell in columns)))
     blank = ("",) * (len(owner) - 1)
     cells.append(("all", *blank, *(cell(report.total) for _, cell in columns)))
+    yield from _aligned(cells)
+
+
+def _aligned(cells: list[tuple[str, ...]]) -> Iterator[str]:
+    """A table, its head first."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for number, line in enumerate(cells):
         yield "| " + " | ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)) + " |"

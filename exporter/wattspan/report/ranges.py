@@ -127,10 +127,21 @@ def ranges_of(figures: Figures, uncertainty: Uncertainty) -> Ranges:
 
 def kind_of(factor: Factor) -> Kind:
     """What a figure is. One that was not kept is taken for the worst."""
-    constant = (StaticProvider.name, ConfiguredProvider.name, "")
-    if factor.provider in constant or factor.valid_until_wall_ns is None:
+    if factor.valid_until_wall_ns is None:
         return "constant"
-    return "estimated" if factor.estimated else "measured"
+    return named_kind(factor.provider, estimated=factor.estimated)
+
+
+def named_kind(provider: str, *, estimated: bool) -> Kind:
+    """What a provider's figures are; those of nobody are taken for the worst.
+
+    Args:
+        provider: by name.
+        estimated: the figure is.
+    """
+    if provider in (StaticProvider.name, ConfiguredProvider.name, ""):
+        return "constant"
+    return "estimated" if estimated else "measured"
 
 
 def kind_ratio(kind: Kind, grid_zone: str = "") -> float:

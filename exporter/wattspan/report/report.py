@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from wattspan.journal.figures import Revision
 from wattspan.report.figures import Figures, GpuPart, Missing, Part, figures_of, gpu_parts_of, parts_of
 from wattspan.report.provenance import PricedBy, provenance_of
 from wattspan.report.ranges import Ranges, Uncertainty, ranges_of, uncertainty_of
@@ -41,6 +42,8 @@ class Report:
         sources: where figures come from that were not measured here, each with what its licence asks for.
         made_wall_ns: now.
         version: of Wattspan.
+        revision: its grams by the figures that are known now; None where nobody looked, or factors were not
+            kept.
     """
 
     record: RunRecord
@@ -59,10 +62,16 @@ class Report:
     sources: tuple[str, ...]
     made_wall_ns: int
     version: str
+    revision: Revision | None = None
 
 
 def report_of(
-    record: RunRecord, attempts: Iterable[int], made_wall_ns: int, version: str, unit: Unit | None = None
+    record: RunRecord,
+    attempts: Iterable[int],
+    made_wall_ns: int,
+    version: str,
+    unit: Unit | None = None,
+    revision: Revision | None = None,
 ) -> Report:
     """Gather a report.
 
@@ -72,7 +81,9 @@ def report_of(
         made_wall_ns: now.
         version: of Wattspan.
         unit: functional unit that carbon is told by; None for all that are known.
+        revision: its grams by the figures that are known now; None where nobody looked.
     """
+    revision = revision if record.factors else None
     figures = figures_of(record, made_wall_ns)
     uncertainty = uncertainty_of(record, figures)
     sci, sci_missing = _sci(record, unit, made_wall_ns)
@@ -89,11 +100,12 @@ def report_of(
         priced_by=provenance_of(record),
         sci=sci,
         sci_missing=sci_missing,
-        statements=statements(record, figures, uncertainty, sci),
+        statements=statements(record, figures, uncertainty, sci, revision),
         omissions=omissions(record),
         sources=sources(record),
         made_wall_ns=made_wall_ns,
         version=version,
+        revision=revision,
     )
 
 

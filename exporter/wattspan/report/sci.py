@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from wattspan.report.figures import Missing, figures_of
-from wattspan.runs import RunRecord
+from wattspan.runs import HOST, RunRecord
 
 Unit = Literal["run", "step", "sample", "token"]
 
 UNITS: Final[tuple[Unit, ...]] = get_args(Unit)
 """Functional units that a run can be told by."""
+
+PUE_UNSET: Final = 1.0
+"""What counts while nobody has set one; any other was set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +107,13 @@ def known(record: RunRecord, now_wall_ns: int | None = None) -> tuple[Sci, ...]:
 
 
 def _missing(record: RunRecord, unit: Unit, embodied: float | Missing) -> Iterator[str]:
-    if isinstance(embodied, Missing):
-        yield f"M: {embodied.reason}"
+    if record.pue == PUE_UNSET and not record.pue_configured:
+        yield (
+            "E: PUE is not set (grid.pue)"
+            if record.pue_configured is False
+            else ("E: whether a PUE was set was not kept")
+        )
+    yield from _missing_of_embodied(record, embodied)
     if record.totals.unpriced_uj:
         yield "I: a part of the energy has no intensity"
     if unit == "run" and record.run.nodes_expected != 1:
@@ -114,12 +122,24 @@ def _missing(record: RunRecord, unit: Unit, embodied: float | Missing) -> Iterat
         yield f"E: {told}, and this is one"
 
 
+def _missing_of_embodied(record: RunRecord, embodied: float | Missing) -> Iterator[str]:
+    if isinstance(embodied, Missing):
+        yield f"M: {embodied.reason}"
+    elif record.embodied_without is None:
+        yield "M: whether the host is in it was not kept"
+    else:
+        for what in record.embodied_without:
+            setting = "embodied.host-kg" if what == HOST else "embodied.gpu-kg"
+            yield f"M: the {what or 'GPU without a model'} is not in it ({setting})"
+
+
 def _boundary(record: RunRecord) -> str:
     names = {"gpu": "GPUs", "cpu": "CPU", "dram": "memory"}
     measured = {component for component, _ in record.totals.energy_uj}
+    pue = f"PUE {record.pue:g}" if record.pue_configured or record.pue != PUE_UNSET else "no PUE"
     inside = ", ".join(name for component, name in names.items() if component in measured)
     return (
-        f"{inside} of node {record.node}, idle time of what was reserved included; PUE {record.pue:g}; "
+        f"{inside} of node {record.node}, idle time of what was reserved included; {pue}; "
         "fans, power supplies, network and storage of the node are outside"
     )
 

@@ -4,13 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from wattspan.journal.figures import Revision
 from wattspan.ledger import certainty
 from wattspan.report import quantities, ranges
 from wattspan.report.attributions import attribution_of
 from wattspan.report.figures import Figures, Missing
 from wattspan.report.provenance import PricedBy, provenance_of, providers_of, signals_of
 from wattspan.report.ranges import Kind, Uncertainty
-from wattspan.report.sci import Sci
+from wattspan.report.sci import PUE_UNSET, Sci
 from wattspan.runs import Attribution, RunRecord
 
 
@@ -61,7 +62,11 @@ KINDS: Final[Mapping[Kind, str]] = {
 
 
 def statements(
-    record: RunRecord, figures: Figures, uncertainty: Uncertainty, sci: tuple[Sci, ...]
+    record: RunRecord,
+    figures: Figures,
+    uncertainty: Uncertainty,
+    sci: tuple[Sci, ...],
+    revision: Revision | None = None,
 ) -> tuple[Statement, ...]:
     """How sure the figures are.
 
@@ -70,8 +75,10 @@ def statements(
         figures: what it implies.
         uncertainty: what its ranges are made of.
         sci: its Software Carbon Intensity, as far as there is one.
+        revision: its grams by the figures that are known now; None where nobody looked.
     """
-    return tuple(_statements(record, figures, uncertainty, sci))
+    said = _statements(record, figures, uncertainty, sci)
+    return (*said, *(_revised(record, revision) if revision else ()))
 
 
 def omissions(record: RunRecord) -> tuple[str, ...]:
@@ -116,7 +123,7 @@ def _statements(
             "embodied CO2e",
             "Of making the hardware, by the time it was reserved over its expected life. Published figures "
             f"for one and the same card differ by a factor of {ranges.EMBODIED_FACTOR:g}, which is its "
-            "range; those for servers by five.",
+            f"range; those for servers by five.{_without(record)}",
         )
     if not isinstance(figures.market_co2e_grams, Missing):
         yield Statement(
@@ -126,6 +133,12 @@ def _statements(
         )
     if sci:
         yield from _sci(sci)
+
+
+def _without(record: RunRecord) -> str:
+    if not record.embodied_without:
+        return ""
+    return f" Not in it: {', '.join(what or 'a GPU without a model' for what in record.embodied_without)}."
 
 
 def _ranges(uncertainty: Uncertainty) -> Iterator[Statement]:
@@ -188,8 +201,9 @@ def _carbon(record: RunRecord, figures: Figures) -> Iterator[Statement]:
         )
     else:
         yield Statement("basis", "Life cycle: building and fuelling the power plants is included.")
-    if record.pue == 1.0:
-        yield Statement("PUE", "1: nothing is added for cooling and power supply of the building.")
+    if record.pue == PUE_UNSET:
+        unset = " Nobody has set it (grid.pue)." if record.pue_configured is False else ""
+        yield Statement("PUE", f"1: nothing is added for cooling and power supply of the building.{unset}")
     else:
         yield Statement(
             "PUE", f"{record.pue:g}: applied once, to grams and cost; joules are those of the computer."
@@ -248,6 +262,21 @@ def _spread(record: RunRecord, figures: Figures) -> Statement | None:
         f"under the lowest figure would have been {quantities.mass(grams * low / mean)}, under the highest "
         f"{quantities.mass(grams * high / mean)}.",
     )
+
+
+def _revised(record: RunRecord, revision: Revision) -> Iterator[Statement]:
+    if revision.revised:
+        yield Statement(
+            "revised figures",
+            f"With figures revised since: {quantities.mass(revision.co2e_g)} instead of "
+            f"{quantities.mass(record.totals.co2e_g)} ({revision.revised} of {len(record.factors)} factors). "
+            "The totals here and the counters keep what was known when the energy was used.",
+        )
+    if revision.let_go:
+        yield Statement(
+            "revised figures",
+            "Some figures of this time are no longer kept, so that a revision of them is not known.",
+        )
 
 
 def _sci(sci: tuple[Sci, ...]) -> Iterator[Statement]:

@@ -6,7 +6,7 @@ and ends when somebody says so or when the last of these has gone.
 An attempt that has ended is never opened again; a later begin of the same id is the next attempt.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Final
@@ -61,7 +61,7 @@ class Claim:
         run_id: given outright, or empty.
         job_id: the id that the job gives (pod, Slurm, marker); empty outside jobs.
         attempt: given by the job; None to count by ourselves.
-        name, project, group, framework, user, namespace: as in `Run`.
+        name, project, group, framework, namespace: as in `Run`.
         source: how it was found.
         total_steps, budget_co2e_g, nodes_expected, rank_zero: as in `Run` and `Progress`.
         parent_trace_id, parent_span_id: as in `Run`.
@@ -79,7 +79,6 @@ class Claim:
     project: str = ""
     group: str = ""
     framework: str = ""
-    user: str = ""
     namespace: str = ""
     source: RunSource = "api"
     total_steps: int | None = None
@@ -132,6 +131,7 @@ class LiveRun:
         began: when.
         processes: pid to start of those that hold it by their own word.
         uids: the users whose processes are of it.
+        began_by: the user who began it, or was the first one seen in it; None outside a machine's own users.
         pods: that are of it.
         joined: a `track()` is in it; the next one is a further run.
         progress: the highest told so far, over all attempts.
@@ -149,6 +149,7 @@ class LiveRun:
     began: Moment
     processes: dict[int, int] = field(default_factory=dict)
     uids: set[int] = field(default_factory=set)
+    began_by: int | None = None
     pods: set[PodRef] = field(default_factory=set)
     joined: bool = False
     progress: Progress = NO_PROGRESS
@@ -181,6 +182,7 @@ class Registry:
         live: of an earlier daemon, that were running when it ended.
         last: the last attempt known to have ended, by run id.
         ended: attempts that ended less than five minutes ago, under an earlier daemon.
+        user_of: the name of a user by uid, None while it is looked up; None where no names are kept.
 
     Attributes:
         changes: goes up whenever a run begins, ends or is joined.
@@ -191,8 +193,10 @@ class Registry:
         live: Iterable[LiveRun] = (),
         last: Mapping[str, LastAttempt] | None = None,
         ended: Iterable[LiveRun] = (),
+        user_of: Callable[[int], str | None] | None = None,
     ) -> None:
         self.changes = 0
+        self._user_of = user_of
         self._live = {run.run.run_id: run for run in live}
         self._ended = {(run.run.run_id, run.run.attempt): run for run in ended}
         self._last = dict(last or {})
@@ -224,6 +228,14 @@ class Registry:
             return self._open(run_id, claim, now), True
         self._join(known, claim)
         return known, False
+
+    def name_users(self) -> None:
+        """Give each run the name of its user, as soon as that is known. Called at each tick."""
+        if self._user_of is None:
+            return
+        for live in (*self._live.values(), *self._ended.values()):
+            if live.began_by is not None and not live.run.user and (name := self._user_of(live.began_by)):
+                live.run = replace(live.run, user=run_ids.plain(name))
 
     def progress(self, run_id: str, attempt: int | None, told: Told) -> LiveRun:
         """Take what rank 0 tells.
@@ -360,7 +372,6 @@ class Registry:
             group=run_ids.plain(claim.group),
             framework=run_ids.plain(claim.framework),
             source=claim.source,
-            user=claim.user,
             namespace=claim.namespace,
             rank_zero=claim.rank_zero,
             nodes_expected=claim.nodes_expected,
@@ -411,6 +422,9 @@ class Registry:
             live.processes[claim.process[0]] = claim.process[1]
         if claim.uid is not None:
             live.uids.add(claim.uid)
+            # A number in a pod is none of this machine's users.
+            if live.began_by is None and not claim.namespace and not claim.pod.name:
+                live.began_by = claim.uid
         pod = claim.pod
         if pod.name and (
             pod.container or not any((p.namespace, p.name) == (pod.namespace, pod.name) for p in live.pods)
