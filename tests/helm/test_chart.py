@@ -266,7 +266,7 @@ HELM_3 = {
     # Helm
     *("fromYaml", "include", "toYaml"),
 }
-"""The functions that our templates use; every one is in Helm 3.0 as far as we know: Helm 3 is not run here."""
+"""The functions that our templates use; each is in Helm 3.0 as far as we know: Helm 3 is not run here."""
 
 
 def test_templates_use_no_function_that_helm_3_lacks() -> None:
