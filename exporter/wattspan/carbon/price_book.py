@@ -65,9 +65,13 @@ class PriceBook:
             self._feed.due_ns(now_wall_ns, now_ns)  # takes up what was kept
         self._write(now_wall_ns, now_ns)
 
-    def refresh(self, now_wall_ns: int, now_ns: int, *, at_once: bool = False) -> None:
-        """Ask the live source if it is time to. May block."""
-        changed = self._feed is not None and self._feed.refresh(now_wall_ns, now_ns, at_once=at_once)
+    def refresh(
+        self, now_wall_ns: int, now_ns: int, *, at_once: bool = False, if_allowed: bool = False
+    ) -> None:
+        """Ask the live source if it is time to; see `wattspan.carbon.feed.Feed.refresh`. May block."""
+        changed = self._feed is not None and self._feed.refresh(
+            now_wall_ns, now_ns, at_once=at_once, if_allowed=if_allowed
+        )
         if changed or self._written_ns is None or now_ns - self._written_ns >= RENEW_NS:
             self._write(now_wall_ns, now_ns)
 

@@ -159,11 +159,10 @@ def _wait_for_green(duration_ns: int, deadline_ns: int, config: Config) -> int:
 
 def _looks(config: Config) -> "Callable[[], Sequence[Intensity]]":
     """What looks at the hours ahead: by the daemon of this node, else by the settings of this command."""
-    from wattspan.client import ephemeral, green, surroundings
-    from wattspan.client.daemon import Daemon
+    from wattspan.cli.answered import beside, service_with_cache
+    from wattspan.client import green
 
-    allowed = surroundings.ephemeral_allowed(os.environ)
-    daemon = Daemon.of(os.environ, ephemeral.folder(os.environ) if allowed else None)
+    daemon = beside(os.environ)
     own: list[CarbonService] = []
 
     def look() -> "Sequence[Intensity]":
@@ -172,12 +171,10 @@ def _looks(config: Config) -> "Callable[[], Sequence[Intensity]]":
             return figures
         first = not own
         if first:
-            from wattspan.carbon_service import CarbonService as Service
-
-            own.append(Service(config, os.environ))
+            own.append(service_with_cache(config))
         now_wall_ns = time.time_ns()
-        # At once the first time; later by the manners of each service.
-        own[0].refresh(now_wall_ns, time.monotonic_ns(), at_once=first)
+        # As soon as it is allowed the first time; later when it is due.
+        own[0].refresh(now_wall_ns, time.monotonic_ns(), if_allowed=first)
         outlook = own[0].state(now_wall_ns).outlook
         return outlook.figures if outlook else ()
 

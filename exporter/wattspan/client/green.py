@@ -6,7 +6,7 @@ Clocks, looks and pauses are handed in; only `of_daemon` and `pause` touch the w
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -146,16 +146,7 @@ def figures_of(document: Any) -> Sequence[Intensity]:
     figures: list[Intensity] = []
     for row in rows if isinstance(rows, list) else ():
         try:
-            figure = Intensity(
-                g_per_kwh=float(row["grams_per_kwh"]),
-                valid_from_wall_ns=_moment(row["valid_from"]),
-                valid_until_wall_ns=_moment(row["valid_until"]),
-                grid_zone=str(row["grid_zone"]),
-                provider=str(row["provider"]),
-                signal=row["signal"],
-                basis=row["basis"],
-                estimated=row["estimated"] is not False,
-            )
+            figure = figure_of(row)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             continue
         begin_ns, end_ns = figure.valid_from_wall_ns or 0, figure.valid_until_wall_ns or 0
@@ -165,7 +156,34 @@ def figures_of(document: Any) -> Sequence[Intensity]:
     return figures
 
 
-def _moment(text: str) -> int:
+def figure_of(row: Mapping[str, Any]) -> Intensity:
+    """One figure, as the API writes it.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError, OverflowError: it is none.
+    """
+    return Intensity(
+        g_per_kwh=float(row["grams_per_kwh"]),
+        valid_from_wall_ns=moment_of(row["valid_from"]),
+        valid_until_wall_ns=moment_of(row["valid_until"]),
+        grid_zone=str(row["grid_zone"]),
+        provider=str(row["provider"]),
+        signal=row["signal"],
+        basis=row["basis"],
+        estimated=row["estimated"] is not False,
+        fetched_wall_ns=moment_of(row.get("fetched_at")),
+        origin=str(row.get("origin") or ""),
+    )
+
+
+def moment_of(text: str | None) -> int | None:
+    """Nanoseconds of the wall clock; None for null, which is no end.
+
+    Raises:
+        TypeError, ValueError, OverflowError: it is no time, or one without an offset.
+    """
+    if text is None:
+        return None
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(text)
