@@ -298,16 +298,16 @@ def test_the_cache_is_where_the_user_has_it(wattspan: Wattspan, service: GridSer
     assert len(service.requests) == 3
 
 
-def test_who_answered_is_said(wattspan: Wattspan, service: GridService) -> None:
+def test_who_answered_is_said(wattspan: Wattspan, service: GridService, asks_daemons: dict[str, str]) -> None:
     """Settings that were given are named; where none is and no daemon is there, that is said."""
     assert re.search(
         r"^answered +by this command's settings grid.zone, grid.providers, grid.carbonintensity.url$",
-        wattspan("grid", env=about(service)).out,
+        wattspan("grid", env={**about(service), **asks_daemons}).out,
         re.MULTILINE,
     )
     alone = "by this command alone, for no daemon is reachable"
-    assert json.loads(wattspan("grid", "--format", "json").out)["answered"] == alone
-    estimate = json.loads(wattspan("estimate", *H100, "--format", "json").out)
+    assert json.loads(wattspan("grid", "--format", "json", env=asks_daemons).out)["answered"] == alone
+    estimate = json.loads(wattspan("estimate", *H100, "--format", "json", env=asks_daemons).out)
     assert estimate["answered"] == alone
     elsewhere = wattspan("estimate", *H100, "--zone", "FR", "--format", "json")
     assert json.loads(elsewhere.out)["answered"] == "by this command, for --zone"
@@ -328,7 +328,9 @@ def test_a_daemon_that_does_not_answer_is_told(
     """The command answers by itself, with the reason, and never with a traceback."""
     with tempfile.TemporaryDirectory(prefix="wsp") as folder, stand_in(Path(folder) / "s") as daemon:
         daemon.answer = lambda _: answer
-        done = wattspan("grid", "--format", "json", env={"WATTSPAN_SOCKET": f"{folder}/s"})
+        done = wattspan(
+            "grid", "--format", "json", env={"WATTSPAN_SOCKET": f"{folder}/s", "WATTSPAN_COST_TIME_ZONE": ""}
+        )
     assert done.code == 0
     document = json.loads(done.out)
     assert document["intensity"]["grid_zone"] == "WORLD"

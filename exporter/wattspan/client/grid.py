@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from wattspan.carbon.forecast import outlook_of
 from wattspan.carbon.price import Prices
 from wattspan.client.daemon import Daemon, UnansweredError
-from wattspan.client.green import FORECAST, figure_of, figures_of, moment_of
+from wattspan.client.green import FORECAST, GRID, figure_of, figures_of, moment_of
 from wattspan.model import GridState, Intensity, Tariff
-
-GRID: Final = "/api/v1/grid"
 
 
 @dataclass(frozen=True, slots=True)
