@@ -40,15 +40,20 @@ class CarbonService:
         config: of the daemon or the command.
         environment: where hints of a location and secrets are looked for.
         folder: where fetched figures are kept; None for nowhere.
+        label: asks for the node's label of its region, where nothing else says where it is; None for nobody.
 
     Raises:
         SetupError: settings that cannot work.
     """
 
     def __init__(
-        self, config: Config, environment: Mapping[str, str] = os.environ, folder: Path | None = None
+        self,
+        config: Config,
+        environment: Mapping[str, str] = os.environ,
+        folder: Path | None = None,
+        label: Callable[[], str] | None = None,
     ) -> None:
-        location = locate(config.grid_zone, config.grid_region, environment, _metadata(config))
+        location = locate(config.grid_zone, config.grid_region, environment, _metadata(config), label)
         self.chain = chain_from(config, location, folder)
         self._price_book = price_book_of(config, folder)
         self._embodied = partial(
