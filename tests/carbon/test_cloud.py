@@ -209,6 +209,7 @@ def test_a_service_that_is_silent_is_left_after_its_time(
     bases = serve(service, {"/latest/api/token": Answer(body=TOKEN.encode(), delay_s=60)})
     told = cloud.ask(machine(tmp_path, AWS), bases)
     assert told == cloud.Told(None, "the metadata service of AWS did not answer")
+    assert service.first.path == "/latest/api/token"
     assert len(service.requests) == 1
 
 

@@ -168,9 +168,17 @@ def test_times_in_words() -> None:
     assert texts == ["0 s", "45 min", "1 h", "1 h 30 min", "25 h"]
 
 
-def half_hours(count: int, green: range) -> Answer:
-    """What the Carbon Intensity API answers: 200 g/kWh, and 50 in some of the half hours."""
-    begin = int(time.time()) // 1800 * 1800
+def this_half_hour() -> int:
+    """Seconds since 1970 at its begin."""
+    return int(time.time()) // 1800 * 1800
+
+
+def half_hours(count: int, green: range, begin: int | None = None) -> Answer:
+    """What the Carbon Intensity API answers: 200 g/kWh, and 50 in some of the half hours.
+
+    From this half hour on, or from that which begins at a moment.
+    """
+    begin = this_half_hour() if begin is None else begin
     moments = [datetime.fromtimestamp(begin + 1800 * n, UTC) for n in range(count + 1)]
     return Answer(
         json={

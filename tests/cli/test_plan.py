@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Wattspan
-from tests.cli.test_grid import about, half_hours
+from tests.cli.test_grid import about, half_hours, this_half_hour
 from tests.fakes.grid_service import Answer, GridService, Request, serving
 from wattspan.cli import plan
 from wattspan.config import Config
@@ -180,7 +180,9 @@ def test_a_cloud_region_is_a_place(wattspan: Wattspan, service: GridService) -> 
 
 def test_prices_of_the_hours_ahead_count(wattspan: Wattspan, service: GridService) -> None:
     """A tariff by time of use is that of the hours in which it would run."""
-    green = datetime.fromtimestamp(int(time.time()) // 1800 * 1800 + 8 * 1800, UTC)
+    begin = this_half_hour()  # once, for the machine may come to the next one while this runs
+    service.says("/intensity/*", half_hours(48, range(8, 12), begin))
+    green = datetime.fromtimestamp(begin + 8 * 1800, UTC)
     schedule = f"{green:%H:%M}-{green + timedelta(hours=2):%H:%M} 0.10; 0.30"
     words = ("--duration", "2h", "--within", "12h", "--power", "1000")
     prices = ("--cost.schedule", schedule, "--cost.currency", "EUR")

@@ -119,6 +119,7 @@ def test_a_direct_source_that_is_away_leaves_energy_unpriced(tmp_path: Path, ser
         assert "Traceback" not in wattspan.stderr
 
 
+@pytest.mark.alone
 def test_a_source_that_hangs_costs_no_tick_and_no_stop(tmp_path: Path) -> None:
     """While a question is out: ticks go on, and SIGTERM ends it in time with a clean stop."""
     node = early("energycharts")
