@@ -187,6 +187,7 @@ def test_hours_from_a_model(wattspan: Wattspan) -> None:
         (["--gpu", "T4", "--hours", "1", "--zone", "FR", "--intensity", "9"], "--zone and --intensity"),
         (["--gpu", "T4", "--hours", "1", "--currency", "EUR"], "--currency: there is no --price"),
         (["--gpu", "T4", "--hours", "1", "--zone", "Atlantis"], "--zone: 'Atlantis' is unknown"),
+        (["--gpu", "T4", "--hours", "1", "--zone", "eu-west-3"], "--zone: 'eu-west-3' is a cloud region"),
         (["--gpu", "T4", "--hours", "nan"], "'nan' is not allowed; allowed: a number from 0.0001"),
         (["--gpu", "T4", "--hours", "-1"], "argument --hours:"),
         (["--gpu", "T4", "--hours", "0"], "'0' is not allowed"),
