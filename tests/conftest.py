@@ -18,7 +18,10 @@ ALONE: Final = (
     "e2e/test_runs.py",
     "frameworks/test_cost.py",
 )
-"""Tests that hold time against the clock; they run with nothing beside them, and are marked so here."""
+"""Tests that hold time against the clock; they run with nothing beside them, and are marked so here.
+
+A test of another file that does so carries the mark itself.
+"""
 
 
 @pytest.hookimpl(tryfirst=True)

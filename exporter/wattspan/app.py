@@ -16,6 +16,7 @@ from typing import Final
 
 from wattspan import __version__, log, systemd
 from wattspan.carbon.fetcher import Fetcher
+from wattspan.carbon.location import REGION_LABEL
 from wattspan.carbon_service import FOLDER, CarbonService
 from wattspan.config import Config
 from wattspan.devices import Source
@@ -46,6 +47,7 @@ from wattspan.run_service import RunService
 from wattspan.runs import NOBODY
 from wattspan.sampler import Sampler
 from wattspan.units import NS_PER_S
+from wattspan.workloads.node_label import asking
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +112,8 @@ def _run(
 ) -> int:
     log.setup(config.log_level, config.log_format)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is somebody to take it
-    carbon = CarbonService(config, os.environ, config.state_dir / FOLDER)
+    label = asking(config.node_name, REGION_LABEL, os.environ) if config.kubernetes_pods == "api" else None
+    carbon = CarbonService(config, os.environ, config.state_dir / FOLDER, label)
     board = Board()
     node = NodeInfo(config.node_name, config.cluster_name, __version__, config.sample_interval_ns)
     with ExitStack() as undo:
@@ -226,7 +229,8 @@ class Daemon:
     def start(self) -> None:
         """Begin metering; signals are taken from here on. Must be called in the main thread."""
         self._carbon.settle(time.time_ns(), time.monotonic_ns())
-        logger.info("grid: %s", self._carbon.chain.location.how)
+        location = self._carbon.chain.location
+        logger.log(logging.WARNING if location.unheard else logging.INFO, "grid: %s", location.how)
         if self._carbon.live:
             self._fetcher.start()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -40,15 +40,20 @@ class CarbonService:
         config: of the daemon or the command.
         environment: where hints of a location and secrets are looked for.
         folder: where fetched figures are kept; None for nowhere.
+        label: asks for the node's label of its region, where nothing else says where it is; None for nobody.
 
     Raises:
         SetupError: settings that cannot work.
     """
 
     def __init__(
-        self, config: Config, environment: Mapping[str, str] = os.environ, folder: Path | None = None
+        self,
+        config: Config,
+        environment: Mapping[str, str] = os.environ,
+        folder: Path | None = None,
+        label: Callable[[], str] | None = None,
     ) -> None:
-        location = locate(config.grid_zone, config.grid_region, environment, _metadata(config))
+        location = locate(config.grid_zone, config.grid_region, environment, _metadata(config), label)
         self.chain = chain_from(config, location, folder)
         self._price_book = price_book_of(config, folder)
         self._embodied = partial(
@@ -102,11 +107,13 @@ class CarbonService:
         if self._price_book is not None:
             self._price_book.settle(now_wall_ns, now_ns)
 
-    def refresh(self, now_wall_ns: int, now_ns: int, *, at_once: bool = False) -> None:
-        """Ask whom it is time to ask. May block."""
-        self.chain.refresh(now_wall_ns, now_ns, at_once=at_once)
+    def refresh(
+        self, now_wall_ns: int, now_ns: int, *, at_once: bool = False, if_allowed: bool = False
+    ) -> None:
+        """Ask whom it is time to ask; see `wattspan.carbon.feed.Feed.refresh`. May block."""
+        self.chain.refresh(now_wall_ns, now_ns, at_once=at_once, if_allowed=if_allowed)
         if self._price_book is not None:
-            self._price_book.refresh(now_wall_ns, now_ns, at_once=at_once)
+            self._price_book.refresh(now_wall_ns, now_ns, at_once=at_once, if_allowed=if_allowed)
 
     def news(self) -> News:
         """What has come since this was last called; the one writer calls."""
@@ -148,7 +155,11 @@ def chain_from(config: Config, location: Location, folder: Path | None) -> Chain
         # What the figures are of: those of another place, service or query are not taken from disk.
         key = " ".join(map(str, (options.zone, options.own_zone, options.url, options.query, options.path)))
         manners = Manners(
-            provider.name, f"{provider.signal} {provider.basis}", provider.resolution_ns, provider.floor_ns
+            provider.name,
+            f"{provider.signal} {provider.basis}",
+            provider.resolution_ns,
+            provider.floor_ns,
+            local=options.path is not None,
         )
         feed = Feed(manners, provider.intensities, Intensity, key, config.node_name, folder)
         feeds.append((provider, feed))
@@ -253,5 +264,11 @@ def _price_feed(config: Config, folder: Path | None) -> Feed[Tariff] | None:
 
     asked = (config.cost_url, config.cost_zone, config.cost_query, config.cost_path, config.cost_currency)
     source = prices.make(config.cost_provider, http, *asked)
-    manners = Manners(f"cost-{source.name}", "price", source.resolution_ns, source.floor_ns)
+    manners = Manners(
+        f"cost-{source.name}",
+        "price",
+        source.resolution_ns,
+        source.floor_ns,
+        local=config.cost_provider == "file",
+    )
     return Feed(manners, source.tariffs, Tariff, " ".join(map(str, asked)), config.node_name, folder)

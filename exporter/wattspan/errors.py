@@ -87,13 +87,21 @@ class FetchError(WattspanError):
         reason: one of the closed set of reasons.
         detail: what happened, for the log; never a secret, so never a query or a header.
         retry_after_s: how long the service asks to be left alone; None when it does not say.
+        status: of HTTP, where that was what failed.
     """
 
-    def __init__(self, reason: FetchReason, detail: str, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        reason: FetchReason,
+        detail: str,
+        retry_after_s: float | None = None,
+        status: int | None = None,
+    ) -> None:
         super().__init__(detail)
         self.reason: FetchReason = reason
         self.detail = detail
         self.retry_after_s = retry_after_s
+        self.status = status
 
 
 class RestartNeededError(WattspanError):

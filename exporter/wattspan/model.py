@@ -348,6 +348,8 @@ class Tariff:
         valid_from_wall_ns, valid_until_wall_ns: half open; None where the price has no such end.
         provider: who said so: ``configured`` or the module's name.
         fetched_wall_ns: when it was obtained; None for a configured one.
+        force_until_wall_ns: when it goes out of force, where it stands in beyond its own time; None for its
+            own end. Set by the price book, never by a source.
     """
 
     per_kwh: float
@@ -355,6 +357,7 @@ class Tariff:
     valid_until_wall_ns: int | None = None
     provider: str = "configured"
     fetched_wall_ns: int | None = None
+    force_until_wall_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

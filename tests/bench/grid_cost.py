@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Event
 
 from tests.bench.process_cost import BYTES_PER_MIB
 from tests.fakes.grid_service import Answer, GridService, Request, serving
@@ -31,6 +30,9 @@ LOOK_UP_BOUND_S = 5e-6
 MEMORY_BOUND_BYTES = 12 * BYTES_PER_MIB
 DEAD_BOUND_RATIO = 1.1
 """Medians of one and the same code path: what is above 1 is noise, and a wait would be a thousandfold."""
+
+PATIENCE_S = 60.0
+"""Until the question goes out: a busy machine may take its time to run the thread that asks."""
 
 CHARGES = 64
 FETCHES = 200
@@ -85,7 +87,7 @@ def ticks(rounds: int) -> tuple[float, float]:
     """Median wall seconds of a tick's look-ups: without live sources, and while one never answers."""
     with TemporaryDirectory() as folder, socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
-        deaf.listen(16)  # connections are taken by the kernel, and nobody ever answers
+        deaf.listen(16)
         port = deaf.getsockname()[1]
         without = service_of(None, Path(folder, "a"))
         dead = service_of(f"http://127.0.0.1:{port}", Path(folder, "b"))
@@ -93,7 +95,10 @@ def ticks(rounds: int) -> tuple[float, float]:
             carbon.settle(time.time_ns(), time.monotonic_ns() - 60 * NS_PER_S)
         fetcher = Fetcher([dead])
         fetcher.start()
-        Event().wait(0.2)  # the question is out
+        deaf.settimeout(PATIENCE_S)
+        taken, _ = deaf.accept()
+        taken.settimeout(PATIENCE_S)
+        assert taken.recv(1), "the question is out"
         took: dict[CarbonService, list[float]] = {without: [], dead: []}
         for _ in range(rounds):
             for carbon, times in took.items():
@@ -104,7 +109,8 @@ def ticks(rounds: int) -> tuple[float, float]:
                 carbon.state(now_ns)
                 times.append(time.perf_counter() - begin)
         asked = dead.chain.failures()
-        deaf.close()  # ends the question
+        for end in (taken, deaf):
+            end.close()  # ends the question
         fetcher.stop(15.0)
         assert not any(asked.values()), "the source was meant to hang through all of it"
         return statistics.median(took[without]), statistics.median(took[dead])

@@ -176,6 +176,7 @@ def test_no_proxy_is_used(tmp_path: Path, service: GridService, monkeypatch: pyt
         (AWS, "/latest/meta-data/*", Answer(302, headers={"Location": "/login"}), "HTTP 302 came"),
         (AWS, "/latest/meta-data/*", Answer(body=b""), "no single word came"),
         (AWS, "/latest/meta-data/*", Answer(body=b"xx-nowhere-9"), "known: 'xx-nowhere-9'"),
+        (AWS, "/latest/meta-data/*", Answer(body=b"eu-west-9"), "known: 'eu-west-9'; near it: aws:eu-west-"),
         (AWS, "/latest/meta-data/*", Answer(body=b"<html><b>Hi</b></html>"), "names no region that is known"),
         (AWS, "/latest/meta-data/*", Answer(body=b"x" * 2_000_000), "names no region that is known"),
         (AWS, "/latest/meta-data/*", Answer(body=b"europe-west9"), "names no region that is known"),
@@ -196,6 +197,8 @@ def test_an_answer_that_is_none(
     assert told is not None
     assert told.region is None
     assert said in told.how
+    assert told.unheard == ("names no region" in told.how or "known:" in told.how)
+    assert "gcp:" not in told.how, "the regions of that cloud alone are near"
 
 
 def test_a_service_that_is_silent_is_left_after_its_time(
@@ -206,6 +209,7 @@ def test_a_service_that_is_silent_is_left_after_its_time(
     bases = serve(service, {"/latest/api/token": Answer(body=TOKEN.encode(), delay_s=60)})
     told = cloud.ask(machine(tmp_path, AWS), bases)
     assert told == cloud.Told(None, "the metadata service of AWS did not answer")
+    assert service.first.path == "/latest/api/token"
     assert len(service.requests) == 1
 
 

@@ -228,6 +228,60 @@ def test_a_crash_loop_does_not_hammer_a_service_that_is_down(tmp_path: Path) -> 
     assert len(told.asked) <= 3
 
 
+@pytest.mark.parametrize(
+    ("error", "pause_ns"),
+    [
+        (None, int(0.9 * HALF_HOUR_NS)),
+        (FetchError("throttled", "HTTP 429", 3600.0), 3600 * NS_PER_S),
+        (FetchError("refused", "HTTP 401"), BREAKER_NS),
+        (FetchError("unreachable", "no connection"), FIRST_RETRY_NS),
+    ],
+)
+def test_commands_in_a_row_ask_once(tmp_path: Path, error: FetchError | None, pause_ns: int) -> None:
+    """Each a process of its own: none asks before the floor, the pause or the breaker of the one before is
+    over, and the first after that does.
+    """
+    told = Told()
+    if error is not None:
+        told.fails(error)
+    for second in range(0, pause_ns // NS_PER_S, max(1, pause_ns // NS_PER_S // 20)):
+        feed = feed_of(told, tmp_path)
+        feed.refresh(NOON_NS + second * NS_PER_S, 7, if_allowed=True)
+        assert bool(feed.figures) == (error is None)
+        assert bool(feed.trouble) == (error is not None)
+    assert told.asked == [NOON_NS]
+    feed_of(told, tmp_path).refresh(NOON_NS + pause_ns - 1, 7, if_allowed=True)
+    assert told.asked == [NOON_NS]
+    feed_of(told, tmp_path).refresh(NOON_NS + pause_ns, 7, if_allowed=True)
+    assert told.asked == [NOON_NS, NOON_NS + pause_ns]
+
+
+def test_a_command_says_why_it_does_not_ask(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The reason is that of the failure before, with the time that is left; a fresh answer needs no word."""
+    told = Told()
+    feed_of(told, tmp_path).refresh(NOON_NS, 7, if_allowed=True)
+    feed_of(told, tmp_path).refresh(NOON_NS + NS_PER_S, 7, if_allowed=True)
+    assert caplog.text == ""
+    told.fails(FetchError("throttled", "HTTP 429", 3600.0))
+    feed_of(told, tmp_path).refresh(NOON_NS + HALF_HOUR_NS, 7, if_allowed=True)
+    caplog.clear()
+    feed_of(told, tmp_path).refresh(NOON_NS + HALF_HOUR_NS + 600 * NS_PER_S, 7, if_allowed=True)
+    (line,) = caplog.messages
+    assert line == "grid: provider somebody: left alone for 3000 s after throttled: HTTP 429"
+
+
+def test_a_file_of_this_machine_is_read_by_every_command(tmp_path: Path) -> None:
+    """Whoever mends it sees at once what it says now; a daemon reads it by its period all the same."""
+    told = Told()
+    for number in range(3):
+        local = replace(MANNERS, local=True)
+        feed = Feed(local, told, Intensity, "FR", "node-a", tmp_path)
+        feed.refresh(NOON_NS + number * NS_PER_S, 7, if_allowed=True)
+    assert len(told.asked) == 3
+    Feed(local, told, Intensity, "FR", "node-a", tmp_path).refresh(NOON_NS + 3 * NS_PER_S, 7)
+    assert len(told.asked) == 3
+
+
 def test_a_restart_does_not_cut_a_pause_short(tmp_path: Path) -> None:
     """A service that asked for a quarter of an hour gets all of it, however often the daemon restarts."""
     told = Told()
@@ -279,6 +333,7 @@ def test_the_cache_holds_no_more_than_figures(tmp_path: Path) -> None:
     (cache,) = (tmp_path / "grid").iterdir()
     assert json.loads(cache.read_text()).keys() == {
         "version", "source", "what", "key", "asked_wall_ns", "good_wall_ns", "retry_after_ns", "figures",
+            "pause_ns", "failed", "trouble",
     }  # fmt: skip
     assert (tmp_path / "grid").stat().st_mode & 0o777 == 0o700
     in_the_way = tmp_path / "file"

@@ -123,7 +123,7 @@ def test_each_fault_has_its_reason_and_shows_no_secret(
     assert service.url + "/data" in error.detail
     shown = [str(error), repr(error), "".join(traceback.format_exception(error)), caplog.text]
     assert not [text for text in shown if MARKER in text]
-    assert service.requests[0].query == {"key": MARKER}
+    assert service.first.query == {"key": MARKER}
     assert not service.asked("/elsewhere")
 
 
@@ -137,7 +137,7 @@ def test_a_good_answer_is_given(service: GridService) -> None:
     assert http.get_json(service.url + "/plain", {"q": "a b&c"}, {"x": "y"}) == {"a": [1, None]}
     assert http.get_json(service.url + "/packed") == {"a": 2}
     assert http.get_json(service.url + "/large") == {}
-    asked = service.requests[0]
+    asked = service.first
     assert asked.query == {"q": "a b&c"}
     assert asked.headers["x"] == "y"
     assert asked.headers["user-agent"].startswith("wattspan/")
@@ -294,9 +294,9 @@ def test_a_proxy_is_asked_instead(
     name = "HTTP_PROXY" if upper else "http_proxy"
     monkeypatch.setenv(name, service.url.replace("http://", f"{scheme}someone:{MARKER}@"))
     assert Http().get_json("http://grid.invalid/data", {"q": "1"}) == {"by": "proxy"}
-    assert service.requests[0].target == "http://grid.invalid/data?q=1"
-    assert service.requests[0].headers["proxy-authorization"].startswith("Basic ")
-    assert service.requests[0].headers["host"] == "grid.invalid"
+    assert service.first.target == "http://grid.invalid/data?q=1"
+    assert service.first.headers["proxy-authorization"].startswith("Basic ")
+    assert service.first.headers["host"] == "grid.invalid"
 
 
 @pytest.mark.parametrize("bypass", ["127.0.0.1", "*", "127.0.0.1:{port}"])
@@ -307,7 +307,7 @@ def test_no_proxy_goes_straight(service: GridService, monkeypatch: pytest.Monkey
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("NO_PROXY", bypass.format(port=service.url.rpartition(":")[2]))
         Http().get_json(service.url + "/data")
-        assert service.requests[0].target == "/data"
+        assert service.first.target == "/data"
         assert not proxy.requests
 
 

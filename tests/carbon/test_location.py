@@ -168,3 +168,60 @@ def test_a_cloud_that_did_not_say_leaves_the_hints() -> None:
     assert location.how.endswith(" The metadata service of AWS did not answer.")
     assert locate(None, None, NOWHERE, lambda: silent).zone == WORLD
     assert locate(None, None, {"AWS_REGION": "eu-north-1"}, lambda: None).zone == "SE"
+
+
+@pytest.mark.parametrize(
+    ("environment", "told", "label", "named"),
+    [
+        ({"AWS_REGION": "eu-wset-3"}, None, "", "aws:eu-west-3"),
+        ({"WATTSPAN_NODE_REGION": "europe-west99"}, None, "", "gcp:europe-west9"),
+        ({}, None, "eu-north-9", "aws:eu-north-1"),
+        (
+            {},
+            Told(None, "the service names no region that is known: 'eu-west-9'", unheard=True),
+            "",
+            "'eu-west-9'",
+        ),
+    ],
+)
+def test_a_region_that_the_table_lacks_is_worth_a_warning(
+    environment: dict[str, str], told: Told | None, label: str, named: str
+) -> None:
+    """Whoever gave it: the world stands in, and the text names what is near it."""
+    location = locate(None, None, environment, lambda: told, lambda: label)
+    assert (location.zone, location.unheard) == (WORLD, True)
+    assert named in location.how
+
+
+def test_what_is_known_all_the_same_is_no_warning() -> None:
+    """A later hint tells the place; without any there is nothing to warn of; a setting goes before all."""
+    unheard = Told(None, "the service names no region that is known: 'eu-west-9'", unheard=True)
+    for found in (
+        locate(None, None, {"AWS_REGION": "eu-west-3"}, lambda: unheard),
+        locate(None, None, {"WATTSPAN_NODE_REGION": "cellar", "AWS_REGION": "eu-west-3"}),
+        locate("FR", None, {"AWS_REGION": "nowhere"}, lambda: unheard),
+        locate(None, None, NOWHERE),
+        locate(None, None, NOWHERE, lambda: Told(None, "the service did not answer")),
+    ):
+        assert not found.unheard
+
+
+def test_the_node_s_label_goes_before_other_hints() -> None:
+    """It is asked for only where nobody has said more: not with a setting, metadata or the variable."""
+    asked: list[None] = []
+
+    def label() -> str:
+        asked.append(None)
+        return "eu-west-3"
+
+    location = locate(None, None, {"AWS_REGION": "eu-north-1"}, None, label)
+    assert (location.zone, location.configured, len(asked)) == ("FR", False, 1)
+    assert location.how.startswith(
+        "The node's label topology.kubernetes.io/region is aws:eu-west-3 in FR: a hint"
+    )
+    assert locate("DE", None, NOWHERE, None, label).zone == "DE"
+    assert locate(None, "eu-north-1", NOWHERE, None, label).zone == "SE"
+    assert locate(None, None, NOWHERE, lambda: Told(PARIS, "it says"), label).zone == "FR"
+    assert locate(None, None, {"WATTSPAN_NODE_REGION": "eu-north-1"}, None, label).zone == "SE"
+    assert len(asked) == 1
+    assert locate(None, None, {"AWS_REGION": "eu-north-1"}, None, lambda: "").zone == "SE"

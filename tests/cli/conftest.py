@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from wattspan.client.daemon import SYSTEM_SOCKET
 
 TIMEOUT_S = 60
 
@@ -36,6 +39,8 @@ def clean_environment(home: Path) -> dict[str, str]:
         "WATTSPAN_SOCKET": str(home / "wattspan.sock"),
         # Else a test on a machine of a cloud would ask that cloud where it is.
         "WATTSPAN_GRID_CLOUD_METADATA": "off",
+        # Else `grid`, `plan` and `estimate` would ask a daemon of this machine; this is the default.
+        "WATTSPAN_COST_TIME_ZONE": "UTC",
         "PYTHONWARNINGS": "error",
     }
 
@@ -59,6 +64,18 @@ def wattspan(tmp_path: Path) -> Wattspan:
         return answer
 
     return run
+
+
+@pytest.fixture
+def asks_daemons() -> dict[str, str]:
+    """Variables with which a command has no setting of grid and cost.
+
+    Skips where a daemon of this machine would answer: the path of the system's socket cannot be another.
+    """
+    with socket.socket(socket.AF_UNIX) as door:
+        if door.connect_ex(SYSTEM_SOCKET) == 0:
+            pytest.skip(f"a daemon of this machine, at {SYSTEM_SOCKET}, would answer")
+    return {"WATTSPAN_COST_TIME_ZONE": ""}
 
 
 @pytest.fixture

@@ -97,6 +97,20 @@ def test_wrong_usage(wattspan: Wattspan, words: list[str | bytes], said: str) ->
     assert said in answer.err
 
 
+def test_a_setting_that_cannot_work_says_where_it_was_written(wattspan: Wattspan, tmp_path: Path) -> None:
+    """Whoever typed a flag, a variable or a line of a file finds it again; each is named once."""
+    (tmp_path / "w.yml").write_text("grid:\n  zone: Atlantis\n")
+    for words, env, origin in (
+        (("--grid.zone", "Atlantis"), {}, "flag --grid.zone"),
+        ((), {"WATTSPAN_GRID_ZONE": "Atlantis"}, "environment WATTSPAN_GRID_ZONE"),
+        (("--config.file", "w.yml"), {}, "w.yml line 2"),
+    ):
+        answer = wattspan("grid", *words, env=env)
+        assert answer.err.startswith("wattspan: error: grid.zone: 'Atlantis' is unknown; allowed: ")
+        assert answer.err.endswith(f" ({origin})\n")
+    assert wattspan("grid", "--grid.pue", "0.4").err.count("flag --grid.pue") == 1
+
+
 def test_settings_before_and_after_the_command(wattspan: Wattspan) -> None:
     """A setting may stand on either side of the command; the later one holds."""
     assert "zone       DE" in wattspan("--grid.zone", "DE", "grid").out

@@ -2,22 +2,29 @@
 
 import json
 import re
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from tests.carbon.test_forecast import MINUTE_NS, NOW, figure, hours
 from tests.cli.conftest import Wattspan
+from tests.client.stand_in import serving as stand_in
 from tests.fakes.grid_service import Answer, GridService, serving
 from wattspan.carbon.forecast import HOUR_NS, greenest_window
 from wattspan.cli.chart import ASCII, BLOCKS, Marks, chart
 from wattspan.cli.moments import hours as hours_text
 from wattspan.cli.moments import span, zone_name
 from wattspan.model import GreenWindow, Intensity
+
+A_TASK = ("--duration", "1h", "--within", "9h")
+H100 = ("--gpu", "H100 SXM5", "--hours", "1")
 
 BERLIN, KOLKATA = ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Kolkata")
 
@@ -161,9 +168,17 @@ def test_times_in_words() -> None:
     assert texts == ["0 s", "45 min", "1 h", "1 h 30 min", "25 h"]
 
 
-def half_hours(count: int, green: range) -> Answer:
-    """What the Carbon Intensity API answers: 200 g/kWh, and 50 in some of the half hours."""
-    begin = int(time.time()) // 1800 * 1800
+def this_half_hour() -> int:
+    """Seconds since 1970 at its begin."""
+    return int(time.time()) // 1800 * 1800
+
+
+def half_hours(count: int, green: range, begin: int | None = None) -> Answer:
+    """What the Carbon Intensity API answers: 200 g/kWh, and 50 in some of the half hours.
+
+    From this half hour on, or from that which begins at a moment.
+    """
+    begin = this_half_hour() if begin is None else begin
     moments = [datetime.fromtimestamp(begin + 1800 * n, UTC) for n in range(count + 1)]
     return Answer(
         json={
@@ -244,3 +259,88 @@ def test_no_forecast_is_said_and_is_1(wattspan: Wattspan, service: GridService) 
     assert answer.code == 1
     assert answer.out.splitlines()[-1] == "no forecast: no provider has answered, and no intensity is known"
     assert "500" in answer.err
+
+
+def test_commands_in_a_row_ask_a_service_once(wattspan: Wattspan, service: GridService) -> None:
+    """What the first one heard is kept for its user, and the others say the same without a question."""
+    env = about(service)
+    first = wattspan("grid", "--format", "json", env=env)
+    for words in (
+        ("grid", "--format", "json"),
+        ("grid", "--forecast"),
+        ("plan", *A_TASK),
+        ("estimate", *H100),
+    ):
+        answer = wattspan(*words, env=env)
+        assert (answer.code, answer.err) == (0, "")
+        if words == ("grid", "--format", "json"):
+            assert json.loads(answer.out) == json.loads(first.out)
+    assert len(service.requests) == 1
+
+
+def test_a_service_that_asks_for_a_pause_gets_it_from_commands_too(
+    wattspan: Wattspan, service: GridService
+) -> None:
+    """It is asked once, and whoever asks later hears why there is no figure, and for how long."""
+    service.says("/intensity/*", Answer(429, headers={"Retry-After": "3600"}))
+    for words in (("grid",), ("grid", "--forecast"), ("plan", *A_TASK), ("estimate", *H100)):
+        answer = wattspan(*words, env=about(service))
+        assert "throttled" in answer.err
+    assert re.search(r"carbonintensity: left alone for 3[56]\d\d s after throttled: .* HTTP 429", answer.err)
+    assert len(service.requests) == 1
+
+
+def test_the_cache_is_where_the_user_has_it(wattspan: Wattspan, service: GridService, tmp_path: Path) -> None:
+    """By the XDG rules, for this user alone; one that cannot be had costs no more than a question."""
+    cache = tmp_path / "cache"
+    wattspan("grid", env={**about(service), "XDG_CACHE_HOME": str(cache)})
+    (kept,) = (cache / "wattspan" / "grid").iterdir()
+    assert kept.name.startswith("carbonintensity-")
+    assert kept.parent.stat().st_mode & 0o777 == 0o700
+    wattspan("grid", env={**about(service), "XDG_CACHE_HOME": "relative"})
+    assert (tmp_path / ".cache" / "wattspan" / "grid" / kept.name).is_file()
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    answer = wattspan("grid", env={**about(service), "XDG_CACHE_HOME": str(in_the_way)})
+    assert (answer.code, answer.err) == (0, "")
+    assert len(service.requests) == 3
+
+
+def test_who_answered_is_said(wattspan: Wattspan, service: GridService, asks_daemons: dict[str, str]) -> None:
+    """Settings that were given are named; where none is and no daemon is there, that is said."""
+    assert re.search(
+        r"^answered +by this command's settings grid.zone, grid.providers, grid.carbonintensity.url$",
+        wattspan("grid", env={**about(service), **asks_daemons}).out,
+        re.MULTILINE,
+    )
+    alone = "by this command alone, for no daemon is reachable"
+    assert json.loads(wattspan("grid", "--format", "json", env=asks_daemons).out)["answered"] == alone
+    estimate = json.loads(wattspan("estimate", *H100, "--format", "json", env=asks_daemons).out)
+    assert estimate["answered"] == alone
+    elsewhere = wattspan("estimate", *H100, "--zone", "FR", "--format", "json")
+    assert json.loads(elsewhere.out)["answered"] == "by this command, for --zone"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((200, {"intensity": 3}), "says nothing of the grid that is known"),
+        ((200, []), "gave no proper answer: not a JSON object"),
+        ((401, {"detail": "who are you?"}), "the daemon refused (401): who are you?"),
+        ((500, {}), "gave no proper answer"),
+    ],
+)
+def test_a_daemon_that_does_not_answer_is_told(
+    wattspan: Wattspan, answer: tuple[int, Any], said: str
+) -> None:
+    """The command answers by itself, with the reason, and never with a traceback."""
+    with tempfile.TemporaryDirectory(prefix="wsp") as folder, stand_in(Path(folder) / "s") as daemon:
+        daemon.answer = lambda _: answer
+        done = wattspan(
+            "grid", "--format", "json", env={"WATTSPAN_SOCKET": f"{folder}/s", "WATTSPAN_COST_TIME_ZONE": ""}
+        )
+    assert done.code == 0
+    document = json.loads(done.out)
+    assert document["intensity"]["grid_zone"] == "WORLD"
+    assert said in document["answered"]
+    assert daemon.asked

@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.conftest import Wattspan
-from tests.cli.test_grid import about, half_hours
+from tests.cli.test_grid import about, half_hours, this_half_hour
 from tests.fakes.grid_service import Answer, GridService, Request, serving
 from wattspan.cli import plan
 from wattspan.config import Config
@@ -179,7 +180,9 @@ def test_a_cloud_region_is_a_place(wattspan: Wattspan, service: GridService) -> 
 
 def test_prices_of_the_hours_ahead_count(wattspan: Wattspan, service: GridService) -> None:
     """A tariff by time of use is that of the hours in which it would run."""
-    green = datetime.fromtimestamp(int(time.time()) // 1800 * 1800 + 8 * 1800, UTC)
+    begin = this_half_hour()  # once, for the machine may come to the next one while this runs
+    service.says("/intensity/*", half_hours(48, range(8, 12), begin))
+    green = datetime.fromtimestamp(begin + 8 * 1800, UTC)
     schedule = f"{green:%H:%M}-{green + timedelta(hours=2):%H:%M} 0.10; 0.30"
     words = ("--duration", "2h", "--within", "12h", "--power", "1000")
     prices = ("--cost.schedule", schedule, "--cost.currency", "EUR")
@@ -206,14 +209,62 @@ def test_a_provider_of_one_place_is_not_asked_about_another(wattspan: Wattspan, 
     assert list(found["without_forecast"]) == ["FR"]
 
 
-def test_a_forecast_of_another_meaning_is_not_compared(service: GridService) -> None:
+def test_a_forecast_of_another_meaning_is_not_compared(
+    service: GridService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Direct figures read lower than those over the life cycle; a place is not greener for that."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     config = Config(grid_zone="GB", grid_providers=("carbonintensity",), grid_carbonintensity_url=service.url)
     here = GridState(None, 0, 1.0, pue_configured=False, basis="direct")
-    now_wall_ns = time.time_ns()
-    assert plan._first_that_looks_ahead([config], here, now_wall_ns) is not None
-    assert plan._first_that_looks_ahead([config], replace(here, basis="lifecycle"), now_wall_ns) is None
-    assert plan._first_that_looks_ahead([config], replace(here, signal="marginal"), now_wall_ns) is None
+    questions = plan.Questions(time.time_ns())
+    assert plan._first_that_looks_ahead([config], here, questions) is not None
+    assert plan._first_that_looks_ahead([config], replace(here, basis="lifecycle"), questions) is None
+    assert plan._first_that_looks_ahead([config], replace(here, signal="marginal"), questions) is None
+    assert len(service.requests) == 1, "what was kept answers the second and third time"
+
+
+def asked_of(
+    service: GridService, cache: Path, monkeypatch: pytest.MonkeyPatch, *zones: str
+) -> tuple[plan.Questions, list[Config], list[float]]:
+    """Electricity Maps, to be asked for each zone; and the breaths that are taken."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setenv("WATTSPAN_GRID_ELECTRICITYMAPS_TOKEN", "secret")
+    breaths: list[float] = []
+    settings = {"grid_providers": ("electricitymaps",), "grid_electricitymaps_url": service.url}
+    configs = [Config(grid_zone=zone, **settings) for zone in zones]  # type: ignore[arg-type]
+    return plan.Questions(time.time_ns(), breaths.append), configs, breaths
+
+
+def test_a_list_of_zones_is_no_burst(
+    service: GridService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Between two questions to one service there is a breath, and what is at hand is not asked again."""
+    questions, configs, breaths = asked_of(service, tmp_path, monkeypatch, "SE", "FR", "PL")
+    for config in configs:
+        assert questions.state(config) is not None
+    assert len(breaths) == 3
+    assert all(0 < breath <= 1 for breath in breaths)
+    asked = len(service.requests)
+    again = plan.Questions(time.time_ns(), breaths.append)
+    for config in configs:
+        state = again.state(config)
+        assert state is not None
+        assert state.outlook is not None
+    assert (len(service.requests), len(breaths)) == (asked, 3)
+
+
+@pytest.mark.parametrize("answer", [Answer(429, headers={"Retry-After": "3600"}), Answer(503)])
+def test_a_service_that_fails_is_not_asked_about_the_next_place(
+    service: GridService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: Answer
+) -> None:
+    """One that asks for less, or is down, is left alone, and the plan says why there is no forecast."""
+    service.says("/carbon-intensity/*", answer)
+    questions, configs, _ = asked_of(service, tmp_path, monkeypatch, "SE", "FR", "PL")
+    for config in configs:
+        found = plan._first_that_looks_ahead([config], GridState(None, 0, 1.0, False), questions)
+        assert found is None
+    assert len(service.requests) == 1
+    assert str(answer.status) in questions.why_not(configs[1:2])
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,23 @@ from hypothesis import strategies as st
 
 from tests.carbon.test_forecast import MINUTE_NS, NOW, STEP_MINUTES, by_hand, forecasts, hours
 from tests.cli.test_grid import about, half_hours
-from tests.client.stand_in import StandIn
+from tests.client.stand_in import Asked, StandIn
 from tests.fakes.grid_service import serving
 from wattspan.carbon.forecast import HOUR_NS, outlook_of
-from wattspan.client.green import LOOK_NS, NAP_NS, Clocks, Target, figures_of, wait
+from wattspan.client.green import (
+    FIRST_LOOK_NS,
+    LOOK_NS,
+    NAP_NS,
+    PATIENCE_NS,
+    Clocks,
+    Target,
+    figures_of,
+    is_settled,
+    wait,
+)
 from wattspan.model import GridState, Intensity
-from wattspan.publish.api import forecast_document
+from wattspan.publish.api import forecast_document, grid_document
+from wattspan.units import NS_PER_S
 
 Look = Callable[[], Sequence[Intensity]]
 
@@ -41,9 +52,10 @@ class Night:
         signals: by when they come.
         changes: by when they happen.
         late_ns: how much longer than asked for each pause is.
+        unknown: how often it heard that nothing is known yet.
     """
 
-    def __init__(self, figures: Sequence[Intensity]) -> None:
+    def __init__(self, figures: Sequence[Intensity] | None) -> None:
         self.figures = figures
         self.passed_ns = 0
         self.set_ns = 0
@@ -52,8 +64,9 @@ class Night:
         self.signals: dict[int, int] = {}
         self.changes: dict[int, Callable[[Night], None]] = {}
         self.late_ns = 0
+        self.unknown = 0
 
-    def look(self) -> Sequence[Intensity]:
+    def look(self) -> Sequence[Intensity] | None:
         self.looks.append(self.passed_ns)
         return self.figures
 
@@ -68,7 +81,11 @@ class Night:
         clocks = Clocks(
             lambda: NOW + self.passed_ns + self.set_ns, lambda: 77 * HOUR_NS + self.passed_ns, self.pause
         )
-        return wait(self.look, duration_ns, deadline_ns, self.told.append, clocks)
+
+        def unknown() -> None:
+            self.unknown += 1
+
+        return wait(self.look, duration_ns, deadline_ns, self.told.append, clocks, unknown)
 
     @property
     def starts(self) -> list[float]:
@@ -92,12 +109,46 @@ def test_nothing_is_greener_than_now() -> None:
     assert (night.passed_ns, night.starts) == (0, [0])
 
 
-@pytest.mark.parametrize("figures", [(), hours(100), hours(300, 10, from_hour=9)])
-def test_without_a_forecast_it_begins_at_once(figures: Sequence[Intensity]) -> None:
-    """Neither without figures, nor with ones that cover no stretch so long before the deadline."""
+@pytest.mark.parametrize("figures", [None, hours(100), hours(300, 10, from_hour=9)])
+def test_without_a_forecast_it_begins_at_once(figures: Sequence[Intensity] | None) -> None:
+    """Neither where nobody looks ahead, nor with figures that cover no such stretch before the deadline."""
     night = Night(figures)
     assert night.wait(2 * HOUR_NS, 8 * HOUR_NS) == 0
-    assert (night.passed_ns, night.told) == (0, [None])
+    assert (night.passed_ns, night.told, night.unknown) == (0, [None], 0)
+
+
+def test_a_daemon_that_has_just_started_is_given_time_to_ask() -> None:
+    """Nothing is known for the first half minute: it looks every five seconds, and then waits as ever."""
+    night = Night(())
+    night.changes[27 * NS_PER_S] = lambda n: setattr(n, "figures", hours(300, 200, 100, 50, 50, 300))
+    assert night.wait(2 * HOUR_NS, 6 * HOUR_NS) == 0
+    assert night.passed_ns == 3 * HOUR_NS
+    assert night.looks[:7] == [n * FIRST_LOOK_NS for n in range(7)]
+    assert night.looks[7] == 6 * FIRST_LOOK_NS + LOOK_NS
+    assert (night.starts, night.unknown) == ([3], 1)
+
+
+def test_what_nobody_comes_to_know_is_not_waited_for_long() -> None:
+    """After two minutes it begins, and says why."""
+    night = Night(())
+    assert night.wait(2 * HOUR_NS, 8 * HOUR_NS) == 0
+    assert (night.passed_ns, night.told, night.unknown) == (PATIENCE_NS, [None], 1)
+    night = Night(())
+    night.changes[20 * NS_PER_S] = lambda n: setattr(n, "figures", None)
+    assert night.wait(2 * HOUR_NS, 8 * HOUR_NS) == 0
+    assert (night.passed_ns, night.told) == (20 * NS_PER_S, [None])
+
+
+@pytest.mark.parametrize("slack_s", [0, 1, 7, 119])
+def test_a_first_forecast_is_waited_for_within_the_deadline(slack_s: int) -> None:
+    """The task still ends in time, and a signal is heard meanwhile."""
+    night = Night(())
+    assert night.wait(HOUR_NS, HOUR_NS + slack_s * NS_PER_S) == 0
+    assert (night.passed_ns, night.told) == (slack_s * NS_PER_S, [None])
+    night = Night(())
+    night.signals[NS_PER_S] = signal.SIGTERM
+    assert night.wait(HOUR_NS, 4 * HOUR_NS) == signal.SIGTERM
+    assert night.passed_ns <= FIRST_LOOK_NS
 
 
 def test_it_looks_again_and_adapts() -> None:
@@ -244,6 +295,22 @@ def test_the_daemon_s_own_document_is_read_back() -> None:
     assert list(figures_of(forecast_document(replace(state, outlook=None)))) == []
 
 
+def test_whether_more_may_come_is_told_by_the_level() -> None:
+    """A figure of the first choice is all that there is; a stand-in, and none at all, may be replaced."""
+    figure = hours(100)[0]
+    static = replace(figure, valid_from_wall_ns=None, valid_until_wall_ns=None, provider="static")
+    for state, settled in (
+        (GridState(static, 0, 1.0, pue_configured=False), True),
+        (GridState(figure, 0, 1.0, pue_configured=False), True),
+        (GridState(static, 1, 1.0, pue_configured=False), False),
+        (GridState(None, 1, 1.0, pue_configured=False), False),
+        (None, False),  # before its first look
+    ):
+        assert is_settled(grid_document(state)) is settled
+    for nonsense in ({}, [], None, {"intensity": None, "fallback_level": 0}):
+        assert is_settled(nonsense) is False
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -260,6 +327,7 @@ def test_what_is_no_forecast_has_no_figures(answer: Any) -> None:
 # As a process.
 
 FORECAST = "/api/v1/grid/forecast"
+GRID = "/api/v1/grid"
 
 
 def soon(green_after_s: int) -> dict[str, Any]:
@@ -301,7 +369,7 @@ def test_the_command_is_held_back(daemon: StandIn) -> None:
     line = done.stderr.splitlines()[0]
     assert line.startswith("wattspan: waiting until ")
     assert re.search(
-        r", for the greenest 1 min before .*: 60 g CO2e/kWh instead of 6\d|7\d now, [\d.]+ % less$", line
+        r", for the greenest 1 min before .*: 60 g CO2e/kWh instead of (?:6\d|7\d) now, [\d.]+ % less$", line
     )
     paths = [asked.path for asked in daemon.asked]
     assert paths[0] == FORECAST
@@ -344,9 +412,31 @@ def test_it_can_be_stopped_and_goes_on(daemon: StandIn) -> None:
     assert process.returncode == 143
 
 
+def test_a_daemon_that_has_just_started_is_waited_for(daemon: StandIn) -> None:
+    """It goes by its table until it has asked; then the forecast counts, and one line said so before."""
+    usual = daemon.answer
+    table = {"intensity": interval(50, 0, 3600), "fallback_level": 1}
+
+    def answer(asked: Asked) -> tuple[int, Any]:
+        if asked.path == GRID:
+            return 200, table
+        if asked.path == FORECAST:
+            asks = sum(each.path == FORECAST for each in daemon.asked)
+            return 200, document(interval(50, 0, 3600), forecast=False) if asks == 1 else soon(3)
+        return usual(asked)
+
+    daemon.answer = answer
+    done = run("--wait-for-green", "--deadline", "12h", "--duration", "1m")
+    assert (done.returncode, done.stdout) == (4, "began\n")
+    first, second, *_ = done.stderr.splitlines()
+    assert first == "wattspan: no forecast of the grid is known yet; looking for one for 2 min at most"
+    assert second.startswith("wattspan: waiting until ")
+
+
 def test_no_forecast_is_said(daemon: StandIn) -> None:
     """The daemon has none, nor do the settings of the command: it begins at once."""
     daemon.grid[FORECAST] = document(interval(50, 0, 3600), forecast=False)
+    daemon.grid[GRID] = {"intensity": interval(50, 0, 3600), "fallback_level": 0}
     done = run("--wait-for-green", "--deadline", "12h")
     assert (done.returncode, done.stdout) == (4, "began\n")
     assert done.stderr.startswith("wattspan: starting at once: no forecast of the grid covers the next 1 h")

@@ -203,6 +203,7 @@ def test_xids_are_counted_from_zero(tmp_path: Path) -> None:
         daemon.until(lambda scrape: scrape.value(xids, uuid=fake.uuids[1], xid="48") == 2, "another one")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("hanging", ["", "nvmlDeviceGetFieldValues", "nvmlShutdown"])
 def test_a_stop_is_clean_and_in_time(tmp_path: Path, hanging: str) -> None:
     """SIGTERM ends it with 0 within 5 s, even while the driver hangs; the next one finds a clean stop."""
@@ -227,6 +228,7 @@ def test_a_stop_is_clean_and_in_time(tmp_path: Path, hanging: str) -> None:
             assert joules(after, uuid) >= joules(before, uuid)
 
 
+@pytest.mark.alone
 def test_a_stop_while_nvml_hangs_at_the_start(tmp_path: Path) -> None:
     """A driver that hangs from the beginning keeps neither readiness nor the end from coming."""
     with (

@@ -3,6 +3,8 @@
 import json
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from itertools import count
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.daemon import Daemon
+from tests.e2e.daemon import PATIENCE_S, Daemon, clean_environment
 from tests.e2e.metering import THREE_CARDS
 from tests.fakes import grid_answers
 from tests.fakes.grid_answers import Point
@@ -117,6 +119,7 @@ def test_a_direct_source_that_is_away_leaves_energy_unpriced(tmp_path: Path, ser
         assert "Traceback" not in wattspan.stderr
 
 
+@pytest.mark.alone
 def test_a_source_that_hangs_costs_no_tick_and_no_stop(tmp_path: Path) -> None:
     """While a question is out: ticks go on, and SIGTERM ends it in time with a clean stop."""
     node = early("energycharts")
@@ -135,6 +138,56 @@ def test_a_source_that_hangs_costs_no_tick_and_no_stop(tmp_path: Path) -> None:
                 code, took_s = wattspan.stop()
                 assert code == 0
                 assert took_s < STOP_S
+
+
+def command(wattspan: Daemon, tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command of a user beside the daemon, who has set nothing."""
+    env = {**clean_environment(tmp_path), "WATTSPAN_SOCKET": str(wattspan.socket_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "wattspan", *words],
+        env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_commands_beside_a_daemon_say_what_it_says(tmp_path: Path, service: GridService) -> None:
+    """Zone, intensity, PUE, forecast and price are those of its API, and no service is asked once more."""
+    service.says("/intensity/*", half_hours)
+    node = early("carbonintensity")
+    flags = ("--grid.providers", "carbonintensity", "--grid.carbonintensity.url", service.url)
+    price = ("--cost.price-per-kwh", "0.25", "--cost.currency", "EUR")
+    with daemon(tmp_path, *flags, *price, node=node) as wattspan:
+        wattspan.wait_ready()
+        wattspan.until(
+            lambda s: s.find("wattspan_grid_provider_in_use", provider="carbonintensity"), "a figure"
+        )
+        asked = len(service.requests)
+        by = f"by the daemon at {wattspan.socket_path}"
+        for words, path in (((), "/api/v1/grid"), (("--forecast",), "/api/v1/grid/forecast")):
+            said = json.loads(command(wattspan, tmp_path, "grid", *words, "--format", "json").stdout)
+            assert said.pop("answered") == by
+            told = json.loads(wattspan.get(path).text)
+            for document in (said, told):  # what moves with each look
+                document.pop("made_at", None), document.pop("greenest", None), document.pop("horizons", None)
+            assert said == told
+        text = command(wattspan, tmp_path, "grid").stdout
+        assert "\nPUE        1.5\n" in text
+        assert f"\nanswered   {by}\n" in text
+        words = ("plan", "--duration", "1h", "--within", "9h", "--power", "1000", "--format", "json")
+        plan = json.loads(command(wattspan, tmp_path, *words).stdout)
+        assert (plan["answered"], plan["pue_ratio"], plan["currency"]) == (by, 1.5, "EUR")
+        assert plan["places"][0]["provider"] == "carbonintensity"
+        assert plan["now"]["cost"] == pytest.approx(1.5 * 0.25)
+        words = ("estimate", "--gpu", "H100 SXM5", "--hours", "1", "--power", "500", "--format", "json")
+        estimate = json.loads(command(wattspan, tmp_path, *words).stdout)
+        assert (estimate["answered"], estimate["inputs"]["pue"]) == (by, 1.5)
+        assert estimate["inputs"]["grid_zone"] == "GB"
+        assert estimate["cost"] == pytest.approx(0.5 * 1.5 * 0.25)
+        assert len(service.requests) == asked
+        own = json.loads(command(wattspan, tmp_path, "grid", "--grid.zone", "FR", "--format", "json").stdout)
+        assert own["answered"] == "by this command's settings grid.zone"
+        assert own["intensity"]["grid_zone"] == "FR"
 
 
 @pytest.mark.parametrize("where", ["file", "environment"])

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.grid_service import Answer, GridService, Request, serving
-from tests.journal.test_run_book import Station
+from tests.journal.test_run_book import WALL_OFFSET_NS, Station
+from wattspan import carbon_service
+from wattspan.carbon.http import Http
 from wattspan.carbon_service import CarbonService
 from wattspan.config import Config
 from wattspan.journal.history import History
@@ -21,7 +23,7 @@ from wattspan.runs import RunRecord
 from wattspan.units import NS_PER_S, UJ_PER_KWH
 
 TICK_S = 15
-HOUR_S = 3600
+HOUR_S, QUARTER_S = 3600, 900
 FIRST_AT_S = 1600
 """On this machine's clock; by the wall it is 20:53:20, UTC."""
 
@@ -29,7 +31,20 @@ FIRST_DOWN = range(6 * HOUR_S, 11 * HOUR_S)
 BOTH_DOWN = range(16 * HOUR_S, 20 * HOUR_S)
 """Seconds since the day's begin: the first source is away in both, the second in the later one alone."""
 
+HELD = 2
+"""So many times its length a figure stands in after its end, as the README has it."""
+
+RETRY = 1.5
+"""So many periods pass at most until a source that failed is asked again: one, with jitter."""
+
+STATIC_G = 41.44
 PUE = 1.25
+PROVIDERS = ("electricitymaps", "energycharts", "static")
+"""By level."""
+
+PATIENCE_S = 120.0
+"""For an answer of a service of this process: a machine that is busy must not make an outage."""
+
 SECRET = "the-token-of-the-day"
 
 
@@ -44,11 +59,16 @@ def second_g(wall_s: int) -> int:
 
 
 class Day(Station):
-    """A node whose carbon comes from two services on loopback."""
+    """A node whose carbon comes from two services on loopback.
+
+    Attributes:
+        told: hours of the first service and quarters of the second, since 1970, that each has spoken of.
+    """
 
     def __init__(self, state: Path, service: GridService) -> None:
         super().__init__(state, at_s=FIRST_AT_S)
         self.service = service
+        self.told: tuple[set[int], set[int]] = (set(), set())
         config = Config(
             node_name="node-a",
             grid_zone="FR",
@@ -70,6 +90,28 @@ class Day(Station):
         """Seconds of the day that have passed."""
         return self.now_s - FIRST_AT_S
 
+    @property
+    def wall_s(self) -> int:
+        """Seconds since 1970."""
+        return self.now.wall_ns // NS_PER_S
+
+    def truth(self, wall_s: int) -> tuple[int, float]:
+        """Which level prices a second, and its grams per kilowatt-hour.
+
+        By the tables of the services, what each has told by now, and the rule of the hold: nothing of ours.
+        """
+        services = ((self.told[0], HOUR_S, first_g), (self.told[1], QUARTER_S, second_g))
+        for level, (told, length_s, g_per_kwh) in enumerate(services):
+            last = max((number for number in told if number * length_s <= wall_s), default=None)
+            if last is not None and wall_s < (last + 1 + HELD) * length_s:
+                return level, g_per_kwh(min(wall_s, (last + 1) * length_s - 1))
+        return 2, STATIC_G
+
+    def truth_g(self, used_j: float) -> float:
+        """Grams of the energy of the last tick."""
+        seconds = range(self.wall_s - TICK_S, self.wall_s)
+        return sum(used_j / TICK_S / 3.6e6 * PUE * self.truth(second)[1] for second in seconds)
+
     def take(self, tick: Tick) -> None:
         """As `wattspan.app` does, with the fetcher's thread folded into the tick."""
         self.carbon.refresh(self.now.wall_ns, self.now.ns)
@@ -86,7 +128,7 @@ class Day(Station):
             return Answer(status=503)
         if request.path.endswith("/forecast"):
             return Answer(status=403)
-        hour_s = self.now.wall_ns // NS_PER_S // HOUR_S * HOUR_S
+        hour_s = self.wall_s // HOUR_S * HOUR_S
         rows = [
             {
                 "zone": "FR",
@@ -99,13 +141,15 @@ class Day(Station):
         ]
         if request.path.endswith("/history"):
             return Answer(json={"zone": "FR", "history": rows[:-1]})
+        self.told[0].update(range(hour_s // HOUR_S - 3, hour_s // HOUR_S + 1))
         return Answer(json=rows[-1])
 
     def _second(self, _: Request) -> Answer:
         if int(self.since_s) in BOTH_DOWN:
             return Answer(json={"unix_seconds": [], "co2eq": [], "co2eq_forecast": [], "deprecated": False})
-        quarter_s = self.now.wall_ns // NS_PER_S // 900 * 900
-        begins = list(range(quarter_s - 4 * 900, quarter_s + 1, 900))
+        quarter_s = self.wall_s // QUARTER_S * QUARTER_S
+        begins = list(range(quarter_s - 4 * QUARTER_S, quarter_s + 1, QUARTER_S))
+        self.told[1].update(begin_s // QUARTER_S for begin_s in begins)
         return Answer(
             json={
                 "unix_seconds": begins,
@@ -121,6 +165,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[GridService]:
     """Both services."""
     monkeypatch.setenv("WATTSPAN_GRID_ELECTRICITYMAPS_TOKEN", SECRET)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(carbon_service, "_pool", lambda: Http(PATIENCE_S))
     with serving() as running:
         yield running
 
@@ -136,7 +181,7 @@ def test_a_day_with_two_outages(tmp_path: Path, service: GridService) -> None:
     day.begin("day", nodes_expected=1, total_steps=100)
     expected_g = 0.0
     per_provider_uj: dict[str, float] = {}
-    levels: list[int] = []
+    changes: list[tuple[float, int]] = []
     before: dict[str, float] = {}
     first_series: set[str] = set()
     for number in range(24 * HOUR_S // TICK_S):
@@ -146,14 +191,14 @@ def test_a_day_with_two_outages(tmp_path: Path, service: GridService) -> None:
         state_now = day.board.view.grid
         assert state_now is not None
         assert state_now.intensity is not None, f"nothing in force after {day.since_s} s"
-        levels.append(state_now.fallback_level)
+        level, _ = day.truth(day.wall_s)
+        assert state_now.fallback_level == level, f"after {day.since_s} s"
+        assert state_now.intensity.provider == PROVIDERS[level]
+        if not changes or changes[-1][1] != level:
+            changes.append((day.since_s, level))
         if number:  # the first tick is the baseline
-            wall_s = day.now.wall_ns // NS_PER_S
-            expected_g += sum(
-                used_j / TICK_S / 3.6e6 * PUE * _g_at(day, second)
-                for second in range(wall_s - TICK_S, wall_s)
-            )
-            provider = state_now.intensity.provider
+            expected_g += day.truth_g(used_j)
+            provider = PROVIDERS[level]
             per_provider_uj[provider] = per_provider_uj.get(provider, 0) + used_j * 1e6
         if number % 4:
             continue
@@ -171,17 +216,14 @@ def test_a_day_with_two_outages(tmp_path: Path, service: GridService) -> None:
         assert not missing, f"after {day.since_s} s"
         before = now
 
-    # The table, the first source, and in the first outage the second, once two hours were held over.
-    # In the other outage hours are held for longer than the quarters of the second, so the table follows.
-    changes = [level for level, last in zip(levels, [None, *levels], strict=False) if level != last]
-    assert changes == [2, 0, 1, 0, 2, 1, 0]
+    _levels_change_when_they_should(changes)
     day.end("day")
     day.tick(TICK_S)
     (record,) = History(state).attempts("day")
     gpu_grams = sum(
         value for series, value in day.scrape().items() if series.startswith("wattspan_gpu_co2e_grams_total")
     )
-    assert gpu_grams == pytest.approx(expected_g + _last_tick_g(day), rel=1e-9)
+    assert gpu_grams == pytest.approx(expected_g + day.truth_g(TICK_S * day.watts), rel=1e-9)
     _shares_are_told(record, per_provider_uj)
     assert SECRET not in repr(closing_spans(record, hub=False))
     assert SECRET not in "".join(path.read_text() for path in (state / "grid").iterdir())
@@ -189,25 +231,29 @@ def test_a_day_with_two_outages(tmp_path: Path, service: GridService) -> None:
     assert len(service.asked("/v3/carbon-intensity/forecast")) <= 2, "a plan without forecasts is asked again"
 
 
-def _g_at(day: Day, wall_s: int) -> float:
-    """The truth, from the services' own tables and the provider that was in force."""
-    intensity = day.carbon.rates.pricing.at(wall_s * NS_PER_S)
-    assert intensity is not None
-    told_s = wall_s
-    if intensity.force_until_wall_ns is not None and intensity.valid_until_wall_ns is not None:
-        told_s = min(wall_s, intensity.valid_until_wall_ns // NS_PER_S - 1)  # held
-    match intensity.provider:
-        case "electricitymaps":
-            return first_g(told_s)
-        case "energycharts":
-            return second_g(told_s)
-    assert intensity.provider == "static"
-    return 41.44
+def _levels_change_when_they_should(changes: list[tuple[float, int]]) -> None:
+    """The table, the first source, and in the first outage the second, once two hours were held over.
 
+    In the other outage hours are held for longer than the quarters of the second, so the table follows.
+    Who of the two is back first is open: each is asked again by its own period and chance.
+    """
+    start_wall_s = WALL_OFFSET_NS // NS_PER_S + FIRST_AT_S
 
-def _last_tick_g(day: Day) -> float:
-    wall_s = day.now.wall_ns // NS_PER_S
-    return sum(day.watts / 3.6e6 * PUE * _g_at(day, second) for second in range(wall_s - TICK_S, wall_s))
+    def left_s(down: range) -> int:
+        """When the last hour that was told before an outage has been held to its end."""
+        return ((start_wall_s + down.start) // HOUR_S + 1 + HELD) * HOUR_S - start_wall_s
+
+    levels = [level for _, level in changes]
+    moments = [moment_s for moment_s, _ in changes]
+    assert levels in ([2, 0, 1, 0, 2, 1, 0], [2, 0, 1, 0, 2, 0])
+    first_s, second_s, back_s, gone_s = moments[1:5]
+    assert first_s <= 60
+    assert second_s == pytest.approx(left_s(FIRST_DOWN), abs=TICK_S)
+    assert FIRST_DOWN.stop <= back_s <= FIRST_DOWN.stop + RETRY * HOUR_S
+    assert gone_s == pytest.approx(left_s(BOTH_DOWN), abs=TICK_S)
+    assert BOTH_DOWN.stop <= moments[-1] <= BOTH_DOWN.stop + RETRY * HOUR_S
+    if len(levels) == 7:
+        assert BOTH_DOWN.stop <= moments[5] <= BOTH_DOWN.stop + RETRY * QUARTER_S
 
 
 def _says_validity(series: str) -> bool:

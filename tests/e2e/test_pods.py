@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,13 +101,28 @@ class Node:
 
 
 @contextmanager
-def a_node(folder: Path, *flags: str) -> Iterator[Node]:
-    """A daemon on a node whose kubelet has nothing yet."""
+def labelled(server: Https, labels: Mapping[str, str] | None) -> Iterator[None]:
+    """The Node of the API server, before any daemon asks."""
+    if labels is not None:
+        server.documents["/api/v1/nodes/gpu-17"] = {"metadata": {"labels": labels}}
+    yield
+
+
+@contextmanager
+def a_node(folder: Path, *flags: str, labels: Mapping[str, str] | None = None) -> Iterator[Node]:
+    """A daemon on a node whose kubelet has nothing yet.
+
+    Args:
+        folder: for everything.
+        flags: of the daemon.
+        labels: of its Node; without any nobody may read it.
+    """
     (folder / "kubelet").mkdir()
     (folder / "https").mkdir()
     procfs = FakeProcfs(folder / "proc")
     with (
         https(folder / "https") as server,
+        labelled(server, labels),
         pod_resources(folder / "kubelet") as kubelet,
         FakeNvml(THREE_CARDS, folder) as fake,
         Daemon(
@@ -281,3 +296,30 @@ def test_a_pod_tells_of_its_run_by_its_address(tmp_path: Path) -> None:
         assert final["energy_joules"] > 0
         before = pod_uj(node.daemon.after(5), "dev-0")
         assert pod_uj(node.daemon.after(5), "dev-0") > before
+
+
+@pytest.mark.parametrize(
+    ("labels", "zone", "said"),
+    [
+        ({"topology.kubernetes.io/region": "eu-west-3"}, "FR", r"level=info .*region is aws:eu-west-3 in FR"),
+        (
+            {"topology.kubernetes.io/region": "eu-wset-3"},
+            "WORLD",
+            r"level=warn\w* .*known: .*eu-wset-3.*near it: .*aws:eu-west-3",
+        ),
+        (
+            None,
+            "WORLD",
+            r"level=warn\w* .*topology.kubernetes.io/region of node gpu-17 is not known: .*HTTP 404",
+        ),
+    ],
+)
+def test_the_node_s_label_is_the_place(
+    tmp_path: Path, labels: Mapping[str, str] | None, zone: str, said: str
+) -> None:
+    """Asked once at start; a region that nobody knows, and a Node that may not be read, cost a warning."""
+    with a_node(tmp_path, labels=labels) as node:
+        node.daemon.until_said(said)
+        seen = node.daemon.after(3)
+        assert seen.find("wattspan_grid_intensity_grams_per_kwh", grid_zone=zone) is not None
+        assert node.server.asked.count("/api/v1/nodes/gpu-17") == 1

@@ -10,13 +10,17 @@ import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
+
+PATIENCE_S: Final = 10.0
+"""How long a request is waited for: the thread that reads it may be late on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,14 @@ class GridService:
     def says_json(self, path: str, document: Any) -> None:
         """From now on, answer with this document."""
         self.says(path, Answer(json=document))
+
+    @property
+    def first(self) -> Request:
+        """The first request. Waits for it: a client that is in a hurry may have left before it was read."""
+        give_up_s = time.monotonic() + PATIENCE_S
+        while not self.requests and time.monotonic() < give_up_s:
+            time.sleep(0.01)
+        return self.requests[0]
 
     def asked(self, path: str = "*") -> Sequence[Request]:
         """The requests for a path, which may hold wildcards."""

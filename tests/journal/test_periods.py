@@ -147,7 +147,10 @@ def test_only_owners_and_what_priced_them_are_kept(state: Path) -> None:
     labels = ("FR", "static", "average", "lifecycle", "true")
     accounts = [
         Account(quantity, labels, 3, 0, True)
-        for quantity in ("owner_water", "grid_priced_energy", "unpriced_energy", "run_energy", "ownerless")
+        for quantity in (
+            *("owner_water", "grid_priced_energy", "unpriced_energy", "uncosted_energy"),
+            *("run_energy", "ownerless"),
+        )
     ]
     journal.commit(accounts, [])
     found = History(state).usage(month_of(clock.wall_ns), clock.wall_ns + 1)
@@ -155,6 +158,7 @@ def test_only_owners_and_what_priced_them_are_kept(state: Path) -> None:
         "owner_water",
         "grid_priced_energy",
         "unpriced_energy",
+        "uncosted_energy",
     }
     journal.close(clean=True)
 

@@ -98,6 +98,7 @@ def full_view() -> LedgerView:
         "host_co2e": {("cpu", "package-0", "lifecycle"): 0.1},
         "host_estimated_energy": {("cpu", "all"): 7},
         "unpriced_energy": {(): 0},
+        "uncosted_energy": {(): 0},
         "source_read_failures": {("nvidia", "timeout"): 2},
         "sample_duration": {("nvidia", "0.005"): 3, ("nvidia", "+Inf"): 1},
         "sample_duration_sum": {("nvidia",): 9_000_000},

@@ -77,18 +77,26 @@ class Chain:
         """Whether anything must be fetched at all."""
         return bool(self.feeds)
 
-    def refresh(self, now_wall_ns: int, now_ns: int | None = None, *, at_once: bool = False) -> None:
+    def refresh(
+        self,
+        now_wall_ns: int,
+        now_ns: int | None = None,
+        *,
+        at_once: bool = False,
+        if_allowed: bool = False,
+    ) -> None:
         """Ask those feeds whose time it is, and put the figures in force together. Blocks.
 
         Args:
             now_wall_ns: the wall clock.
             now_ns: CLOCK_MONOTONIC, which pauses are counted by; the wall clock where there is none.
-            at_once: ask all of them, whenever they were last asked; for commands.
+            at_once: ask all of them, whenever they were last asked; to see whether they answer.
+            if_allowed: ask those that the manners of each allow to be asked now; for commands.
         """
         steady_ns = now_wall_ns if now_ns is None else now_ns
         changed = not self._composed
         for feed in self.feeds:
-            changed |= feed.refresh(now_wall_ns, steady_ns, at_once=at_once)
+            changed |= feed.refresh(now_wall_ns, steady_ns, at_once=at_once, if_allowed=if_allowed)
         if changed:
             self._compose(now_wall_ns)
         elif self._looked_ns is None or steady_ns - self._looked_ns >= LOOK_AHEAD_NS:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from wattspan.carbon.regions import Region, find_region
+from wattspan.carbon.regions import Region, find_region, near_it
 
 TIMEOUT_S: Final = 1.0
 """For each question; the services answer within milliseconds.
@@ -105,10 +105,12 @@ class Told:
     Attributes:
         region: where this machine is; None where that could not be found out.
         how: in words: who said so, or why nobody did.
+        unheard: it named a region, and the table has none of that name.
     """
 
     region: Region | None
     how: str
+    unheard: bool = False
 
 
 def cloud_of(sysfs: Path) -> Cloud | None:
@@ -146,7 +148,8 @@ def ask(sysfs: Path, bases: Mapping[str, str] | None = None) -> Told | None:
         return Told(None, f"{service} gave no proper answer: {str(error)[:80] or type(error).__name__}")
     region = find_region(said, cloud.provider)
     if region is None:
-        return Told(None, f"{service} names no region that is known: {said[:40]!r}")
+        near = near_it(said[:40], cloud.provider)
+        return Told(None, f"{service} names no region that is known: {said[:40]!r}{near}", unheard=True)
     return Told(region, f"{service} says")
 
 

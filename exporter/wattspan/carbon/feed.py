@@ -88,12 +88,14 @@ class Manners:
         what: what its answers mean, such as ``average lifecycle``; a cache of anything else is not used.
         resolution_ns: how long one of its figures holds.
         floor_ns: it is asked no more often.
+        local: it is a file of this machine; a command may read it at any time.
     """
 
     name: str
     what: str
     resolution_ns: int
     floor_ns: int
+    local: bool = False
 
     @property
     def period_ns(self) -> int:
@@ -144,6 +146,7 @@ class Feed(Generic[F]):
         self._asked_wall_ns: int | None = None
         self._failed = 0
         self._retry_after_ns = 0
+        self._pause_ns = 0
         self._failing: FetchReason | None = None
         self._due_ns: int | None = None
 
@@ -164,10 +167,36 @@ class Feed(Generic[F]):
                 self._due_ns = now_ns + max(0, self._asked_wall_ns + wait_ns - now_wall_ns)
         return self._due_ns
 
-    def refresh(self, now_wall_ns: int, now_ns: int, *, at_once: bool = False) -> bool:
-        """Ask if it is time to. Blocks. True when `figures` have changed."""
+    def rests_ns(self, now_wall_ns: int) -> int:
+        """How long its manners still forbid a question; 0 when one may go out. `due_ns` must have been
+        called.
+
+        Forbidden is what comes sooner than the floor after a good answer, or within the pause that a failure
+        has brought, `Retry-After` and `BREAKER_NS` included.
+        """
+        if self._asked_wall_ns is None or self.manners.local:
+            return 0
+        good = self.last_good_wall_ns == self._asked_wall_ns
+        rest_ns = int(FLOOR_SLACK * self.manners.floor_ns) if good else self._pause_ns
+        return max(0, self._asked_wall_ns + rest_ns - now_wall_ns)
+
+    def refresh(
+        self, now_wall_ns: int, now_ns: int, *, at_once: bool = False, if_allowed: bool = False
+    ) -> bool:
+        """Ask if it is time to. Blocks. True when `figures` have changed.
+
+        Args:
+            now_wall_ns, now_ns: the clocks.
+            at_once: ask whenever it was last asked.
+            if_allowed: ask before it is due, unless it `rests_ns`; why one that has failed is left alone is
+                logged.
+        """
         due_ns = self.due_ns(now_wall_ns, now_ns)
-        if now_ns < due_ns and not at_once:
+        rests_ns = self.rests_ns(now_wall_ns)
+        if not at_once and (rests_ns > 0 if if_allowed else now_ns < due_ns):
+            if if_allowed and self.trouble:
+                name, left_s = self.manners.name, -(-rests_ns // NS_PER_S)
+                logger.warning("grid: provider %s: left alone for %d s after %s", name, left_s, self.trouble)
             return False
         self._asked_wall_ns = now_wall_ns
         try:
@@ -178,7 +207,8 @@ class Feed(Generic[F]):
             return False
         if self._failing is not None:
             logger.info("grid: provider %s answers again", self.manners.name)
-        self._failing, self._failed, self.trouble, self._retry_after_ns = None, 0, "", 0
+        self._failing, self._failed, self.trouble = None, 0, ""
+        self._retry_after_ns = self._pause_ns = 0
         self.last_good_wall_ns = now_wall_ns
         self._due_ns = now_ns + self._wait_ns(now_wall_ns)
         self.figures = merged(self.figures, answer, now_wall_ns)
@@ -217,7 +247,7 @@ class Feed(Generic[F]):
         if error.reason == "refused":
             pause_ns = BREAKER_NS
         self._retry_after_ns = int((error.retry_after_s or 0) * NS_PER_S)
-        pause_ns = max(pause_ns, self._retry_after_ns)
+        self._pause_ns = pause_ns = max(pause_ns, self._retry_after_ns)
         # Only ever later: a service that asked for a pause gets all of it.
         self._due_ns = now_ns + int(pause_ns * (1 + 0.5 * self._jitter()))
 
@@ -232,6 +262,9 @@ class Feed(Generic[F]):
             "asked_wall_ns": self._asked_wall_ns,
             "good_wall_ns": self.last_good_wall_ns,
             "retry_after_ns": self._retry_after_ns,
+            "pause_ns": self._pause_ns,
+            "failed": self._failed,
+            "trouble": self.trouble,
             "figures": [asdict(figure) for figure in self.figures],  # type: ignore[call-overload]
         }
         fresh = self._cache.with_suffix(".new")
@@ -268,8 +301,11 @@ class Feed(Generic[F]):
         if isinstance(asked, int) and asked <= now_wall_ns:
             self._asked_wall_ns = asked
             self.last_good_wall_ns = good if isinstance(good, int) and good <= now_wall_ns else None
-            pause_ns = document.get("retry_after_ns")
-            self._retry_after_ns = pause_ns if isinstance(pause_ns, int) and pause_ns <= DAY_NS else 0
+            self._retry_after_ns = _whole(document.get("retry_after_ns"), DAY_NS)
+            self._pause_ns = max(_whole(document.get("pause_ns"), DAY_NS), self._retry_after_ns)
+            self._failed = _whole(document.get("failed"), 1000)
+            trouble = document.get("trouble")
+            self.trouble = trouble if isinstance(trouble, str) and _fits(trouble) else ""
         self.figures = merged((), kept, now_wall_ns)
 
 
@@ -312,6 +348,11 @@ def checked(answer: Sequence[F], manners: Manners, now_wall_ns: int, *, fresh: b
     if (answer[-1].valid_until_wall_ns or 0) + HOLD_RESOLUTIONS * manners.resolution_ns <= now_wall_ns:
         raise FetchError("stale", f"{manners.name}: the newest figure is long over")
     return answer
+
+
+def _whole(value: object, most: int) -> int:
+    """A whole number from 0 on; 0 for what is none, or is more than it can be."""
+    return value if isinstance(value, int) and 0 <= value <= most else 0
 
 
 def _fits(text: str) -> bool:

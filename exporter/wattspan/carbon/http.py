@@ -149,12 +149,15 @@ def refusal(where: str, status: int, retry_after: str | None) -> FetchError:
     """What a status other than 200 means."""
     text = f"{where}: HTTP {status}"
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return FetchError("refused", f"{text}: the token is missing, wrong, or not for this zone")
+        refused = f"{text}: the token is missing, wrong, or not for this zone"
+        return FetchError("refused", refused, status=status)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return FetchError("throttled", text, _seconds(retry_after))
+        return FetchError("throttled", text, _seconds(retry_after), status)
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-        return FetchError("malformed", f"{text}: redirects are not followed; set the final URL")
-    return FetchError("server", text, _seconds(retry_after))
+        return FetchError(
+            "malformed", f"{text}: redirects are not followed; set the final URL", status=status
+        )
+    return FetchError("server", text, _seconds(retry_after), status)
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -10,8 +10,11 @@ from typing import Final
 
 from wattspan.carbon.cloud import Told
 from wattspan.carbon.countries import WORLD, Country, find_country, near_countries
-from wattspan.carbon.regions import Region, find_region, near_regions
+from wattspan.carbon.regions import Region, find_region, near_it, near_regions
 from wattspan.errors import SetupError
+
+REGION_LABEL: Final = "topology.kubernetes.io/region"
+"""A well-known label of nodes, which cloud providers set; asked for where pods are asked for, too."""
 
 NODE_REGION: Final = "WATTSPAN_NODE_REGION"
 """The node's label topology.kubernetes.io/region, by a pod's downward API (KEP-4742, beta in 1.35).
@@ -36,11 +39,13 @@ class Location:
         zone: the finest grid zone that is known, such as ``FR`` or ``US-CAL-CISO``; ``WORLD`` when none is.
         how: how it was found, in one sentence for the log and `doctor`.
         configured: somebody set it; False for what was found out, for a hint, and for ``WORLD`` by default.
+        unheard: somebody named a region that the table lacks, and so it is ``WORLD``: worth a warning.
     """
 
     zone: str
     how: str
     configured: bool
+    unheard: bool = False
 
     @property
     def known(self) -> bool:
@@ -53,8 +58,9 @@ def locate(
     region: str | None,
     environment: Mapping[str, str],
     metadata: Callable[[], Told | None] | None = None,
+    label: Callable[[], str] | None = None,
 ) -> Location:
-    """Find the grid zone. Blocks only as `metadata` does, and asks nobody else.
+    """Find the grid zone. Blocks only as `metadata` and `label` do, and asks nobody else.
 
     Args:
         zone: the setting ``grid.zone``; goes before `region`, which it refines. Empty is not set.
@@ -62,6 +68,9 @@ def locate(
         environment: where hints are looked for; one that names no known region is passed over.
         metadata: asks the cloud, as `wattspan.carbon.cloud.ask` does; called where nothing is set. None for
             not at all.
+        label: asks for the node's label `REGION_LABEL`, which goes before the other hints; called where
+            nothing is set, no metadata is to be had and `NODE_REGION` is empty. It gives an empty text where
+            it is not known. None for not at all.
 
     Raises:
         SetupError: a setting that is unknown, or two that contradict each other.
@@ -75,10 +84,12 @@ def locate(
     if told and told.region:
         how = f"{told.how[:1].upper()}{told.how[1:]} {_place(told.region)}."
         return Location(told.region.zone, how, configured=False)
-    found = _from_hints(environment)
+    known_label = environment.get(NODE_REGION, "").strip()
+    found = _from_hints(environment, "" if known_label or label is None else label())
     if told is None:
         return found
-    return replace(found, how=f"{found.how} {told.how[:1].upper()}{told.how[1:]}.")
+    how = f"{found.how} {told.how[:1].upper()}{told.how[1:]}."
+    return replace(found, how=how, unheard=found.unheard or (told.unheard and not found.known))
 
 
 def _from_zone(zone: str, in_cloud: Region | None) -> Location:
@@ -93,19 +104,20 @@ def _from_zone(zone: str, in_cloud: Region | None) -> Location:
     return Location(finest, f"grid.zone is {finest} ({country.name}).", configured=True)
 
 
-def _from_hints(environment: Mapping[str, str]) -> Location:
+def _from_hints(environment: Mapping[str, str], label: str) -> Location:
     unknown = ""
-    for variable, provider in HINTS:
-        hint = environment.get(variable, "")
+    hints = [(variable, environment.get(variable, ""), provider) for variable, provider in HINTS]
+    for named, hint, provider in [(f"The node's label {REGION_LABEL}", label, ""), *hints]:
         if not hint.strip():
             continue
         if region := find_region(hint, provider):
-            how = f"{variable} is {_place(region)}: a hint; set grid.zone or grid.region to be sure."
+            how = f"{named} is {_place(region)}: a hint; set grid.zone or grid.region to be sure."
             return Location(region.zone, how, configured=False)
-        # Not quoted whole: it is somebody else's variable and may hold anything.
-        unknown = unknown or f" ({variable} names no region that is known: {hint[:40]!r})"
+        # Not quoted whole: it is somebody else's word and may be anything.
+        shown = hint.strip()[:40]
+        unknown = unknown or f" ({named} names no region that is known: {shown!r}{near_it(shown, provider)})"
     how = f"No location is configured or hinted at{unknown}: the world's mean is used; set grid.zone."
-    return Location(WORLD, how, configured=False)
+    return Location(WORLD, how, configured=False, unheard=bool(unknown))
 
 
 def _configured_country(zone: str) -> Country:

@@ -1,10 +1,23 @@
 """What electricity costs, and when. The currency is a label; nothing is ever converted."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from wattspan.carbon import timeline
 from wattspan.model import Tariff
 from wattspan.units import UJ_PER_KWH
+
+
+class Costed(NamedTuple):
+    """What an interval's energy costs.
+
+    Attributes:
+        cost: of the part whose price was known, PUE applied.
+        uncosted_uj: energy for which no price was known, as it was metered, before PUE.
+    """
+
+    cost: float
+    uncosted_uj: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +45,22 @@ class Prices:
     def cost(self, energy_uj: int, pue: float, start_wall_ns: int, end_wall_ns: int) -> float:
         """What IT energy costs: the facility draws PUE times as much.
 
+        What flowed in a gap is left out; `costed` says how much that is.
+        """
+        return self.costed(energy_uj, pue, start_wall_ns, end_wall_ns).cost
+
+    def costed(self, energy_uj: int, pue: float, start_wall_ns: int, end_wall_ns: int) -> Costed:
+        """What IT energy costs, and how much of it has no price.
+
         Costs are counters, so a price below 0, as spot markets have it at times, counts as 0.
         """
-        parts = timeline.split(self.tariffs, energy_uj, start_wall_ns, end_wall_ns)
-        return sum(
-            part_uj / UJ_PER_KWH * pue * max(tariff.per_kwh, 0.0)
-            for tariff, part_uj in parts
-            if tariff is not None
-        )
+        cost, uncosted_uj = 0.0, 0
+        for tariff, part_uj in timeline.split(self.tariffs, energy_uj, start_wall_ns, end_wall_ns):
+            if tariff is None:
+                uncosted_uj += part_uj
+            else:
+                cost += part_uj / UJ_PER_KWH * pue * max(tariff.per_kwh, 0.0)
+        return Costed(cost, uncosted_uj)
 
 
 def fixed(per_kwh: float, currency: str) -> Prices:

@@ -1,6 +1,7 @@
 """Which price is in force: a live source's where it has one, else the schedule's, else the fixed one.
 
-A price holds for its own time only: what no source knows has the stand-in's, and without one no cost.
+The last price that a live source gave stands in for a while after its own time, as an intensity does; then
+what no source knows has the stand-in's price, and without one it is counted as energy that has no cost.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,7 +9,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from wattspan.carbon import timeline
-from wattspan.carbon.feed import Feed
+from wattspan.carbon.feed import HOLD_RESOLUTIONS, Feed
 from wattspan.carbon.price import Prices
 from wattspan.model import Tariff
 from wattspan.units import NS_PER_S
@@ -65,9 +66,13 @@ class PriceBook:
             self._feed.due_ns(now_wall_ns, now_ns)  # takes up what was kept
         self._write(now_wall_ns, now_ns)
 
-    def refresh(self, now_wall_ns: int, now_ns: int, *, at_once: bool = False) -> None:
-        """Ask the live source if it is time to. May block."""
-        changed = self._feed is not None and self._feed.refresh(now_wall_ns, now_ns, at_once=at_once)
+    def refresh(
+        self, now_wall_ns: int, now_ns: int, *, at_once: bool = False, if_allowed: bool = False
+    ) -> None:
+        """Ask the live source if it is time to; see `wattspan.carbon.feed.Feed.refresh`. May block."""
+        changed = self._feed is not None and self._feed.refresh(
+            now_wall_ns, now_ns, at_once=at_once, if_allowed=if_allowed
+        )
         if changed or self._written_ns is None or now_ns - self._written_ns >= RENEW_NS:
             self._write(now_wall_ns, now_ns)
 
@@ -84,10 +89,28 @@ class PriceBook:
         return {(name, reason): count for reason, count in self._feed.failures.items()}
 
     def _write(self, now_wall_ns: int, now_ns: int) -> None:
-        told = self._feed.figures if self._feed else ()
+        told: Sequence[Tariff] = ()
+        if self._feed is not None:
+            told = held(self._feed.figures, HOLD_RESOLUTIONS * self._feed.manners.resolution_ns)
         otherwise = self._stand_in.tariffs(now_wall_ns) if self._stand_in else ()
         self.prices = Prices(filled(told, otherwise), self._currency)
         self._written_ns = now_ns
+
+
+def held(tariffs: Sequence[Tariff], hold_ns: int) -> tuple[Tariff, ...]:
+    """Prices of one source with the stretches that they are in force for.
+
+    A gap between two of them, and the time after the last, is filled by the one before, for so long at most.
+    Unlike a forecast of intensity a price of the hours ahead is settled: it counts though its source is away.
+    """
+    result: list[Tariff] = []
+    for index, tariff in enumerate(tariffs):
+        end_ns = timeline.until_ns(tariff)
+        until_ns = end_ns + hold_ns
+        if index + 1 < len(tariffs):
+            until_ns = min(until_ns, timeline.from_ns(tariffs[index + 1]))
+        result.append(tariff if until_ns <= end_ns else replace(tariff, force_until_wall_ns=until_ns))
+    return tuple(result)
 
 
 def filled(upper: Sequence[Tariff], lower: Sequence[Tariff]) -> tuple[Tariff, ...]:

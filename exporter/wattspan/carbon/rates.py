@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from wattspan.carbon.embodied import Embodied
-from wattspan.carbon.price import Prices
+from wattspan.carbon.price import Costed, Prices
 from wattspan.carbon.pricing import Pricing
 from wattspan.model import Basis, GridState, Intensity, Tally
 from wattspan.units import UJ_PER_KWH
@@ -20,6 +20,7 @@ class Footprint(NamedTuple):
         cost: in the currency of the prices, PUE applied; 0 without prices.
         market_grams: by the operator's own contracts, PUE applied; None where none are configured.
         water_liters: used on site for cooling; None where no WUE is configured.
+        uncosted_uj: energy that has no cost because no price was known; 0 without prices.
     """
 
     grams: float
@@ -28,6 +29,7 @@ class Footprint(NamedTuple):
     cost: float
     market_grams: float | None
     water_liters: float | None
+    uncosted_uj: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class News:
 
 
 NO_NEWS: Final = News()
+
+_NOTHING: Final = Costed(0.0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +83,15 @@ class Rates:
         priced = self.pricing.price(energy_uj, start_wall_ns, end_wall_ns)
         kwh = energy_uj / UJ_PER_KWH
         pue = self.pricing.pue
+        costed = _NOTHING
+        if self.prices is not None:
+            costed = self.prices.costed(energy_uj, pue, start_wall_ns, end_wall_ns)
         return Footprint(
             grams=priced.grams,
             unpriced_uj=priced.unpriced_uj,
             parts=priced.parts,
-            cost=self.prices.cost(energy_uj, pue, start_wall_ns, end_wall_ns) if self.prices else 0.0,
+            cost=costed.cost,
             market_grams=kwh * pue * self.market_g_per_kwh if self.market_g_per_kwh is not None else None,
             water_liters=kwh * self.wue_l_per_kwh if self.wue_l_per_kwh is not None else None,
+            uncosted_uj=costed.uncosted_uj,
         )

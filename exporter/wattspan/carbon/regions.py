@@ -58,6 +58,17 @@ def near_regions(name: str) -> list[str]:
     return list(dict.fromkeys(meant[word] for word in near))
 
 
+def near_it(name: str, provider: str = "") -> str:
+    """``; near it: aws:eu-west-1, aws:eu-west-2`` for a name that somebody else gave; empty without any.
+
+    Args:
+        name: that no region has.
+        provider: name regions of this provider only; empty for all.
+    """
+    near = [region for region in near_regions(name) if region.startswith(provider)]
+    return f"; near it: {', '.join(near)}" if near else ""
+
+
 def _plain(name: str) -> str:
     """The name as the table writes it."""
     return "".join(name.split()).lower()

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from wattspan import log
 from wattspan.cli import run
@@ -33,10 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _show_any_text()
     debug = False
+    origins: Mapping[str, str] = {}
     words = sys.argv[1:] if argv is None else argv
     try:
         args = parse(words)
         loaded = load(args.settings, os.environ)
+        origins = loaded.origins
         debug = loaded.config.log_level == "debug"
         log.setup(loaded.config.log_level, loaded.config.log_format)
         logger = logging.getLogger("wattspan.cli")
@@ -55,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader had enough, as with `| head`.
         return _without_stdout(FAILED)
     except WattspanError as error:
-        return _refused(str(error), RUN_FAILED if _is_run(words) else _code_of(error))
+        text = _with_origins(str(error), origins)
+        return _refused(text, RUN_FAILED if _is_run(words) else _code_of(error))
     except Exception as error:
         if debug:
             traceback.print_exc()
@@ -74,6 +77,20 @@ def _code_of(error: WattspanError) -> int:
     if isinstance(error, SetupError):
         return WRONG_USAGE
     return UNREACHABLE if isinstance(error, UnreachableError) else FAILED
+
+
+def _with_origins(text: str, origins: Mapping[str, str]) -> str:
+    """Lines that begin with a setting also say where it was written: a key alone is nothing that was typed.
+
+    Args:
+        text: one line per problem.
+        origins: by key; ``default`` where nobody wrote one.
+    """
+    lines = []
+    for line in text.splitlines():
+        origin = origins.get(line.partition(":")[0], "default")
+        lines.append(line if origin == "default" or origin in line else f"{line} ({origin})")
+    return "\n".join(lines)
 
 
 def _refused(text: str, code: int) -> int:

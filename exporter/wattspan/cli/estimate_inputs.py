@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from wattspan.cli.answered import Answered, answered, by_settings
 from wattspan.cli.near import quoted
 from wattspan.cli.settings import Loaded
 from wattspan.errors import SetupError
@@ -48,6 +49,7 @@ class Inputs:
         gpu: as the table calls it, else as it was written.
         grid_zone, currency: of intensity and price; empty where nobody said.
         hours, power, pue, intensity, embodied, price: how each came about.
+        answered: who said what of grid and price was not given, in words that go on after "answered".
     """
 
     plan: "Plan"
@@ -60,6 +62,7 @@ class Inputs:
     intensity: Told
     embodied: Told
     price: Told
+    answered: str
 
     @property
     def told(self) -> tuple[Told, ...]:
@@ -93,10 +96,11 @@ def inputs_of(args: argparse.Namespace, loaded: Loaded) -> Inputs:
     gpu, gpus = find_gpu(args.gpu), args.gpus
     hours = _hours(args, gpu)
     power = _power(args, gpu, config)
-    grid = _grid(args, config)
+    told = _grid(args, loaded)
+    grid = told.state
     intensity = _intensity(args, grid, hours.value)
     pue = _pue(args, grid)
-    price, currency = _price(args, grid, config)
+    price, currency = _price(args, told, config)
     embodied = _embodied(args, gpu, config)
     host_kg = config.embodied_host_kg
     plan = Plan(
@@ -124,6 +128,7 @@ def inputs_of(args: argparse.Namespace, loaded: Loaded) -> Inputs:
         intensity=intensity,
         embodied=embodied,
         price=price,
+        answered=told.by,
     )
 
 
@@ -214,18 +219,26 @@ def _is_such(wanted: str) -> Callable[[str], bool]:
     return is_such
 
 
-def _grid(args: argparse.Namespace, config: "Config") -> "GridState":
-    """The grid's figures in force where it will run, and the price in force here."""
-    from wattspan.cli.grid import state_of
+def _grid(args: argparse.Namespace, loaded: Loaded) -> Answered:
+    """The grid's figures in force where it will run, and the price in force here.
 
-    if args.intensity is not None or args.zone is not None:
-        zone = args.zone or ""
-        if args.intensity is not None or zone.upper() != (config.grid_zone or "").upper():
-            # Live providers are set up for the place that the settings name.
-            config = replace(config, grid_providers=(), grid_signal=None, grid_basis=None)
-        if args.zone is not None:
-            config = replace(config, grid_zone=zone, grid_region=None, grid_intensity=None)
-    return state_of(config)
+    Raises:
+        SetupError: a place that is unknown, or settings that contradict each other.
+    """
+    now_wall_ns = time.time_ns()
+    if args.intensity is None and args.zone is None:
+        return answered(loaded, now_wall_ns)
+    config, zone = loaded.config, args.zone or ""
+    if args.intensity is not None or zone.upper() != (config.grid_zone or "").upper():
+        # Live providers are set up for the place that the settings name.
+        config = replace(config, grid_providers=(), grid_signal=None, grid_basis=None)
+    if args.zone is None:
+        return by_settings(config, now_wall_ns, "by this command, for --intensity")
+    config = replace(config, grid_zone=zone, grid_region=None, grid_intensity=None)
+    try:
+        return by_settings(config, now_wall_ns, "by this command, for --zone")
+    except SetupError as error:
+        raise SetupError(re.sub(r"^grid\.zone:", "--zone:", str(error))) from error
 
 
 def _intensity(args: argparse.Namespace, grid: "GridState", hours: float) -> Told:
@@ -275,14 +288,15 @@ def _pue(args: argparse.Namespace, grid: "GridState") -> Told:
     return Told(1.0, "not known", (), ("PUE is not known and counts as 1: give --pue, or set grid.pue.",))
 
 
-def _price(args: argparse.Namespace, grid: "GridState", config: "Config") -> tuple[Told, str]:
+def _price(args: argparse.Namespace, grid: Answered, config: "Config") -> tuple[Told, str]:
     """Of a kWh, and its currency."""
     if args.price is not None:
         currency = config.cost_currency if args.currency is None else args.currency
         return Told(args.price, f"{args.price:g} {currency}".rstrip() + " per kWh, as given"), currency
-    if grid.tariff is None:
+    tariff = grid.state.tariff
+    if tariff is None:
         return Told(None, "no price is known; give --price, or set cost.price-per-kwh"), ""
-    price, currency = max(grid.tariff.per_kwh, 0.0), config.cost_currency  # as counters have it
+    price, currency = max(tariff.per_kwh, 0.0), grid.currency  # as counters have it
     assumptions = ("One price for all hours of the run.",)
     return Told(price, f"{price:g} {currency} per kWh, the price in force now", (), assumptions), currency
 

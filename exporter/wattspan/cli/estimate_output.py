@@ -53,6 +53,7 @@ def document(inputs: Inputs, made: "Estimate") -> dict[str, Any]:
         "assumptions": inputs.assumptions,
         "not_included": list(_left_out(plan)),
         "sources": inputs.sources,
+        "answered": inputs.answered,
     }
 
 
@@ -73,6 +74,7 @@ def print_text(inputs: Inputs, made: "Estimate") -> None:
         ("intensity", inputs.intensity.method),
         ("embodied", methods["embodied_co2e_grams"]),
         ("price", inputs.price.method),
+        ("answered", inputs.answered),
     ):
         _print_block(f"{name:<11}", text)
     _print_list("Assumed", inputs.assumptions)

@@ -7,10 +7,11 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import tzinfo
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from wattspan.cli.answered import Answered, answered
 from wattspan.cli.settings import Loaded
 from wattspan.cli.table import print_table
 from wattspan.config import Config, duration
@@ -60,16 +61,16 @@ def length_ns(text: str) -> int:
 
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
-    """Ask the same chain that the daemon holds. 1 when it does not know what was asked for."""
+    """Ask the daemon beside this, else the chain that one would hold. 1 when what was asked for is not
+    known."""
     now_wall_ns = time.time_ns()
-    state = state_of(loaded.config, now_wall_ns)
+    told = answered(loaded, now_wall_ns)
+    state = told.state
     known = state.outlook is not None if args.forecast else state.intensity is not None
     if args.format == "json":
-        from wattspan.publish.api import forecast_document, grid_document
-
-        print(json.dumps((forecast_document if args.forecast else grid_document)(state), indent=2))
+        print(json.dumps({**_document(told, forecast=args.forecast), "answered": told.by}, indent=2))
         return 0 if known else 1
-    print_table(_rows(state))
+    print_table(_rows(told))
     if args.forecast:
         from datetime import UTC
 
@@ -78,20 +79,8 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     return 0 if known else 1
 
 
-def state_of(config: Config, now_wall_ns: int | None = None) -> GridState:
-    """The carbon figures in force with these settings, now.
-
-    Raises:
-        SetupError: a place that is unknown, or settings that contradict each other.
-    """
-    carbon = service_of(config)
-    now_wall_ns = time.time_ns() if now_wall_ns is None else now_wall_ns
-    carbon.refresh(now_wall_ns, time.monotonic_ns(), at_once=True)
-    return carbon.state(now_wall_ns)
-
-
 def service_of(config: Config) -> "CarbonService":
-    """The figures of this node, which nobody has been asked for yet.
+    """The figures of this node, which nobody has been asked for yet; nothing is kept for later commands.
 
     Raises:
         SetupError: settings that cannot work.
@@ -113,7 +102,17 @@ def no_forecast(state: GridState) -> str:
     return f"no forecast: provider {state.intensity.provider} says nothing of the hours ahead"
 
 
-def _rows(state: GridState) -> Iterator[tuple[str, str]]:
+def _document(told: Answered, *, forecast: bool) -> Mapping[str, Any]:
+    """As the API has it."""
+    if told.documents is not None:
+        return told.documents[1 if forecast else 0]
+    from wattspan.publish.api import forecast_document, grid_document
+
+    return forecast_document(told.state) if forecast else grid_document(told.state, told.currency)
+
+
+def _rows(told: Answered) -> Iterator[tuple[str, str]]:
+    state = told.state
     if state.intensity is None:
         yield "intensity", "not known for now; energy stays unpriced"
     else:
@@ -126,6 +125,7 @@ def _rows(state: GridState) -> Iterator[tuple[str, str]]:
         yield "origin", intensity.origin
     yield "PUE", f"{state.pue:g}" if state.pue_configured else f"{state.pue:g} (not configured; set grid.pue)"
     yield "location", state.location
+    yield "answered", told.by
 
 
 def _print_forecast(state: GridState, now_wall_ns: int, duration_ns: int, zone: tzinfo | None) -> None:

@@ -2,16 +2,16 @@
 
 import argparse
 import json
-import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, Any, Final
 
 from wattspan import log
-from wattspan.cli.grid import length_ns, no_forecast, state_of
+from wattspan.cli.answered import Answered, answered, service_with_cache
+from wattspan.cli.grid import length_ns, no_forecast
 from wattspan.cli.near import quoted
 from wattspan.cli.settings import Loaded
 from wattspan.cli.table import print_table
@@ -38,6 +38,12 @@ UNSURE: Final = (
 
 _OF_ONE_PLACE: Final = frozenset({"prometheus", "file", "peer"})
 """Providers that speak of the place that they were set up for, whatever zone they are asked for."""
+
+_BREATH_S: Final = 1.0
+"""Between two questions about two places to one service: a list of zones is no burst."""
+
+_GIVEN_UP: Final = frozenset({"throttled", "timeout", "unreachable", "server"})
+"""A service that fails so is not asked about the places that follow: it would fail again."""
 
 _WATTS: Final = number(0.001, 1e9, "watts")
 _COUNT: Final = whole(1, 1_000_000)
@@ -83,27 +89,31 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
-    """Ask the chain that the daemon holds, and providers for the other places. 1 without a forecast."""
+    """Ask the daemon beside this, else the chain that one would hold, and providers for the other places.
+
+    1 without a forecast.
+    """
     from wattspan.carbon.plan import Task, plan_of
 
     if args.duration > args.within:
         raise SetupError("--within: it is shorter than --duration; allowed: at least as long")
     power_uw, method = _power(args.power, args.gpu, args.gpus)
     now_wall_ns = time.time_ns()
-    places, sources, without, pue, currency = _places(loaded.config, args.zones, now_wall_ns)
-    task = Task(args.duration, now_wall_ns, now_wall_ns + args.within, power_uw, pue)
+    told = answered(loaded, now_wall_ns)
+    places, sources, without = _places(told, loaded.config, args.zones, now_wall_ns)
+    task = Task(args.duration, now_wall_ns, now_wall_ns + args.within, power_uw, told.state.pue)
     plan = plan_of(task, places)
     if plan is None:
-        for line in _why_not(places, without):
+        for line in _why_not(places, without, told):
             print(line, file=sys.stderr)
         return 1
     for place in places:
         if all(spread.zone != place.zone for spread in plan.spreads):
             without.setdefault(place.zone, "its forecast covers no stretch so long")
     if args.format == "json":
-        print(json.dumps(_document(plan, sources, without, method, currency), indent=2))
+        print(json.dumps(_document(plan, sources, without, method, told), indent=2))
     else:
-        _print(plan, sources, without, method, currency, UTC if args.utc else None)
+        _print(plan, sources, without, method, told, UTC if args.utc else None)
     return 0
 
 
@@ -142,36 +152,30 @@ def _power(watts: str | None, gpu: str | None, gpus: str | None) -> tuple[int | 
 
 
 def _places(
-    config: Config, zones: str, now_wall_ns: int
-) -> "tuple[list[Place], dict[str, _Source], dict[str, str], float, str]":
-    """The places, this one first; whose figures they have; why those without a forecast have none; PUE and
-    currency.
-    """
+    told: Answered, config: Config, zones: str, now_wall_ns: int
+) -> "tuple[list[Place], dict[str, _Source], dict[str, str]]":
+    """The places, this one first; whose figures they have; why those without a forecast have none."""
     from wattspan.carbon.countries import WORLD
     from wattspan.carbon.plan import Place
-    from wattspan.carbon_service import CarbonService
 
-    # Prices come with figures of their own, so the service is kept; `state_of` is for the other places.
-    here = CarbonService(config, os.environ)
-    here.refresh(now_wall_ns, time.monotonic_ns(), at_once=True)
-    state = here.state(now_wall_ns)
-    prices = here.rates.prices
-    zone = here.chain.location.zone
+    state = told.state
+    zone = state.zone or WORLD
     places: list[Place] = []
     sources: dict[str, _Source] = {}
     without: dict[str, str] = {}
     others = _elsewhere(config, zones, zone)
     if zone != WORLD or not others:
-        places.append(Place(zone, state.outlook.figures if state.outlook else (), prices))
+        places.append(Place(zone, state.outlook.figures if state.outlook else (), told.prices))
         _note(zone, state, sources, without)
+    questions = Questions(now_wall_ns)
     for other, choices in others.items():
-        found = _first_that_looks_ahead(choices, state, now_wall_ns)
+        found = _first_that_looks_ahead(choices, state, questions)
         places.append(Place(other, found.outlook.figures if found and found.outlook else ()))
         if found is None:
-            without[other] = "no provider of grid.providers looks ahead there, with the same meaning"
+            without[other] = questions.why_not(choices)
         else:
             _note(other, found, sources, without)
-    return places, sources, without, state.pue, prices.currency if prices else ""
+    return places, sources, without
 
 
 def _note(zone: str, state: "GridState", sources: dict[str, _Source], without: dict[str, str]) -> None:
@@ -218,30 +222,81 @@ def _elsewhere(config: Config, zones: str, here: str) -> dict[str, Sequence[Conf
     return places
 
 
+class Questions:
+    """One after another to each service, with a breath between, and none to one that has failed.
+
+    Args:
+        now_wall_ns: the wall clock.
+        pause: waits so many seconds.
+    """
+
+    def __init__(self, now_wall_ns: int, pause: Callable[[float], None] = time.sleep) -> None:
+        self._now_wall_ns = now_wall_ns
+        self._pause = pause
+        self._asked_s: dict[str, float] = {}
+        self._given_up: dict[str, str] = {}
+
+    def state(self, config: Config) -> "GridState | None":
+        """What the one provider of these settings says of their place; None where it is not asked any more.
+
+        Raises:
+            SetupError: it cannot know the place.
+        """
+        (name,) = config.grid_providers
+        if name in self._given_up:
+            return None
+        carbon = service_with_cache(config)
+        (feed,) = carbon.chain.feeds
+        carbon.settle(self._now_wall_ns, time.monotonic_ns())
+        if feed.rests_ns(self._now_wall_ns) == 0:
+            # The first question about another place comes after that about this one.
+            now_s = time.monotonic()
+            since_s = now_s - self._asked_s.get(name, now_s)
+            if since_s < _BREATH_S:
+                self._pause(_BREATH_S - since_s)
+            carbon.refresh(self._now_wall_ns, time.monotonic_ns(), if_allowed=True)
+            self._asked_s[name] = time.monotonic()
+            if feed.trouble.partition(":")[0] in _GIVEN_UP:
+                self._given_up[name] = feed.trouble
+        return carbon.state(self._now_wall_ns)
+
+    def why_not(self, choices: Sequence[Config]) -> str:
+        """Why a place has no forecast."""
+        names = [name for config in choices for name in config.grid_providers]
+        if not names:
+            return "no provider that knows other places is set here (grid.providers)"
+        failed = [f"{name}: {self._given_up[name]}" for name in names if name in self._given_up]
+        if failed:
+            return f"left alone after {'; '.join(failed)}"
+        return "no provider of grid.providers looks ahead there, with the same meaning"
+
+
 def _first_that_looks_ahead(
-    choices: Sequence[Config], here: "GridState", now_wall_ns: int
+    choices: Sequence[Config], here: "GridState", questions: Questions
 ) -> "GridState | None":
     """What a provider says of another place, in figures that mean the same as those here."""
     for config in choices:
         try:
-            state = state_of(config, now_wall_ns)
+            state = questions.state(config)
         except SetupError:  # it knows this country alone, or the other one not
             continue
-        if state.outlook is not None and (state.signal, state.basis) == (here.signal, here.basis):
+        if state is None or state.outlook is None:
+            continue
+        if (state.signal, state.basis) == (here.signal, here.basis):
             return state
     return None
 
 
-def _why_not(places: "Sequence[Place]", without: Mapping[str, str]) -> Iterator[str]:
+def _why_not(places: "Sequence[Place]", without: Mapping[str, str], told: Answered) -> Iterator[str]:
     if not any(place.figures for place in places):
         for zone, why in without.items():
-            yield f"wattspan: no forecast for {zone}: {log.escaped(why)}"
+            yield f"wattspan: no forecast for {zone}: {log.escaped(f'{why} (answered {told.by})')}"
         return
     yield "wattspan: no forecast covers a stretch so long within that time; ask for a shorter one"
 
 
 def _document(
-    plan: "Plan", sources: Mapping[str, _Source], without: Mapping[str, str], method: str, currency: str
+    plan: "Plan", sources: Mapping[str, _Source], without: Mapping[str, str], method: str, told: Answered
 ) -> dict[str, Any]:
     from wattspan.report.quantities import rfc3339
 
@@ -253,13 +308,14 @@ def _document(
         "power_watts": None if task.power_uw is None else task.power_uw / UW_PER_W,
         "power_method": method,
         "pue_ratio": task.pue,
-        "currency": currency,
+        "currency": told.currency,
         "best": _way(plan.best, task),
         "now": _way(plan.now, task),
         "saved": {"ratio": plan.saved_ratio, "co2e_grams": plan.saved_co2e_g, "cost": plan.saved_cost},
         "places": [_place(spread, sources[spread.zone], task) for spread in plan.spreads],
         "without_forecast": dict(without),
         "uncertainty": UNSURE,
+        "answered": told.by,
     }
 
 
@@ -301,14 +357,14 @@ def _print(
     sources: Mapping[str, _Source],
     without: Mapping[str, str],
     method: str,
-    currency: str,
+    told: Answered,
     zone: tzinfo | None,
 ) -> None:
-    print_table(_advice(plan, currency, zone))
+    print_table(_advice(plan, told.currency, zone))
     print()
-    print_table(_ways(plan, currency, zone))
+    print_table(_ways(plan, told.currency, zone))
     print()
-    print_table(_notes(plan, sources, without, method, zone))
+    print_table(_notes(plan, sources, without, method, told, zone))
     print()
     print(UNSURE.replace(". ", ".\n"))
 
@@ -381,6 +437,7 @@ def _notes(
     sources: Mapping[str, _Source],
     without: Mapping[str, str],
     method: str,
+    told: Answered,
     zone: tzinfo | None,
 ) -> Iterator[tuple[str, str]]:
     from wattspan.cli.moments import moment, zone_name
@@ -406,4 +463,7 @@ def _notes(
         yield "power", f"{power(task.power_uw / UW_PER_W)}{given}, PUE {task.pue:g}"
     else:
         yield "power", "not given, so neither grams nor money; set --power or --gpu"
+    if task.power_uw is not None and told.lacks_prices_ahead:
+        yield "cost", "the daemon tells the price in force alone; set cost.* here for that of other hours"
     yield "times", zone_name(task.earliest_ns, zone)
+    yield "answered", told.by

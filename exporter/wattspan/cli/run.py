@@ -141,6 +141,7 @@ def _wait_for_green(duration_ns: int, deadline_ns: int, config: Config) -> int:
 
     The wait is no part of the run: nothing is told to the daemon before it is over.
     """
+    from wattspan.cli.moments import hours
     from wattspan.client import green, surroundings
     from wattspan.client.supervised import asked_to_stop
 
@@ -153,33 +154,40 @@ def _wait_for_green(duration_ns: int, deadline_ns: int, config: Config) -> int:
         if speaks:
             _say(_what_is_waited_for(target, duration_ns))
 
-    stop = green.wait(_looks(config), duration_ns, deadline_ns, told, green.REAL)
+    def unknown() -> None:
+        if speaks:
+            _say(
+                "no forecast of the grid is known yet; looking for one for"
+                f" {hours(green.PATIENCE_NS)} at most"
+            )
+
+    stop = green.wait(_looks(config), duration_ns, deadline_ns, told, green.REAL, unknown)
     return stop or asked_to_stop()
 
 
-def _looks(config: Config) -> "Callable[[], Sequence[Intensity]]":
+def _looks(config: Config) -> "Callable[[], Sequence[Intensity] | None]":
     """What looks at the hours ahead: by the daemon of this node, else by the settings of this command."""
-    from wattspan.client import ephemeral, green, surroundings
-    from wattspan.client.daemon import Daemon
+    from wattspan.cli.answered import beside, service_with_cache
+    from wattspan.client import green
 
-    allowed = surroundings.ephemeral_allowed(os.environ)
-    daemon = Daemon.of(os.environ, ephemeral.folder(os.environ) if allowed else None)
+    daemon = beside(os.environ)
     own: list[CarbonService] = []
 
-    def look() -> "Sequence[Intensity]":
+    def look() -> "Sequence[Intensity] | None":
         figures = green.of_daemon(daemon)
         if figures or not config.grid_providers:
             return figures
         first = not own
         if first:
-            from wattspan.carbon_service import CarbonService as Service
-
-            own.append(Service(config, os.environ))
+            own.append(service_with_cache(config))
         now_wall_ns = time.time_ns()
-        # At once the first time; later by the manners of each service.
-        own[0].refresh(now_wall_ns, time.monotonic_ns(), at_once=first)
-        outlook = own[0].state(now_wall_ns).outlook
-        return outlook.figures if outlook else ()
+        # As soon as it is allowed the first time; later when it is due.
+        own[0].refresh(now_wall_ns, time.monotonic_ns(), if_allowed=first)
+        state = own[0].state(now_wall_ns)
+        if state.outlook is not None:
+            return state.outlook.figures
+        settled = state.intensity is not None and state.fallback_level == 0
+        return None if settled and figures is None else ()
 
     return look
 

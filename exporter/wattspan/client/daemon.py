@@ -151,6 +151,21 @@ class Daemon:
             doors.append(own)
         return cls(tuple(doors))
 
+    @property
+    def place(self) -> str:
+        """Where it is looked for first."""
+        return self.doors[0].place
+
+    def reached(self) -> Self:
+        """The same, with the door alone that opens now, so that several questions go to one daemon.
+
+        Raises:
+            UnreachableError: none does.
+        """
+        door, connection = self._open()
+        connection.close()
+        return type(self)((door,))
+
     def ask(self, method: str, path: str, document: Document | None = None) -> Document:
         """One request and its answer.
 

@@ -6,7 +6,7 @@ Clocks, looks and pauses are handed in; only `of_daemon` and `pause` touch the w
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -18,10 +18,18 @@ from wattspan.errors import UnreachableError
 from wattspan.model import Intensity
 from wattspan.units import NS_PER_S
 
+GRID: Final = "/api/v1/grid"
 FORECAST: Final = "/api/v1/grid/forecast"
 
 LOOK_NS: Final = 900 * NS_PER_S
 """Forecasts are looked at again after so long: they are revised as the hours come near."""
+
+FIRST_LOOK_NS: Final = 5 * NS_PER_S
+"""And after so long while nothing is known at all."""
+
+PATIENCE_NS: Final = 120 * NS_PER_S
+"""How long a first forecast is waited for: a daemon that has just started asks within half a minute
+(`wattspan.carbon.feed.START_SPREAD_NS`), and one source after another."""
 
 NAP_NS: Final = 60 * NS_PER_S
 """The clocks are looked at this often: the wall clock may be set, and a laptop may have slept."""
@@ -65,11 +73,12 @@ class Clocks:
 
 
 def wait(
-    look: Callable[[], Sequence[Intensity]],
+    look: Callable[[], Sequence[Intensity] | None],
     duration_ns: int,
     deadline_ns: int,
     told: Callable[[Target | None], None],
     clocks: Clocks,
+    unknown: Callable[[], None] = lambda: None,
 ) -> int:
     """Wait until the greenest stretch that ends before the deadline begins.
 
@@ -77,14 +86,17 @@ def wait(
     What was known stays known while nobody answers; a forecast that changes moves the start, either way.
 
     Args:
-        look: figures of the hours ahead; empty where nobody knows any. May block.
+        look: figures of the hours ahead; empty while nobody knows any, which is waited for up to
+            `PATIENCE_NS`; None where nobody is going to. May block.
         duration_ns: how long the task takes.
         deadline_ns: from now; the task must be over by then, so it begins `duration_ns` before at the latest.
         told: hears what is waited for, at first and whenever that changes; None where there is no forecast,
             and it is begun at once.
         clocks: the clocks.
+        unknown: hears, once, that nobody knows any figures yet.
     """
-    latest_ns = clocks.steady_ns() + deadline_ns - duration_ns
+    began_ns = clocks.steady_ns()
+    latest_ns = began_ns + deadline_ns - duration_ns
     looked_ns: int | None = None
     target: Target | None = None
     while True:
@@ -93,18 +105,29 @@ def wait(
         # Looked at first: a start whose time has come is not given up for one that is greener by a hair.
         if target is not None and (now_wall_ns >= target.start_wall_ns or left_ns <= 0):
             return 0
-        if looked_ns is None or now_ns - looked_ns >= LOOK_NS:
-            looked_ns = now_ns
-            found = _target(look(), duration_ns, now_wall_ns, now_wall_ns + max(0, left_ns) + duration_ns)
+        every_ns = FIRST_LOOK_NS if target is None else LOOK_NS
+        if looked_ns is None or now_ns - looked_ns >= every_ns or (target is None and left_ns <= 0):
+            figures = look()
+            found = _target(
+                figures or (), duration_ns, now_wall_ns, now_wall_ns + max(0, left_ns) + duration_ns
+            )
             if found is None and target is None:
-                told(None)
-                return 0
+                # Figures that cover no such stretch are an answer, too.
+                settled = figures is None or bool(figures)
+                if settled or left_ns <= 0 or now_ns - began_ns >= PATIENCE_NS:
+                    told(None)
+                    return 0
+                if looked_ns is None:
+                    unknown()
+            looked_ns = now_ns
             if found is not None and (target is None or found.start_wall_ns != target.start_wall_ns):
                 target = found
                 told(target)
             continue  # the look may have taken a while
         wait_ns = min(left_ns, NAP_NS)
-        if target is not None:
+        if target is None:
+            wait_ns = min(wait_ns, looked_ns + FIRST_LOOK_NS - now_ns)
+        else:
             wait_ns = min(wait_ns, target.start_wall_ns - now_wall_ns)
         if stopped := clocks.pause(wait_ns / NS_PER_S):
             return stopped
@@ -126,13 +149,30 @@ def _target(
     )
 
 
-def of_daemon(daemon: Daemon) -> Sequence[Intensity]:
-    """What the daemon of this node knows of the hours ahead; empty without a daemon or a forecast. Blocks."""
+def of_daemon(daemon: Daemon) -> Sequence[Intensity] | None:
+    """What the daemon of this node knows of the hours ahead. Blocks.
+
+    Empty while it is not there, or may come to know more; None where it prices by its first choice, which
+    does not look ahead, and where it does not let us ask.
+    """
     try:
-        document = daemon.ask("GET", FORECAST)
-    except (UnreachableError, UnansweredError, RefusedError):
+        figures = figures_of(daemon.ask("GET", FORECAST))
+        return figures or (None if is_settled(daemon.ask("GET", GRID)) else ())
+    except RefusedError:
+        return None
+    except (UnreachableError, UnansweredError):
         return ()
-    return figures_of(document)
+
+
+def is_settled(document: Any) -> bool:
+    """Whether a document of `GRID` says that the first choice of the chain is in force.
+
+    While it is not, a live source has not answered: a daemon that has just started asks its own within half a
+    minute, and goes by the carried table before.
+    """
+    if not isinstance(document, dict):
+        return False
+    return document.get("intensity") is not None and document.get("fallback_level") == 0
 
 
 def figures_of(document: Any) -> Sequence[Intensity]:
@@ -146,16 +186,7 @@ def figures_of(document: Any) -> Sequence[Intensity]:
     figures: list[Intensity] = []
     for row in rows if isinstance(rows, list) else ():
         try:
-            figure = Intensity(
-                g_per_kwh=float(row["grams_per_kwh"]),
-                valid_from_wall_ns=_moment(row["valid_from"]),
-                valid_until_wall_ns=_moment(row["valid_until"]),
-                grid_zone=str(row["grid_zone"]),
-                provider=str(row["provider"]),
-                signal=row["signal"],
-                basis=row["basis"],
-                estimated=row["estimated"] is not False,
-            )
+            figure = figure_of(row)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             continue
         begin_ns, end_ns = figure.valid_from_wall_ns or 0, figure.valid_until_wall_ns or 0
@@ -165,7 +196,34 @@ def figures_of(document: Any) -> Sequence[Intensity]:
     return figures
 
 
-def _moment(text: str) -> int:
+def figure_of(row: Mapping[str, Any]) -> Intensity:
+    """One figure, as the API writes it.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError, OverflowError: it is none.
+    """
+    return Intensity(
+        g_per_kwh=float(row["grams_per_kwh"]),
+        valid_from_wall_ns=moment_of(row["valid_from"]),
+        valid_until_wall_ns=moment_of(row["valid_until"]),
+        grid_zone=str(row["grid_zone"]),
+        provider=str(row["provider"]),
+        signal=row["signal"],
+        basis=row["basis"],
+        estimated=row["estimated"] is not False,
+        fetched_wall_ns=moment_of(row.get("fetched_at")),
+        origin=str(row.get("origin") or ""),
+    )
+
+
+def moment_of(text: str | None) -> int | None:
+    """Nanoseconds of the wall clock; None for null, which is no end.
+
+    Raises:
+        TypeError, ValueError, OverflowError: it is no time, or one without an offset.
+    """
+    if text is None:
+        return None
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(text)

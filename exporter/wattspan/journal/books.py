@@ -175,6 +175,8 @@ class Books:
         self._counted_commit = False
         for quantity in ("journal_commits", "clock_steps", "unpriced_energy"):
             self.add(quantity, (), 0)
+        if currency:
+            self.add("uncosted_energy", (), 0)
         self.add("series_dropped", ("budget",), 0)
         self._show(self._entries)
 
@@ -346,6 +348,8 @@ class Books:
         grams = footprint.grams
         if charge.in_node:
             self.add("unpriced_energy", (), footprint.unpriced_uj)
+            if self._currency:
+                self.add("uncosted_energy", (), footprint.uncosted_uj)
             for intensity, part_uj in footprint.parts:
                 if intensity is not None:
                     self.add("grid_priced_energy", _source_of(intensity), part_uj)

@@ -22,7 +22,9 @@ _SAME_TURN_NS: Final = 60 * NS_PER_S
 
 _MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
 
-_KEPT: Final = "(quantity GLOB 'owner_*' OR quantity IN ('grid_priced_energy', 'unpriced_energy'))"
+_KEPT: Final = (
+    "(quantity GLOB 'owner_*' OR quantity IN ('grid_priced_energy', 'unpriced_energy', 'uncosted_energy'))"
+)
 """The accounts that a report of a month needs."""
 
 

@@ -124,6 +124,7 @@ def grid_document(grid: GridState | None, currency: str = "") -> Document:
         "intensity": _intensity(grid.intensity),
         "signal": grid.signal,
         "basis": grid.basis,
+        "grid_zone": grid.zone,
         "fallback_level": grid.fallback_level,
         "figures": [
             {**_known_intensity(figure), "in_use": _same(figure, grid.intensity)} for figure in grid.figures

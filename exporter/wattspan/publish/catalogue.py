@@ -415,6 +415,11 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         (), "joules", "sum", AccountRows("unpriced_energy", UJ_PER_J),
     ),
     Metric(
+        "wattspan_uncosted_energy_joules", "counter",
+        "Measured energy for which no price was known, where prices are set; it is in no cost.",
+        (), "joules", "sum", _account("uncosted_energy", UJ_PER_J),
+    ),
+    Metric(
         "wattspan_gpu_power_watts", "gauge",
         "Power of the GPU averaged over a second; wattspan_gpu_info says by which sensor.",
         GPU, "watts", "sum", _gpu(lambda r: _watts(r.power_uw)),

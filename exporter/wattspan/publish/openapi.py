@@ -233,6 +233,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "intensity": {"oneOf": [ref("Intensity"), {"type": "null"}]},
             "signal": one_of(get_args(Signal)),
             "basis": one_of(get_args(Basis)),
+            "grid_zone": {**TEXT, "description": "This node's own; a figure may be of a larger place."},
             "fallback_level": COUNT,
             "figures": {
                 **array(ref("ProviderIntensity")),

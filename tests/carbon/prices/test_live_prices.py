@@ -134,7 +134,7 @@ def test_a_price_by_query(service: GridService) -> None:
     assert list(fed(source("prometheus", service))) == [
         Tariff(-0.05, NOW_NS, NOW_NS + 5 * MINUTE_NS, "prometheus", NOW_NS)
     ]
-    assert service.requests[0].query == {"query": QUERY}
+    assert service.first.query == {"query": QUERY}
     service.says_json("/api/v1/query", {"status": "success", "data": {"resultType": "vector", "result": []}})
     assert failure_of(lambda: source("prometheus", service).tariffs(NOW_NS)).reason == "stale"
 

@@ -75,16 +75,28 @@ def test_the_question(service: GridService) -> None:
     ]
 
 
-def test_without_a_forecast_there_is_still_the_present(service: GridService) -> None:
-    """501, a source without forecasts, is no failure."""
+@pytest.mark.parametrize("status", [204, 501])
+def test_without_a_forecast_there_is_still_the_present(service: GridService, status: int) -> None:
+    """501, a source without forecasts, and 204, one that has none now, are no failures."""
     service.says_json(OBSERVED, GOOD)
-    service.says(FORESEEN, Answer(status=501, json={"title": "NotImplemented"}))
+    service.says(FORESEEN, Answer(status=status, body=b""))
     assert len(asked(service)) == 3
 
 
-@pytest.mark.parametrize("fault", FAULTS[1:4], ids=FAULT_IDS[1:4])
-def test_a_forecast_that_is_refused_fails_the_answer(service: GridService, fault: Fault) -> None:
-    """401, 403 and 429 hold for all questions: the feed must leave the service alone."""
+def test_a_forecast_stands_where_nothing_was_observed(service: GridService) -> None:
+    """204, or an empty list, on the observations of a day leaves what is foreseen of now and later."""
+    points = [("2026-03-29T01:00:00+00:00", 270.0), ("2026-03-29T01:30:00+00:00", 260.0)]
+    service.says_json(FORESEEN, forecast(*points))
+    for nothing in (Answer(status=204, body=b""), Answer(json=[])):
+        service.says(OBSERVED, nothing)
+        figures = checked(asked(service), Manners("carbonaware", "", HOUR_NS, HOUR_NS), NOW_NS)
+        assert [(figure.g_per_kwh, figure.estimated) for figure in figures] == [(270, True), (260, True)]
+
+
+@pytest.mark.parametrize("fault", FAULTS[1:5], ids=FAULT_IDS[1:5])
+def test_a_forecast_that_fails_fails_the_answer(service: GridService, fault: Fault) -> None:
+    """401, 403 and 429 hold for all questions, and a server that is broken has not said that there is none:
+    what was foreseen before stays known, and the feed tries again."""
     service.says_json(OBSERVED, GOOD)
     service.says(FORESEEN, fault.answer)
     assert failure_of(lambda: asked(service)).reason == fault.reason

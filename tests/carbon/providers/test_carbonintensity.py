@@ -42,8 +42,8 @@ def test_it_asks_from_an_hour_ago(service: GridService) -> None:
     """The half hours that have become measured since the last question are in the next answer."""
     service.says_json("/intensity/*/fw48h", grid_answers.carbonintensity([Point(BEGIN_S, 1, 1)]))
     made(service).intensities(NOW_NS)
-    assert service.requests[0].path == "/intensity/2026-03-29T09:35Z/fw48h"
-    assert not service.requests[0].query
+    assert service.first.path == "/intensity/2026-03-29T09:35Z/fw48h"
+    assert not service.first.query
 
 
 def test_a_region_has_forecasts_alone(service: GridService) -> None:

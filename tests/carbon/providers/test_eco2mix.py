@@ -33,7 +33,7 @@ def test_it_asks_for_what_is_measured_newest_first(service: GridService) -> None
         (21, False, "direct"),
         (19, False, "direct"),
     ]
-    query = service.requests[0].query
+    query = service.first.query
     assert query["where"] == "taux_co2 is not null"
     assert query["order_by"] == "date_heure desc"
     assert query["limit"] == "100"

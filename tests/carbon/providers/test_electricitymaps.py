@@ -151,7 +151,7 @@ def test_the_settings_zone_goes_before_the_nodes(service: GridService) -> None:
     tell(service, "DK-DK1")
     figures = made(service, "DK", own_zone="dk-dk1").intensities(NOW_NS)
     assert {figure.grid_zone for figure in figures} == {"DK"}
-    assert service.requests[0].query["zone"] == "dk-dk1"
+    assert service.first.query["zone"] == "dk-dk1"
 
 
 @pytest.mark.parametrize(("zone", "part"), [("US", "US-CAL-CISO"), ("AU", "AU-NSW"), ("JP", "JP-TK")])

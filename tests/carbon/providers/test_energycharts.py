@@ -44,7 +44,7 @@ def test_measured_then_forecast(service: GridService) -> None:
     # The quarter hour without any figure stays a gap.
     assert figures[2].valid_until_wall_ns == (BEGIN_S + 2 * QUARTER_S) * NS_PER_S
     assert figures[3].valid_from_wall_ns == (BEGIN_S + 3 * QUARTER_S) * NS_PER_S
-    assert service.requests[0].query == {"country": "de"}
+    assert service.first.query == {"country": "de"}
 
 
 def test_zero_is_not_yet_counted(service: GridService) -> None:
@@ -148,7 +148,7 @@ def test_countries_have_the_services_words(
     """The node's zone is translated; what the setting says goes before it; the label stays the zone's."""
     service.says_json("/co2eq", grid_answers.energycharts(points(BEGIN_S, 15, 1)))
     (figure,) = made(service, zone, own_zone).intensities(NOW_NS)
-    assert service.requests[0].query == {"country": country}
+    assert service.first.query == {"country": country}
     assert figure.grid_zone == zone
     assert country in COUNTRIES
 

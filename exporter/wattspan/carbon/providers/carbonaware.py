@@ -2,14 +2,16 @@
 
 ``/emissions/bylocation`` gives what was observed, as ``location, time, rating, duration``;
 ``/emissions/forecasts/current`` what is foreseen, as ``location, timestamp, value, duration`` in minutes;
-both in g/kWh. 204 where nothing was observed, 501 where its own source has no forecast.
+both in g/kWh. 204 where there is nothing to tell, 501 where its own source has no forecast; any other status
+fails the answer as a whole.
 The SDK passes on Electricity Maps, WattTime or a file, and does not say which: the operator says what its
 figures mean, with ``grid.signal`` and ``grid.basis``.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from itertools import pairwise
 from typing import Any, Final
 
@@ -20,6 +22,10 @@ from wattspan.model import Basis, Intensity, Signal
 from wattspan.units import NS_PER_S
 
 NAME: Final = "carbonaware"
+
+_NOTHING: Final = object()
+"""In place of a document: there is nothing to tell, and nothing has failed."""
+
 PAST_NS: Final = 24 * HOUR_NS
 
 # A .NET TimeSpan as its JSON has it: [d.]hh:mm:ss[.fffffff]
@@ -68,19 +74,33 @@ class CarbonAware:
             "time": _stamp(now_wall_ns - PAST_NS),
             "toTime": _stamp(now_wall_ns),
         }
-        observed = self._http.get_json(f"{self._url}/emissions/bylocation", query)
-        figures = list(self._figures(observed, now_wall_ns, estimated=False))
-        try:
-            forecast = self._http.get_json(
-                f"{self._url}/emissions/forecasts/current", {"location": self._location}
-            )
-        except FetchError as error:
-            if error.reason != "server":  # 501: its own source has no forecast; that is no failure
-                raise
+        observed = self._asked("emissions/bylocation", query, HTTPStatus.NO_CONTENT)
+        rows = [] if observed is _NOTHING else observed
+        figures = list(self._figures(rows, now_wall_ns, estimated=False))
+        forecast = self._asked(
+            "emissions/forecasts/current",
+            {"location": self._location},
+            HTTPStatus.NO_CONTENT,
+            HTTPStatus.NOT_IMPLEMENTED,
+        )
+        if forecast is _NOTHING:
             return figures
         last_ns = figures[-1].valid_until_wall_ns or 0 if figures else 0
         ahead = self._figures(self._rows_of(forecast), now_wall_ns, estimated=True)
         return [*figures, *(figure for figure in ahead if (figure.valid_from_wall_ns or 0) >= last_ns)]
+
+    def _asked(self, path: str, query: Mapping[str, str], *nothing: HTTPStatus) -> Any:
+        """A document; `_NOTHING` where one of these statuses says that there is nothing.
+
+        Raises:
+            FetchError: another one came, or no document.
+        """
+        try:
+            return self._http.get_json(f"{self._url}/{path}", query)
+        except FetchError as error:
+            if error.status in nothing:
+                return _NOTHING
+            raise
 
     def _rows_of(self, document: Any) -> Any:
         try:
