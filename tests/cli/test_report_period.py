@@ -79,6 +79,7 @@ def owners(tmp_path: Path) -> Iterator[Owners]:
         ("grid_priced_energy", live, 3 * KWH_UJ),
         ("grid_priced_energy", static, KWH_UJ),
         ("unpriced_energy", (), KWH_UJ // 4),
+        ("uncosted_energy", (), KWH_UJ // 2),
     )
     owners.use("2026-10-01 00:00", ("owner_energy", gpu, 999 * KWH_UJ))
     yield owners
@@ -141,6 +142,7 @@ def test_month_for_people(wattspan: Wattspan) -> None:
     assert f"static (FR, average lifecycle, 25 %): {ATTRIBUTION}" in out
     assert "25 % of the priced energy had an estimated intensity" in out
     assert "250 Wh of the nodes had no known intensity" in out
+    assert "500 Wh of the nodes had no known price and are in no cost" in out
     assert "--prometheus asks for all nodes" in out
     assert "Nothing is known before" not in out
     assert "The month goes on" not in out

@@ -127,14 +127,18 @@ def test_only_what_is_on_is_mounted(profile: str, paths: set[str]) -> None:
     assert {volumes[name] for name in writable & volumes.keys()} <= {"/var/lib/wattspan", "/run/wattspan"}
 
 
+API: Final = [([""], ["pods"], ["get", "list"]), ([""], ["nodes"], ["get"])]
+"""Pods, and the label of the own node."""
+
+
 @pytest.mark.parametrize(
     ("values", "rules"),
     [
         ({}, [([""], ["nodes/pods"], ["get"])]),
-        ({"pods": "api"}, [([""], ["pods"], ["get", "list"])]),
+        ({"pods": "api"}, API),
         (
             {"pods": "api", "dra": {"enabled": True}},
-            [([""], ["pods"], ["get", "list"]), (["resource.k8s.io"], ["resourceslices"], ["get", "list"])],
+            [*API, (["resource.k8s.io"], ["resourceslices"], ["get", "list"])],
         ),
         ({"pods": "none"}, []),
         ({"profile": "minimal"}, []),
@@ -142,7 +146,7 @@ def test_only_what_is_on_is_mounted(profile: str, paths: set[str]) -> None:
     ],
 )
 def test_the_role_is_what_pod_metadata_needs(values: Object, rules: list[Any]) -> None:
-    """Nothing, the node's pods, or pods; and ResourceSlices only with DRA."""
+    """Nothing, the node's pods, or pods and the node's label; and ResourceSlices only with DRA."""
     roles = of_kind(render(values), "ClusterRole")
     found = [(r["apiGroups"], r["resources"], r["verbs"]) for role in roles for r in role["rules"]]
     assert found == rules

@@ -43,6 +43,7 @@ METRICS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "owner_market_co2e": ("wattspan_owner_market_co2e_grams_total", _OWNER),
     "owner_water": ("wattspan_owner_water_liters_total", _OWNER),
     "unpriced_energy": ("wattspan_unpriced_energy_joules_total", ()),
+    "uncosted_energy": ("wattspan_uncosted_energy_joules_total", ()),
     GRID: ("wattspan_grid_priced_energy_joules_total", (*_GRID_LABELS, "estimated")),
 }
 """Counter and labels of each account; a test holds them to the catalogue."""

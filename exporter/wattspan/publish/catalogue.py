@@ -417,7 +417,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric(
         "wattspan_uncosted_energy_joules", "counter",
         "Measured energy for which no price was known, where prices are set; it is in no cost.",
-        (), "joules", "sum", _account("uncosted_energy", UJ_PER_J),
+        (), "joules", "sum", AccountRows("uncosted_energy", UJ_PER_J),
     ),
     Metric(
         "wattspan_gpu_power_watts", "gauge",

@@ -30,6 +30,7 @@ By = Literal["project", "namespace", "owner"]
 
 GRID: Final = "grid_priced_energy"
 UNPRICED: Final = "unpriced_energy"
+UNCOSTED: Final = "uncosted_energy"
 
 DIVISORS: Final[Mapping[str, int]] = {
     "owner_energy": UJ_PER_J,
@@ -43,6 +44,7 @@ DIVISORS: Final[Mapping[str, int]] = {
     "owner_water": 1,
     GRID: UJ_PER_J,
     UNPRICED: UJ_PER_J,
+    UNCOSTED: UJ_PER_J,
 }
 """Accounts that are reported, and what brings the journal's unit to the base unit."""
 
@@ -316,6 +318,10 @@ def _statements(gained: Gained, total: Row) -> Iterator[str]:
         )
 
 
+def _sum_of(gained: Gained, quantity: str) -> float:
+    return sum(amount for (of, _), amount in gained.amounts.items() if of == quantity)
+
+
 def _omissions(gained: Gained, total: Row, made_wall_ns: int) -> Iterator[str]:
     begin_ns, end_ns = bounds_of(gained.month)
     if gained.since_wall_ns - begin_ns > _ENOUGH_S * NS_PER_S:
@@ -323,11 +329,15 @@ def _omissions(gained: Gained, total: Row, made_wall_ns: int) -> Iterator[str]:
     if made_wall_ns < end_ns:
         yield f"The month goes on: this is what was used until {quantities.moment(gained.until_wall_ns)}."
     yield from gained.gaps
-    unpriced = sum(amount for (quantity, _), amount in gained.amounts.items() if quantity == UNPRICED)
-    if unpriced:
+    if unpriced := _sum_of(gained, UNPRICED):
         yield (
             f"{quantities.energy(unpriced)} of the nodes had no known intensity and are in no CO2e figure; "
             "whose they are is not kept."
+        )
+    if uncosted := _sum_of(gained, UNCOSTED):
+        yield (
+            f"{quantities.energy(uncosted)} of the nodes had no known price and are in no cost; "
+            "cost.price-per-kwh or cost.schedule stand in for a source of prices."
         )
     if any(labels[1:2] == (OTHER_PROJECT,) for _, labels in gained.amounts):
         yield (
