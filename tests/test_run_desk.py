@@ -166,6 +166,30 @@ def test_what_is_not_on_disk_is_not_said_to_be_done(office: Office) -> None:
     assert list(office.registry.live) == ["sft"]
 
 
+def test_a_pod_that_tells_its_begin_until_it_is_on_disk_begins_one_run(office: Office) -> None:
+    """It has no id and no process that is seen: its key alone shows that it is the same begin."""
+    office.jobs[POD] = Job(pod=PodRef("nlp", "sft-0"), namespace="nlp")
+    begin = BeginRun(POD, key="01JD5A9WZX3B2M8R6N4Q7T0V1Y", name="sft")
+    office.journal_error = "disk full"
+    assert [refused(office.ask(begin)) for _ in range(4)] == [503] * 4
+    office.journal_error = ""
+    answer = office.ask(begin)
+    assert isinstance(answer, Begun)
+    assert not answer.created
+    assert list(office.registry.live) == [answer.record.run.run_id]
+
+
+def test_a_key_opens_nobody_elses_run(office: Office) -> None:
+    """Ids are there for all to see: who makes a key of another's joins nothing, ended or not."""
+    key = "01JD5A9WZX3B2M8R6N4Q7T0V1Y"
+    assert isinstance(office.ask(BeginRun(USER, f"sft-{key}", process=ProcessRef(11, 2))), Begun)
+    foreign = BeginRun(OTHER, key=key, name="sft", process=ProcessRef(12, 3))
+    assert refused(office.ask(foreign)) == 404
+    assert isinstance(office.ask(EndRun(USER, f"sft-{key}", 0, "success")), Ended)
+    assert refused(office.ask(foreign)) == 404
+    assert not office.registry.live
+
+
 @pytest.mark.parametrize(
     ("error", "status"), [(ReadError("io", "too many open files"), 503), (ValueError("a fault of ours"), 500)]
 )

@@ -133,7 +133,10 @@ class RunDesk:
         job = self._job_of(command.caller, command.markers)
         if not command.caller.may_reach(job.namespace):
             raise RefusedError(403, "this token may not write runs of that namespace")
-        known = self._registry.newest(command.run_id or job.run_id)
+        own_id = run_ids.named_id(command.name, command.key) if command.key else ""
+        known = self._registry.claimed_with(command.key) or self._registry.newest(
+            command.run_id or job.run_id or own_id
+        )
         if known is not None and not _may_write(command.caller, job, known):
             raise RefusedError(404, f"no run {known.run.run_id} is known on this node")
         several = (command.world_size or 1) > 1
@@ -142,6 +145,7 @@ class RunDesk:
             Claim(
                 run_id=command.run_id,
                 job_id=job.run_id,
+                key=command.key,
                 attempt=command.attempt if command.attempt is not None else job.attempt,
                 name=command.name,
                 project=command.project or job.project,

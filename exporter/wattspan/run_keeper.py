@@ -222,6 +222,7 @@ def resume_of(live: LiveRun, book: RunBook, now: Moment) -> dict[str, Any]:
         "processes": [list(item) for item in live.processes.items()],
         "uids": sorted(live.uids),
         "joined": live.joined,
+        "keys": list(live.keys),
         "counted_from": live.counted_from,
         "before": live.before,
         "repeated_before": live.repeated_before,
@@ -251,6 +252,7 @@ def resumed(
         uids=set(resume["uids"]),
         pods=set(record.pods),
         joined=resume["joined"],
+        keys=dict.fromkeys(resume.get("keys", ())),  # rows of an earlier version have none
         progress=replace(record.progress, **highest),
         counted_from=dict(resume["counted_from"]),
         before=dict(resume["before"]),

@@ -35,7 +35,7 @@ def test_a_run_is_told_from_begin_to_end(daemon: StandIn, monkeypatch: pytest.Mo
     ):
         run.progress(step=500, samples=6400, loss=1.9)
     (begin,) = daemon.about(BEGIN)
-    assert begin.pop("run_id").startswith("llama-sft-")
+    assert begin.pop("run_id") == f"llama-sft-{begin.pop('key')}"
     assert begin == {
         "name": "llama sft",
         "project": "nlp",
@@ -71,6 +71,25 @@ def test_the_job_names_the_run(daemon: StandIn, monkeypatch: pytest.MonkeyPatch)
     assert begin["markers"] == {"WATTSPAN_RUN_ID": "outer"}
     assert run.run_id == "outer"
     assert "secret" not in str(daemon.asked)
+
+
+def test_in_a_pod_a_begin_is_known_by_its_key(daemon: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon finds the id; told again, it can see that it is the same begin. Each run has its own key."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    busy = iter([503, 503])
+
+    def answer(asked: Asked) -> tuple[int, Any]:
+        status = next(busy, 0)
+        return (status, {"title": "busy"}) if status else daemon.usual(asked)
+
+    daemon.answer = answer
+    for _ in range(2):
+        with wattspan.track("x", wait_s=30):
+            pass
+    begins = daemon.about(BEGIN)
+    assert ["run_id" in begin for begin in begins] == [False] * 4
+    keys = [begin["key"] for begin in begins]
+    assert keys[0] == keys[1] == keys[2] != keys[3]
 
 
 def test_an_id_of_its_own(daemon: StandIn) -> None:

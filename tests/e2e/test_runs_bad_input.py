@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.daemon import Answer, Daemon
+from tests.e2e.daemon import Answer, Daemon, clean_environment
 from tests.e2e.metering import FAST, THREE_CARDS, metering
 from tests.e2e.training import (
     RUNS,
@@ -231,6 +231,35 @@ def full_disk(pid: int) -> Iterator[None]:
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
     yield
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+TRACKS = """
+import wattspan
+with wattspan.track("sft", wait_s=60) as run:
+    input()
+"""
+
+
+def test_a_begin_that_is_told_until_there_is_room_is_one_run(tmp_path: Path) -> None:
+    """In a pod, where the client makes no id: four answers of 503 and more, and no ghost beside the run."""
+    with metering(tmp_path) as (_, daemon):
+        env = {"WATTSPAN_SOCKET": str(daemon.socket_path), "KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+        with full_disk(daemon.pid):
+            daemon.until(lambda _: daemon.get("/-/ready").status == 503, "the full disk")
+            job = subprocess.Popen(
+                [sys.executable, "-c", TRACKS],
+                env={**clean_environment(tmp_path), **env},
+                stdin=subprocess.PIPE,
+                text=True,
+            )
+            time.sleep(4)  # the client waits half a second, then twice as long each time
+        daemon.until(lambda _: daemon.get("/-/ready").status == 200, "room")
+        job.communicate("\n", timeout=90)
+        assert job.returncode == 0
+        runs = json.loads(daemon.get(RUNS).body)["runs"]
+        assert [(run["run_name"], run["state"], run["result"]) for run in runs] == [
+            ("sft", "ended", "success")
+        ]
 
 
 def test_a_full_disk_while_a_run_is_on(tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ class BeginRun:
     Attributes:
         caller: who asks.
         run_id: of the contract's form.
+        key: a ULID that the client has drawn for this begin, and sends again when it tells it again.
         name, project, group, framework: for people; on one line, cut to a bounded length.
         attempt: from 0.
         total_steps: planned.
@@ -90,6 +91,7 @@ class BeginRun:
 
     caller: Caller
     run_id: str = ""
+    key: str = ""
     name: str = ""
     project: str = ""
     group: str = ""

@@ -27,6 +27,7 @@ from wattspan.publish.schema import (
     ref,
 )
 from wattspan.runs import RESULTS, Attribution, RunSource
+from wattspan.workloads.run_ids import ULID_FORM
 
 SECURITY_SCHEMES: Final[Mapping[str, Any]] = {
     "token": {
@@ -161,6 +162,11 @@ _BEGUN: Final = {
 _BEGIN: Final = _body(
     {
         "run_id": {"type": "string", "pattern": f"^({RUN_ID_FORM})?$"},
+        "key": {
+            "type": "string",
+            "pattern": f"^{ULID_FORM}$",
+            "description": "A ULID of the client's: a begin that is told again with it begins nothing more.",
+        },
         "name": TEXT,
         "project": TEXT,
         "group": TEXT,

@@ -152,6 +152,13 @@ class Body:
             return ""
         return run_id(value) if isinstance(value, str) else refuse("run_id", value, RUN_ID_FORM)
 
+    def key(self) -> str:
+        """What a client tells one begin from another by; empty when not said."""
+        value = self._content.get("key")
+        if value is None or (isinstance(value, str) and run_ids.is_ulid(value)):
+            return value or ""
+        refuse("key", value, f"a ULID ({run_ids.ULID_FORM})")
+
     def moment(self, name: str) -> int | None:
         """When, in nanoseconds since the epoch."""
         value = self._content.get(name)
@@ -186,6 +193,7 @@ def begin_run(body: Body, caller: Caller, claimed: ProcessRef | None) -> BeginRu
     return BeginRun(
         caller=caller,
         run_id=body.run_id(),
+        key=body.key(),
         name=body.text("name"),
         project=body.text("project"),
         group=body.text("group"),

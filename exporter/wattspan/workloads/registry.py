@@ -21,6 +21,9 @@ KEEP_ENDED_NS: Final = 300 * NS_PER_S
 MAX_OPEN_PHASES: Final = 32
 """Phases that are open at once; a job that never ends them must not fill the memory."""
 
+MAX_KEYS: Final = 32
+"""Claims of one run that are known again; whoever asks again does so within seconds."""
+
 NAMED_AFTER_NS: Final = 30 * NS_PER_S
 """What a run is called is fixed by the first `track()` in it, and after this time without one."""
 
@@ -60,6 +63,8 @@ class Claim:
     Attributes:
         run_id: given outright, or empty.
         job_id: the id that the job gives (pod, Slurm, marker); empty outside jobs.
+        key: a ULID that whoever claims has drawn for this claim alone; empty without one.
+            A claim that is made again has the same one, and where nothing else names the run, so has its id.
         attempt: given by the job; None to count by ourselves.
         name, project, group, framework, user, namespace: as in `Run`.
         source: how it was found.
@@ -74,6 +79,7 @@ class Claim:
 
     run_id: str = ""
     job_id: str = ""
+    key: str = ""
     attempt: int | None = None
     name: str = ""
     project: str = ""
@@ -134,6 +140,7 @@ class LiveRun:
         uids: the users whose processes are of it.
         pods: that are of it.
         joined: a `track()` is in it; the next one is a further run.
+        keys: of the claims that are in it, the last one last.
         progress: the highest told so far, over all attempts.
         counted_from: where the run's counters began, by count; a count that nobody has told is absent.
         before: where this attempt began, by count.
@@ -151,6 +158,7 @@ class LiveRun:
     uids: set[int] = field(default_factory=set)
     pods: set[PodRef] = field(default_factory=set)
     joined: bool = False
+    keys: dict[str, None] = field(default_factory=dict)
     progress: Progress = NO_PROGRESS
     counted_from: dict[str, int] = field(default_factory=dict)
     before: dict[str, int] = field(default_factory=dict)
@@ -216,9 +224,12 @@ class Registry:
         Raises:
             RefusedError: 409, an attempt that has ended is never opened again.
         """
+        told = self.claimed_with(claim.key)
+        if told is not None and claim.run_id in ("", told.run.run_id):
+            return told, False  # the same claim, made twice
         if claim.source == "api" and claim.job_id and not claim.run_id:
             return self._track(claim, now)
-        run_id = claim.run_id or claim.job_id or run_ids.named_id(claim.name, run_ids.ulid(now.wall_ns))
+        run_id = claim.run_id or claim.job_id or self._own_id(claim, now)
         known = self._live_of(run_id, claim, now)
         if known is None:
             return self._open(run_id, claim, now), True
@@ -291,6 +302,10 @@ class Registry:
         """The attempt that runs, else the one that has just ended."""
         return self._live.get(run_id) or self._just_ended(run_id, None)
 
+    def claimed_with(self, key: str) -> LiveRun | None:
+        """The run that goes on and that a claim with this key is in."""
+        return next((live for live in self._live.values() if key and key in live.keys), None)
+
     def forget(self, now_ns: int) -> list[LiveRun]:
         """Let go of runs that ended five minutes ago; gives those that went."""
         gone = [
@@ -299,6 +314,11 @@ class Registry:
         for run in gone:
             del self._ended[run.run.run_id, run.run.attempt]
         return gone
+
+    @staticmethod
+    def _own_id(claim: Claim, now: Moment) -> str:
+        """The id of a run that nothing else names."""
+        return run_ids.named_id(claim.name, claim.key or run_ids.ulid(now.wall_ns))
 
     def _live_of(self, run_id: str, claim: Claim, now: Moment) -> LiveRun | None:
         """The attempt that a claim means, if it runs. A later attempt takes the place of the one that runs.
@@ -407,6 +427,10 @@ class Registry:
 
     @staticmethod
     def _vouch(live: LiveRun, claim: Claim) -> None:
+        if claim.key:
+            live.keys[claim.key] = None
+            while len(live.keys) > MAX_KEYS:
+                del live.keys[next(iter(live.keys))]
         if claim.process is not None:
             live.processes[claim.process[0]] = claim.process[1]
         if claim.uid is not None:
