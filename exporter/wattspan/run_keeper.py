@@ -134,8 +134,8 @@ class RunKeeper:
         labels = (live.run.run_id,)
         counted = {f"run_{name}": live.counted(name) for name in COUNTS if name in live.counted_from}
         counted |= {"run_steps": live.counted("steps")}
-        if live.progress.repeated_steps:
-            counted |= {"run_repeated_steps": live.progress.repeated_steps}
+        if repeated := live.progress.repeated_steps - live.repeated_from:
+            counted |= {"run_repeated_steps": repeated}
         for quantity, value in counted.items():
             books.add(quantity, labels, max(0, value - int(books.account(quantity, labels))))
 
@@ -226,6 +226,7 @@ def resume_of(live: LiveRun, book: RunBook, now: Moment) -> dict[str, Any]:
         "counted_from": live.counted_from,
         "before": live.before,
         "repeated_before": live.repeated_before,
+        "repeated_from": live.repeated_from,
         "last_step": live.last_step,
         "repeating": live.repeating,
         "open_phases": [[name, index, at.ns, at.wall_ns] for (name, index), at in live.open_phases.items()],
@@ -244,6 +245,10 @@ def resumed(
         name: first + int(accounts.get((f"run_{name}", (record.run.run_id,)), 0))
         for name, first in resume["counted_from"].items()
     }
+    repeated_from = resume.get("repeated_from", 0)  # rows of an earlier version have none
+    counted["repeated_steps"] = repeated_from + int(
+        accounts.get(("run_repeated_steps", (record.run.run_id,)), 0)
+    )
     highest = {name: max(value, getattr(record.progress, name)) for name, value in counted.items()}
     live = LiveRun(
         run=record.run,
@@ -257,6 +262,7 @@ def resumed(
         counted_from=dict(resume["counted_from"]),
         before=dict(resume["before"]),
         repeated_before=resume["repeated_before"],
+        repeated_from=repeated_from,
         last_step=resume["last_step"],
         repeating=resume["repeating"],
         open_phases={
@@ -267,8 +273,18 @@ def resumed(
     return live
 
 
-def just_ended(record: RunRecord, book: RunBook, now: Moment) -> LiveRun:
-    """An attempt that ended under an earlier daemon, to be shown until its five minutes are over."""
+def just_ended(
+    record: RunRecord, book: RunBook, accounts: Mapping[CounterKey, int | float], now: Moment
+) -> LiveRun:
+    """An attempt that ended under an earlier daemon, to be shown until its five minutes are over.
+
+    A later attempt goes on with the run's counters, so where these began is what the accounts do not hold.
+    """
+    told = {name: getattr(record.progress, name) for name in (*COUNTS, "repeated_steps")}
+    began = {
+        name: value - int(accounts.get((f"run_{name}", (record.run.run_id,)), 0))
+        for name, value in told.items()
+    }
     ended_wall_ns = record.ended_wall_ns or now.wall_ns
     at = Moment(now.ns - max(0, now.wall_ns - ended_wall_ns), ended_wall_ns)
     live = LiveRun(
@@ -276,6 +292,8 @@ def just_ended(record: RunRecord, book: RunBook, now: Moment) -> LiveRun:
         began=Moment(0, record.began_wall_ns),
         pods=set(record.pods),
         progress=record.progress,
+        counted_from={name: began[name] for name in COUNTS if told[name]},
+        repeated_from=began["repeated_steps"],
         ending=Ending(at, record.result or "lost", record.error_type),
     )
     book.closed(live, record)

@@ -232,7 +232,7 @@ def _restored(restored: Restored, history: History, book: RunBook) -> Registry:
             logger.warning("run %s of another version is not gone on with: %r", kept.record.run.run_id, error)
     last = {run_id: LastAttempt(*known) for run_id, known in history.last_attempts().items()}
     recent = history.runs(state="ended", since_wall_ns=now.wall_ns - KEEP_ENDED_NS)
-    ended = [just_ended(record, book, now) for record in reversed(list(recent))]
+    ended = [just_ended(record, book, accounts, now) for record in reversed(list(recent))]
     registry = Registry(live, last, ended)
     if not restored.same_boot:
         for kept in restored.runs:

@@ -27,7 +27,7 @@ from wattspan.ledger.ledger import Ledger, Tick
 from wattspan.model import CounterKey, GridState, Intensity
 from wattspan.publish.span_content import closing_spans, stretch_span
 from wattspan.run_keeper import RunKeeper, just_ended, resumed
-from wattspan.runs import Hold, Holder, Holdings, PodRef, RunNow, RunRecord, SpanRecord, Stretch
+from wattspan.runs import Hold, Holder, Holdings, PodRef, Progress, RunNow, RunRecord, SpanRecord, Stretch
 from wattspan.units import NS_PER_S, UJ_PER_J, UJ_PER_KWH
 from wattspan.workloads import registry
 from wattspan.workloads.registry import Claim, Ending, LastAttempt, LiveRun, Moment, Registry, Told
@@ -61,7 +61,8 @@ class Station:
         live = [resumed(kept, self.book, accounts, same_boot=restored.same_boot) for kept in restored.runs]
         last = {run_id: LastAttempt(*known) for run_id, known in history.last_attempts().items()}
         recent = history.runs(state="ended", since_wall_ns=self.now.wall_ns - 300 * NS_PER_S)
-        self.registry = Registry(live, last, [just_ended(record, self.book, self.now) for record in recent])
+        ended = [just_ended(record, self.book, accounts, self.now) for record in recent]
+        self.registry = Registry(live, last, ended)
         self.prices = fixed(0.2, "EUR")
         self.keeper = RunKeeper(self.registry, self.book, self._spans_of)
         self.ledger = Ledger(NS_PER_S, pasts(restored.baselines))
@@ -444,6 +445,45 @@ def test_a_killed_daemon_costs_a_run_nothing(station: Station, state: Path) -> N
     assert gpu_j(record) == (12 + 1 + 3 + 30 + 4) * WATTS
     assert phases(again) == {("epoch", 3): (1 + 3 + 30 + 4) * WATTS}
     assert again.counter("run_steps", "sft") == 20
+
+
+@pytest.mark.parametrize(("wait_s", "held"), [(1, True), (60, True), (400, False)])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_resume_goes_on_with_the_counters_of_the_run(
+    station: Station, state: Path, restarted: bool, wait_s: float, held: bool
+) -> None:
+    """Over a daemon's restart, and when the run's series have gone: these begin anew where it had come to."""
+    station.begin()
+    for steps in (1000, 6000, 5990, 6000):
+        station.registry.progress("sft", 0, Told(steps=steps))
+        station.tick()
+    station.end(result="failure")
+    station.tick()
+    assert (station.counter("run_steps", "sft"), station.counter("run_repeated_steps", "sft")) == (5000, 10)
+    if restarted:
+        station.stop()
+        station = Station(state, at_s=station.now_s)
+    station.tick(wait_s)
+    station.tick()
+    station.begin()
+    told = {}
+    for steps in (5000, 6000, 7000, 9000):
+        station.registry.progress("sft", 1, Told(steps=steps))
+        station.tick()
+        station.tick()
+        told[steps] = (station.counter("run_steps", "sft"), station.counter("run_repeated_steps", "sft"))
+    base, repeated = (5000, 10) if held else (0, 0)
+    assert told == {
+        5000: (base, repeated or None),
+        6000: (base, repeated + 1000),
+        7000: (base + 1000, repeated + 1000),
+        9000: (base + 3000, repeated + 1000),
+    }
+    station.end()
+    station.tick()
+    record = station.closed[-1]
+    assert (record.run.attempt, record.progress.steps, record.progress.repeated_steps) == (1, 9000, 1010)
+    assert record.progress_before == Progress(steps=6000, repeated_steps=10)
 
 
 def test_a_run_that_has_just_ended_is_shown_by_the_next_daemon(station: Station, state: Path) -> None:

@@ -296,6 +296,22 @@ def test_a_next_attempt_goes_on_with_the_counters_of_the_run() -> None:
     assert live.counted("steps") == 120
 
 
+@pytest.mark.parametrize("minutes", [4, 6, 600])
+def test_a_resume_is_one_however_late_it_comes(minutes: int) -> None:
+    """A job that waited in the queue: what it makes again is repeated, and counting goes on beyond it."""
+    registry = Registry()
+    registry.begin(claim(run_id="sft", total_steps=9000), at(0))
+    progressed(registry, 0, 5000, 4900, 5000)
+    registry.end("sft", 0, Ending(at(100), "failure"))
+    later = at(100 + 60 * minutes)
+    registry.forget(later.ns)
+    live, _ = registry.begin(claim(run_id="sft"), later)
+    before = live.counted("steps")
+    assert progressed(registry, 4000, 4500, 5000, 5500, attempt=1) == Progress(5500, 0, 0, 9000, None, 1100)
+    assert live.counted("steps") - before == 500
+    assert (live.before, live.repeated_before) == ({"steps": 5000}, 100)
+
+
 # Phases
 
 

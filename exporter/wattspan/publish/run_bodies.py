@@ -155,9 +155,11 @@ class Body:
     def key(self) -> str:
         """What a client tells one begin from another by; empty when not said."""
         value = self._content.get("key")
-        if value is None or (isinstance(value, str) and run_ids.is_ulid(value)):
-            return value or ""
-        refuse("key", value, f"a ULID ({run_ids.ULID_FORM})")
+        if value is None:
+            return ""
+        if not isinstance(value, str) or not run_ids.is_ulid(value):
+            refuse("key", value, f"a ULID ({run_ids.ULID_FORM})")
+        return value
 
     def moment(self, name: str) -> int | None:
         """When, in nanoseconds since the epoch."""

@@ -28,7 +28,7 @@ NAMED_AFTER_NS: Final = 30 * NS_PER_S
 """What a run is called is fixed by the first `track()` in it, and after this time without one."""
 
 MAX_REMEMBERED: Final = 10_000
-"""Run ids whose last attempt is remembered, 200 bytes each; of more, those that ended first are forgotten."""
+"""Run ids whose last attempt is remembered, 300 bytes each; of more, those that ended first are forgotten."""
 
 COUNTS: Final = ("steps", "samples", "tokens")
 """What progress counts."""
@@ -123,10 +123,17 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class LastAttempt:
-    """The last attempt of a run that is known to have ended."""
+    """The last attempt of a run that is known to have ended.
+
+    Attributes:
+        number: from 0.
+        ended_wall_ns: when.
+        progress: the highest told until then, over all attempts: where the next one goes on, however late.
+    """
 
     number: int
     ended_wall_ns: int
+    progress: Progress = NO_PROGRESS
 
 
 @dataclass(slots=True)
@@ -145,6 +152,7 @@ class LiveRun:
         counted_from: where the run's counters began, by count; a count that nobody has told is absent.
         before: where this attempt began, by count.
         repeated_before: steps that earlier attempts have repeated.
+        repeated_from: of those, what the run's counters do not hold, because they have begun anew since.
         last_step: the last step told in this attempt.
         repeating: steps are being made again after a resume.
         open_phases: begun and not ended.
@@ -163,6 +171,7 @@ class LiveRun:
     counted_from: dict[str, int] = field(default_factory=dict)
     before: dict[str, int] = field(default_factory=dict)
     repeated_before: int = 0
+    repeated_from: int = 0
     last_step: int | None = None
     repeating: bool = False
     open_phases: dict[tuple[str, int | None], Moment] = field(default_factory=dict)
@@ -392,6 +401,8 @@ class Registry:
         before = self._just_ended(run_id, None)
         if before is not None:
             _go_on(live, before)
+        elif last is not None:
+            _go_on_late(live, last.progress)
         self._vouch(live, claim)
         self._live[run_id] = live
         self.changes += 1
@@ -462,7 +473,7 @@ class Registry:
         self._live.pop(run_id, None)
         self._ended[run_id, live.run.attempt] = live
         self._last.pop(run_id, None)
-        self._last[run_id] = LastAttempt(live.run.attempt, ending.at.wall_ns)
+        self._last[run_id] = LastAttempt(live.run.attempt, ending.at.wall_ns, live.progress)
         while len(self._last) > MAX_REMEMBERED:
             del self._last[next(iter(self._last))]
 
@@ -474,6 +485,15 @@ def _go_on(live: LiveRun, before: LiveRun) -> None:
     live.counted_from = dict(before.counted_from)
     live.before = {name: getattr(before.progress, name) for name in before.counted_from}
     live.repeated_before = before.progress.repeated_steps
+    live.repeated_from = before.repeated_from
+
+
+def _go_on_late(live: LiveRun, progress: Progress) -> None:
+    """The same for an attempt whose run's series are gone: its counters begin anew where it had come to."""
+    live.progress = replace(progress, total_steps=live.progress.total_steps or progress.total_steps)
+    live.counted_from = {name: value for name in COUNTS if (value := getattr(progress, name))}
+    live.before = dict(live.counted_from)
+    live.repeated_before = live.repeated_from = progress.repeated_steps
 
 
 def _repeated(live: LiveRun, step: int) -> int:
