@@ -71,7 +71,6 @@ class RunKeeper:
             self._count_progress(live, books)
         runs = [live for live in runs if not self._book.is_closed(live)]
         self._book.watch(runs, tick, self._holdings, rates, grid, books.priced)
-        self._count_repeated(books, tick)
         self._count_spans(books)
         kept: list[KeptRun] = []
         spans: list[SpanRecord] = []
@@ -139,14 +138,12 @@ class RunKeeper:
         for quantity, value in counted.items():
             books.add(quantity, labels, max(0, value - int(books.account(quantity, labels))))
 
-    def _count_repeated(self, books: Books, tick: Tick) -> None:
-        """Energy of steps that are made again after a resume."""
-        repeating = {live.run.run_id for live in self._registry.live.values() if live.repeating}
-        if not repeating:
-            return
-        for charge in tick.charges:
-            if charge.holder is not None and charge.holder.run_id in repeating:
-                books.waste(charge.holder, "repeated", charge.energy_uj, books.cost(charge, tick))
+    @property
+    def repeating(self) -> frozenset[tuple[str, int]]:
+        """Attempts that make steps again after a resume: their energy of a tick is wasted."""
+        return frozenset(
+            (live.run.run_id, live.run.attempt) for live in self._registry.live.values() if live.repeating
+        )
 
     def _count_spans(self, books: Books) -> None:
         """Counters of the export go on over restarts; the exporter's own begin at 0."""
@@ -166,10 +163,11 @@ class RunKeeper:
     def _close(self, live: LiveRun, record: RunRecord, books: Books) -> None:
         self._stored.pop((live.run.run_id, live.run.attempt), None)
         if record.result == "failure":
-            pod = PodRef(live.run.namespace)
-            energy_uj = sum(record.totals.energy_uj.values())
+            pod, totals = PodRef(live.run.namespace), record.totals
             holder = Holder(live.run.run_id, live.run.attempt, pod, live.run.project)
-            books.waste(holder, "failed", energy_uj, record.totals.cost or 0.0)
+            # What was idle or repeated is wasted already; the rest of it is from now on.
+            rest_uj = sum(totals.energy_uj.values()) - totals.wasted_uj
+            books.waste(holder, "failed", rest_uj, max(0.0, (totals.cost or 0.0) - totals.wasted_cost))
         heir = self._registry.live.get(live.run.run_id)
         if heir is not None:
             self._book.rebegin(heir)
@@ -178,7 +176,7 @@ class RunKeeper:
         """The row of a run that goes on, when it is due or something but figures has changed."""
         key = (live.run.run_id, live.run.attempt)
         phases = frozenset(live.open_phases)
-        state = (live.run, frozenset(live.processes.items()), frozenset(live.pods), phases)
+        state = (live.run, frozenset(live.processes.items()), frozenset(live.pods), phases, live.repeating)
         stored_ns, stored = self._stored.get(key, (-STORE_NS, None))
         if state == stored and now.ns - stored_ns < STORE_NS:
             return None

@@ -47,6 +47,7 @@ class Station:
     ) -> None:
         self.now_s = at_s
         self.watts: float = WATTS
+        self.busy_ratio = 0.5
         self.joules: float = at_s * WATTS
         self.metered_s = at_s
         self.journal = Journal.open(state, boot, lambda: self.now.wall_ns)
@@ -99,7 +100,7 @@ class Station:
         self.keeper.holdings(holdings)
         self.joules += (self.now_s - self.metered_s) * self.watts
         self.metered_s = self.now_s
-        reading = look(self.now_s, self.joules, watts=self.watts, utilization_ratio=0.5)
+        reading = look(self.now_s, self.joules, watts=self.watts, utilization_ratio=self.busy_ratio)
         host = package(self.now_s, self.now_s * 40)
         taken = snapshot(self.sequence, reading, host, at_s=self.now_s)
         self.take(self.ledger.apply(taken, holdings))
@@ -319,6 +320,35 @@ def test_the_next_attempt_has_its_own_energy_and_the_run_has_both(station: Stati
     assert (first.progress.steps, first.progress.repeated_steps) == (100, 0)
     assert second.progress_before is not None
     assert (second.progress_before.steps, second.progress.steps) == (100, 110)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_no_joule_is_wasted_twice(station: Station, state: Path, restarted: bool) -> None:
+    """Idle while it repeats is repeated alone; a failed attempt adds what was not wasted before its end."""
+    station.begin()
+    station.registry.progress("sft", 0, Told(steps=0))
+    station.registry.progress("sft", 0, Told(steps=100))
+    station.tick(4)
+    station.busy_ratio = 0.0
+    station.tick(3)
+    station.registry.progress("sft", 0, Told(steps=60))
+    station.tick(2)
+    if restarted:
+        station.stop(clean=True)
+        station = Station(state, at_s=station.now_s)
+    station.tick()
+    station.end(result="failure")
+    station.tick()
+    station.tick()  # a series that is new is shown as 0 first
+    (record,) = station.closed
+    reasons = {"idle_held": 3, "repeated": 3, "failed": 4}
+    wasted = {reason: station.counter("owner_wasted_energy", "", "", reason) for reason in reasons}
+    assert wasted == {reason: seconds * WATTS * UJ_PER_J for reason, seconds in reasons.items()}
+    assert sum(uj or 0 for uj in wasted.values()) == station.counter("owner_energy", "", "", "gpu")
+    assert sum(wasted.values()) == sum(record.totals.energy_uj.values())
+    costs = [station.counter("owner_wasted_cost", "", "", reason, "EUR") or 0.0 for reason in reasons]
+    assert sum(costs) == pytest.approx(record.totals.cost)
+    assert costs[0] == pytest.approx(sum(costs) * 0.3)
 
 
 def test_an_attempt_that_is_replaced_is_told_all_the_same(station: Station, state: Path) -> None:
@@ -629,6 +659,9 @@ RUN_IDS = st.sampled_from(("a", "b", "c"))
 STORY = st.lists(
     st.tuples(st.just("begin"), RUN_IDS)
     | st.tuples(st.just("end"), RUN_IDS)
+    | st.tuples(st.just("fail"), RUN_IDS)
+    | st.tuples(st.just("steps"), st.tuples(RUN_IDS, st.integers(0, 9)))
+    | st.tuples(st.just("busy"), st.sampled_from((0.0, 0.5)))
     | st.tuples(st.just("pass"), st.floats(0.01, 90))
     | st.tuples(st.just("look"), st.floats(0.01, 3))
     | st.tuples(st.just("kill"), st.floats(0.1, 200)),
@@ -653,9 +686,13 @@ def test_whatever_happens_energy_is_conserved_and_nobody_has_any_outside_his_lif
                 case "begin":
                     station.begin(which)
                     station.tick(0.001)  # as in the daemon: who begins or ends has the card looked at
-                case "end" if which in station.registry.live:
-                    station.end(which)
+                case "end" | "fail" if which in station.registry.live:
+                    station.end(which, "success" if what == "end" else "failure")
                     station.tick(0.001)
+                case "steps" if which[0] in station.registry.live:
+                    station.registry.progress(which[0], None, Told(steps=which[1]))
+                case "busy":
+                    station.busy_ratio = which
                 case "pass":
                     station.now_s += which
                 case "look":
@@ -673,6 +710,11 @@ def test_whatever_happens_energy_is_conserved_and_nobody_has_any_outside_his_lif
         assert totals["gpu_energy", (UUID, "counter")] == pytest.approx(used_uj, abs=2)
         shares = [uj for (quantity, _), uj in totals.items() if quantity == "gpu_attributed_energy"]
         assert sum(shares) == totals["gpu_energy", (UUID, "counter")]
+        owned = sum(uj for (quantity, _), uj in totals.items() if quantity == "owner_energy")
+        assert 0 <= sum(uj for (of, _), uj in totals.items() if of == "owner_wasted_energy") <= owned
+        cost = sum(amount for (quantity, _), amount in totals.items() if quantity == "owner_cost")
+        wasted = sum(amount for (of, _), amount in totals.items() if of == "owner_wasted_cost")
+        assert wasted <= cost + 1e-9
         of_runs = sum(uj for r in closed for (of, _), uj in r.totals.energy_uj.items() if of == "gpu")
         assert of_runs == totals["gpu_attributed_energy", (UUID, "run")]
         for record in closed:

@@ -511,6 +511,8 @@ def _totals(accounts: Totals, start: Totals) -> RunTotals:
         embodied_g=sums.get("embodied"),
         market_g=sums.get("run_market_co2e"),
         water_l=sums.get("run_water"),
+        wasted_uj=int(sums.get("run_wasted", 0)),
+        wasted_cost=float(sums.get("run_wasted_cost", 0.0)),
     )
 
 
