@@ -644,7 +644,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "wattspan_owner_wasted_energy_joules", "counter",
-        "Energy that came to nothing, each joule once: repeated after a resume, held idle, or of failed attempts.",
+        "Energy that came to nothing, each joule once: repeated after a resume, held idle, or failed.",
         (*OWNER, "reason"), "joules", "sum", AccountRows("owner_wasted_energy", UJ_PER_J),
     ),
     Metric(
