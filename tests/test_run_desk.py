@@ -8,7 +8,6 @@ import pytest
 from wattspan.errors import ReadError
 from wattspan.journal.run_book import RunBook
 from wattspan.publish.commands import (
-    BeginPhase,
     BeginRun,
     Begun,
     Caller,
@@ -17,6 +16,8 @@ from wattspan.publish.commands import (
     EndRun,
     Mailbox,
     Noted,
+    NotePhases,
+    PhaseEvent,
     ProblemReply,
     ProcessRef,
     Reply,
@@ -50,6 +51,7 @@ class Office:
         self.jobs: dict[Caller, Job] = {}
         self.desk = RunDesk(self.registry, self.book, self.mailbox, self.job_of)
         self.journal_error = ""
+        self.looks = 0
 
     def job_of(self, caller: Caller, told: Mapping[str, str]) -> Job:
         del told
@@ -61,7 +63,7 @@ class Office:
         async def told() -> Reply | ProblemReply:
             asked = asyncio.create_task(self.mailbox.submit(command))
             await asyncio.sleep(0)
-            self.desk.work(NOW)
+            self.looks += self.desk.work(NOW)
             self.desk.answer(self.journal_error)
             return await asked
 
@@ -81,7 +83,7 @@ def refused(answer: Reply | ProblemReply) -> int:
 def writes(run_id: str, caller: Caller) -> list[Command]:
     return [
         ReportProgress(caller, run_id, 0, steps=1),
-        BeginPhase(caller, run_id, 0, "epoch"),
+        NotePhases(caller, run_id, 0, (PhaseEvent(True, "epoch"),)),
         EndRun(caller, run_id, 0, "success"),
     ]
 
@@ -177,6 +179,18 @@ def test_a_pod_that_tells_its_begin_until_it_is_on_disk_begins_one_run(office: O
     assert isinstance(answer, Begun)
     assert not answer.created
     assert list(office.registry.live) == [answer.record.run.run_id]
+
+
+def test_what_is_refused_asks_for_no_look(office: Office) -> None:
+    """Nor does progress; begin, phases and end do."""
+    office.ask(BeginRun(USER, "sft", process=ProcessRef(11, 2)))
+    assert office.looks == 1
+    for command in writes("sft", OTHER) + writes("other", USER):
+        assert refused(office.ask(command)) == 404
+    assert office.looks == 1
+    for command in writes("sft", USER):
+        office.ask(command)
+    assert office.looks == 3
 
 
 def test_a_key_opens_nobody_elses_run(office: Office) -> None:

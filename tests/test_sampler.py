@@ -9,7 +9,7 @@ import pytest
 
 from wattspan.errors import NotHereError, ReadError, RestartNeededError
 from wattspan.model import Failure, PlatformReading, Snapshot, SourceReport
-from wattspan.sampler import CLOCK_STEP_NS, Sampler
+from wattspan.sampler import BOUNDARY_NS, CLOCK_STEP_NS, Sampler
 from wattspan.units import NS_PER_S
 
 TICK_NS = NS_PER_S  # long, so that a busy machine answers within the patience that a tick has
@@ -307,3 +307,41 @@ def test_mail_is_read_between_ticks_and_may_ask_for_a_look(
     sampler.run(stop, delivered.append, mail)
     assert [snapshot.missed_ticks for snapshot in delivered] == [0, 0]
     assert len({snapshot.taken_at_ns for snapshot in delivered}) == 1, "both within the first interval"
+
+
+@pytest.mark.parametrize(("letters_per_s", "looks"), [(1000, 6), (10, 6), (3, 4), (0.5, 1)])
+def test_mail_drives_no_driver(
+    make: Callable[..., Sampler], clock: Clock, letters_per_s: float, looks: int
+) -> None:
+    """However many ask, together they have five looks a second beside the tick, and none waits for long."""
+    source = Scripted("a", clock)
+    sampler = make(source)
+    stop = threading.Event()
+    gap_ns, begin_ns = round(NS_PER_S / letters_per_s), clock.now_ns
+    asked: list[int] = []
+    answered: list[int] = []
+
+    class Woken(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            next_ns = begin_ns + (len(asked) + 1) * gap_ns
+            patience_ns = round((timeout or 0) * NS_PER_S)
+            assert patience_ns > 0, "the writer spins"
+            clock.now_ns = min(clock.now_ns + patience_ns, max(next_ns, clock.now_ns))
+            return clock.now_ns == next_ns
+
+    def mail() -> bool:
+        due = begin_ns + (len(asked) + 1) * gap_ns <= clock.now_ns
+        if due:
+            asked.append(clock.now_ns)
+        return due
+
+    def deliver(snapshot: Snapshot) -> None:
+        answered.append(snapshot.taken_at_ns)
+        if snapshot.taken_at_ns >= begin_ns + 10 * NS_PER_S:
+            stop.set()
+
+    sampler.woken = Woken()
+    sampler.run(stop, deliver, mail)
+    assert len(answered) <= 10 * looks + 2
+    waits = [min(at for at in answered if at >= letter) - letter for letter in asked]
+    assert max(waits) <= BOUNDARY_NS

@@ -9,17 +9,16 @@ from typing import Final
 from wattspan.errors import ReadError
 from wattspan.journal.run_book import RunBook, progress_ratio
 from wattspan.publish.commands import (
-    BeginPhase,
     BeginRun,
     Begun,
     Caller,
     Command,
     Ended,
-    EndPhase,
     EndRun,
     Envelope,
     Mailbox,
     Noted,
+    NotePhases,
     ProblemReply,
     Reply,
     Reported,
@@ -83,9 +82,9 @@ class RunDesk:
         """
         boundary = False
         for envelope in self._mailbox.take():
-            boundary = boundary or not isinstance(envelope.command, ReportProgress)
             try:
                 self._answers.append((envelope, self._do(envelope.command, now)))
+                boundary = boundary or not isinstance(envelope.command, ReportProgress)
             except RefusedError as error:
                 envelope.refuse(ProblemReply(HTTPStatus(error.status), error.detail))
             except ReadError as error:
@@ -113,15 +112,12 @@ class RunDesk:
                 return self._begin(command, now)
             case ReportProgress():
                 return self._progress(command)
-            case BeginPhase():
+            case NotePhases():
                 self._reachable(command)
-                at = _at(command.at_wall_ns, now)
-                self._registry.begin_phase(command.run_id, command.attempt, command.name, command.index, at)
-                return Noted
-            case EndPhase():
-                self._reachable(command)
-                at = _at(command.at_wall_ns, now)
-                self._registry.end_phase(command.run_id, command.attempt, command.name, command.index, at)
+                for event in command.events:
+                    note = self._registry.begin_phase if event.begins else self._registry.end_phase
+                    at = _at(event.at_wall_ns, now)
+                    note(command.run_id, command.attempt, event.name, event.index, at)
                 return Noted
             case EndRun():
                 live = self._reachable(command)
@@ -181,7 +177,7 @@ class RunDesk:
 
         return reply
 
-    def _reachable(self, command: ReportProgress | BeginPhase | EndPhase | EndRun) -> LiveRun:
+    def _reachable(self, command: ReportProgress | NotePhases | EndRun) -> LiveRun:
         """The run, if this caller may write to it.
 
         Raises:

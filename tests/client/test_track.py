@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import wattspan
 from tests.client.stand_in import NODE_SPAN_ID, TRACE_ID, Asked, StandIn, serving
-from wattspan.client.courier import Courier
+from wattspan.client.courier import MAX_AT_ONCE, Courier
 from wattspan.client.daemon import Daemon, Door
 
 BEGIN, PROGRESS, PHASES, END = "/runs", "/progress", "/phases", "/end"
@@ -46,7 +46,7 @@ def test_a_run_is_told_from_begin_to_end(daemon: StandIn, monkeypatch: pytest.Mo
         "traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01",
         "pid": os.getpid(),
     }
-    phases = daemon.about(PHASES)
+    phases = daemon.phases
     assert [(phase["event"], phase["name"], phase["index"]) for phase in phases] == [
         ("begin", "epoch", 0),
         ("end", "epoch", 0),
@@ -317,7 +317,7 @@ def test_what_does_not_fit_is_lost_and_said(
     run.end()
     assert run.summary
     assert "are lost" in caplog.text
-    events = [(phase["event"], phase["index"]) for phase in daemon.about(PHASES)]
+    events = [(phase["event"], phase["index"]) for phase in daemon.phases]
     begun = {index for event, index in events if event == "begin"}
     assert begun == {index for event, index in events if event == "end"}
     assert 0 < len(begun) < 100
@@ -399,6 +399,37 @@ def test_a_refused_phase(daemon: StandIn, caplog: pytest.LogCaptureFixture) -> N
     assert len(caplog.records) == 1
 
 
+@pytest.mark.parametrize("old", [False, True])
+def test_phases_that_wait_are_told_together(daemon: StandIn, old: bool) -> None:
+    """The daemon answers after its next look: many short phases do not wait for one each, nor get lost.
+
+    One of an older version takes them one by one.
+    """
+    together: list[int] = []
+
+    def answer(asked: Asked) -> tuple[int, Any]:
+        if "phases" in asked.document:
+            together.append(len(asked.document["phases"]))
+            if old:
+                return 400, {"title": "Bad Request", "detail": "event: missing"}
+        elif asked.path.endswith(PHASES):
+            time.sleep(0.0 if old else 0.05)
+        return daemon.usual(asked)
+
+    daemon.answer = answer
+    with wattspan.track("x", wait_s=30) as run:
+        for index in range(100):
+            with run.phase("step", index=index):
+                pass
+    assert run.summary.result == "success"
+    told = [body for body in daemon.about(PHASES) if "phases" not in body] if old else daemon.phases
+    assert [(phase["event"], phase["index"]) for phase in told] == [
+        (event, index) for index in range(100) for event in ("begin", "end")
+    ]
+    assert max(together) <= MAX_AT_ONCE
+    assert daemon.about(END) == [{"attempt": 0, "result": "success"}]
+
+
 def test_a_busy_daemon_is_asked_again(daemon: StandIn) -> None:
     """503 and 429 are no refusals: the same is told again until it is taken."""
     busy = iter([503, 429, 500])
@@ -443,7 +474,7 @@ def test_a_daemon_that_comes_back(home: Path) -> None:
     with serving(home / "wattspan.sock", stand_in):
         run.end()
         assert run.summary.result == "success"
-    assert [phase["event"] for phase in stand_in.about(PHASES)] == ["begin", "end"]
+    assert [phase["event"] for phase in stand_in.phases] == ["begin", "end"]
     assert stand_in.about(PROGRESS)[-1]["steps"] == 7
 
 

@@ -131,34 +131,35 @@ class ReportProgress:
 
 
 @dataclass(frozen=True, slots=True)
-class BeginPhase:
-    """A phase of a run begins.
+class PhaseEvent:
+    """A phase of a run begins or ends.
 
     Attributes:
-        caller, run_id, attempt: who says it of which run.
+        begins: else it ends.
         name: such as ``epoch``; never empty.
         index: which one of this name; None when it has no number.
         at_wall_ns: when, as the client's clock has it; None for now.
     """
 
-    caller: Caller
-    run_id: str
-    attempt: int
+    begins: bool
     name: str
     index: int | None = None
     at_wall_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class EndPhase:
-    """A phase of a run ends; the fields are those of `BeginPhase`."""
+class NotePhases:
+    """Phases of a run begin and end.
+
+    Attributes:
+        caller, run_id, attempt: who says it of which run.
+        events: in their order, at least one.
+    """
 
     caller: Caller
     run_id: str
     attempt: int
-    name: str
-    index: int | None = None
-    at_wall_ns: int | None = None
+    events: tuple[PhaseEvent, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +179,7 @@ class EndRun:
     error_type: str = ""
 
 
-Command = BeginRun | ReportProgress | BeginPhase | EndPhase | EndRun
+Command = BeginRun | ReportProgress | NotePhases | EndRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +210,7 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Answers `BeginPhase` and `EndPhase`."""
+    """Answers `NotePhases`."""
 
 
 @dataclass(frozen=True, slots=True)

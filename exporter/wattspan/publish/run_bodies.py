@@ -7,17 +7,17 @@ Every complaint names the field, what was given and what is allowed.
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final, NoReturn
 
 from wattspan.publish.commands import (
-    BeginPhase,
     BeginRun,
     Caller,
-    EndPhase,
     EndRun,
+    NotePhases,
+    PhaseEvent,
     ProcessRef,
     ReportProgress,
 )
@@ -34,7 +34,10 @@ MAX_BUDGET_G: Final = 1e15
 RUN_ID_FORM: Final = "[A-Za-z0-9][A-Za-z0-9._:-]{0,252}"
 
 END_RESULTS: Final[tuple[Result, ...]] = ("success", "failure", "cancelled")
-PHASE_EVENTS: Final[Mapping[str, type[BeginPhase] | type[EndPhase]]] = {"begin": BeginPhase, "end": EndPhase}
+PHASE_EVENTS: Final = ("begin", "end")
+
+MAX_PHASE_EVENTS: Final = 32
+"""In one body: with names as long as they may be that is less than a body may have."""
 
 UNNAMED_PHASE: Final = "phase"
 """What a phase is called whose name has nothing to show; its time is worth more than its name."""
@@ -171,6 +174,17 @@ class Body:
         except (ValueError, AttributeError, TypeError):
             refuse(name, value, "a date and time as in 2026-11-18T11:08:20.5Z")
 
+    def bodies(self, name: str, limit: int) -> tuple["Body", ...]:
+        """Objects in a list, to be read like this one; none when not said."""
+        value = self._content.get(name)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not 0 < len(value) <= limit:
+            refuse(name, value, f"a list of 1 to {limit} objects")
+        if not all(isinstance(item, dict) for item in value):
+            refuse(name, value, f"a list of 1 to {limit} objects")
+        return tuple(Body(item) for item in value)
+
     def markers(self) -> dict[str, str]:
         """Environment variables of the allow-list; others are not even looked at."""
         value = self._content.get("markers")
@@ -230,13 +244,15 @@ def report_progress(body: Body, caller: Caller, run: str) -> ReportProgress:
     )
 
 
-def phase(body: Body, caller: Caller, run: str) -> BeginPhase | EndPhase:
-    """The command that a phase begins or ends."""
-    make = PHASE_EVENTS[body.word("event", tuple(PHASE_EVENTS))]
-    return make(
-        caller=caller,
-        run_id=run,
-        attempt=body.needed_count("attempt"),
+def phases(body: Body, caller: Caller, run: str) -> NotePhases:
+    """The command that a phase begins or ends, or that several do, one after the other."""
+    events = tuple(_phase_event(told) for told in body.bodies("phases", MAX_PHASE_EVENTS) or (body,))
+    return NotePhases(caller, run, body.needed_count("attempt"), events)
+
+
+def _phase_event(body: Body) -> PhaseEvent:
+    return PhaseEvent(
+        begins=body.word("event", PHASE_EVENTS) == "begin",
         name=body.needed_text("name") or UNNAMED_PHASE,
         index=body.count("index"),
         at_wall_ns=body.moment("at"),
