@@ -31,6 +31,7 @@ from wattspan.workloads import run_ids
 from wattspan.workloads.registry import Claim, Moment, Registry
 
 NOW = Moment(1000 * NS_PER_S, 1_790_000_000 * NS_PER_S)
+SILENCE_NS = 30 * 60 * NS_PER_S
 
 ROOT = Caller("process", pid=10, uid=0, started_ns=1)
 USER = Caller("process", pid=11, uid=1000, started_ns=2)
@@ -38,7 +39,13 @@ OTHER = Caller("process", pid=12, uid=2000, started_ns=3)
 POD = Caller("pod", pod_uid="u", namespaces=frozenset({"nlp"}))
 TOKEN_NLP = Caller("token", namespaces=frozenset({"nlp"}))
 TOKEN_NODE = Caller("token", namespaces=frozenset({""}))
+TOKEN_TWO = Caller("token", namespaces=frozenset({"nlp", "vision"}))
 TOKEN_ALL = Caller("token")
+
+
+def later(minutes: int) -> Moment:
+    passed_ns = minutes * 60 * NS_PER_S
+    return Moment(NOW.ns + passed_ns, NOW.wall_ns + passed_ns)
 
 
 class Office:
@@ -52,6 +59,7 @@ class Office:
         self.desk = RunDesk(self.registry, self.book, self.mailbox, self.job_of)
         self.journal_error = ""
         self.looks = 0
+        self.now = NOW
 
     def job_of(self, caller: Caller, told: Mapping[str, str]) -> Job:
         del told
@@ -63,7 +71,7 @@ class Office:
         async def told() -> Reply | ProblemReply:
             asked = asyncio.create_task(self.mailbox.submit(command))
             await asyncio.sleep(0)
-            self.looks += self.desk.work(NOW)
+            self.looks += self.desk.work(self.now)
             self.desk.answer(self.journal_error)
             return await asked
 
@@ -179,6 +187,70 @@ def test_a_pod_that_tells_its_begin_until_it_is_on_disk_begins_one_run(office: O
     assert isinstance(answer, Begun)
     assert not answer.created
     assert list(office.registry.live) == [answer.record.run.run_id]
+
+
+@pytest.mark.parametrize(
+    ("token", "said", "found"),
+    [
+        (TOKEN_NLP, None, "nlp"),
+        (TOKEN_NLP, "nlp", "nlp"),
+        (TOKEN_NLP, "web", 403),
+        (TOKEN_NLP, "", 403),
+        (TOKEN_TWO, "vision", "vision"),
+        (TOKEN_TWO, None, 403),
+        (TOKEN_TWO, "web", 403),
+        (TOKEN_NODE, None, ""),
+        (TOKEN_NODE, "nlp", 403),
+        (TOKEN_ALL, None, ""),
+        (TOKEN_ALL, "web", "web"),
+    ],
+)
+def test_a_token_begins_runs_in_the_namespaces_that_it_names(
+    office: Office, token: Caller, said: str | None, found: str | int
+) -> None:
+    """Its only one unless it says another; of several it has to say which."""
+    answer = office.ask(BeginRun(token, "sft", namespace=said))
+    if isinstance(found, int):
+        assert refused(answer) == found
+        assert not office.registry.live
+    else:
+        assert isinstance(answer, Begun)
+        assert answer.record.run.namespace == found
+        assert isinstance(office.ask(BeginRun(token, "sft")), Begun), "joining it needs no namespace"
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_a_token_takes_no_run_of_another_namespace(office: Office, over: bool) -> None:
+    """Neither while it goes on nor as its next attempt."""
+    office.ask(BeginRun(TOKEN_ALL, "sft", namespace="web"))
+    if over:
+        office.ask(EndRun(TOKEN_ALL, "sft", 0, "success"))
+    assert refused(office.ask(BeginRun(TOKEN_NLP, "sft"))) == 404
+    assert refused(office.ask(BeginRun(TOKEN_ALL, "sft", namespace="nlp"))) == 409
+    assert set(office.registry.live) == (set() if over else {"sft"})
+
+
+def test_only_a_token_names_a_namespace(office: Office) -> None:
+    """A pod's and a process's is what the machine sees."""
+    office.jobs[POD] = Job(pod=PodRef("nlp", "sft-0"), namespace="nlp")
+    assert refused(office.ask(BeginRun(POD, "one", namespace="web"))) == 403
+    assert refused(office.ask(BeginRun(USER, "two", namespace="nlp", process=ProcessRef(11, 2)))) == 403
+    assert isinstance(office.ask(BeginRun(POD, "one", namespace="nlp")), Begun)
+
+
+@pytest.mark.parametrize("what", range(4))
+def test_a_run_of_a_token_lives_as_long_as_it_is_heard_of(office: Office, what: int) -> None:
+    """Progress, a phase and a begin told again are signs of life; a refused word is none."""
+    begin = BeginRun(TOKEN_ALL, "sft")
+    office.ask(begin)
+    office.now = later(20)
+    sign = [begin, *writes("sft", TOKEN_ALL)[:2], *writes("sft", TOKEN_NLP)[:1]][what]
+    office.ask(sign)
+    office.registry.end_silent(later(30), SILENCE_NS)
+    assert ("sft" in office.registry.live) is (what < 3)
+    office.registry.end_silent(later(50), SILENCE_NS)
+    assert not office.registry.live
+    assert refused(office.ask(writes("sft", TOKEN_ALL)[0])) == 409
 
 
 def test_what_is_refused_asks_for_no_look(office: Office) -> None:

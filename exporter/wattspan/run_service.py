@@ -80,6 +80,7 @@ class RunService:
         export: bool = True,
     ) -> None:
         self._books: Books | None = None
+        self._silence_ns = config.api_silence_ns
         history = History(config.state_dir)
         self._book = RunBook(
             config.node_name,
@@ -144,6 +145,7 @@ class RunService:
     def holdings(self, snapshot: Snapshot) -> Holdings:
         """Who held what since the snapshot before."""
         now = Moment(snapshot.taken_at_ns, snapshot.taken_at_ns + snapshot.wall_offset_ns)
+        self._registry.end_silent(now, self._silence_ns)
         holdings = self._who.resolve(snapshot, self._watch.latest if self._watch else None, now)
         self.keeper.holdings(holdings)
         return holdings

@@ -204,9 +204,14 @@ def test_writes_over_tcp_need_a_token_that_fits(tmp_path: Path) -> None:
             problem(over_tcp(path, body), 401)
             problem(over_tcp(path, body, "wrong"), 401)
             problem(over_tcp(path, body, "reader"), 403)
-        problem(over_tcp(RUNS, {"run_id": "tcp"}, "nlp"), 403)
+        problem(over_tcp(RUNS, {"run_id": "tcp", "namespace": "web"}, "nlp"), 403)
+        problem(over_tcp(RUNS, {"run_id": "tcp", "namespace": "no/name"}, "nlp"), 400)
         problem(over_tcp(f"{RUNS}/sft/progress", progress, "nlp"), 404)
-        problem(over_tcp(RUNS, {"run_id": "sft"}, "nlp"), 403)
+        problem(over_tcp(RUNS, {"run_id": "sft"}, "nlp"), 404)
+        assert over_tcp(RUNS, {"run_id": "theirs"}, "nlp").status == 201
+        assert clerk.run("theirs")["namespace"] == "nlp"
+        problem(over_tcp(f"{RUNS}/theirs/progress", progress, "ours"), 404)
+        assert over_tcp(f"{RUNS}/theirs/end", {"attempt": 0, "result": "success"}, "nlp").status == 200
         assert over_tcp(RUNS, {"run_id": "tcp"}, "all").status == 201
         assert over_tcp(f"{RUNS}/tcp/end", {"attempt": 0, "result": "success"}, "ours").status == 200
         assert clerk.run("tcp")["result"] == "success"

@@ -455,6 +455,8 @@ def test_a_begin_of_a_known_run_is_no_second_one(desk: tuple[Office, int]) -> No
         ("", {"run_id": 7}, "run_id: 7 is not allowed"),
         ("", {"key": "mine"}, "key: 'mine' is not allowed; allowed: a ULID"),
         ("", {"key": 7}, "key: 7 is not allowed"),
+        ("", {"namespace": "NLP"}, "namespace: 'NLP' is not allowed"),
+        ("", {"namespace": 7}, "namespace: 7 is not allowed"),
         ("", {"name": 7}, "name: 7 is not allowed; allowed: text"),
         ("", {"attempt": -1}, "attempt: -1 is not allowed; allowed: a whole number from 0"),
         ("", {"attempt": True}, "attempt: True is not allowed"),

@@ -312,6 +312,30 @@ def test_a_resume_is_one_however_late_it_comes(minutes: int) -> None:
     assert (live.before, live.repeated_before) == ({"steps": 5000}, 100)
 
 
+# Silence
+
+
+@pytest.mark.parametrize(
+    ("begun", "ends"),
+    [
+        (Claim(run_id="sft"), True),
+        (Claim(run_id="sft", namespace="nlp", pod=PodRef("nlp", "sft-0")), False),
+        (claim(run_id="sft"), False),
+        (found("sft"), False),
+    ],
+)
+def test_only_a_run_of_which_nothing_is_seen_ends_of_silence(begun: Claim, ends: bool) -> None:
+    """Processes and pods tell by themselves when they end, however quiet they are."""
+    registry = Registry()
+    live, _ = registry.begin(begun, at(0))
+    for second in (100, 1899):
+        registry.end_silent(at(second), 1800 * NS_PER_S)
+        assert live.ending is None
+    registry.end_silent(at(1900), 1800 * NS_PER_S)
+    assert live.ending == (Ending(at(1900), "lost") if ends else None)
+    assert (live.run.run_id in registry.live) is not ends
+
+
 # Phases
 
 

@@ -24,6 +24,9 @@ RUNS: Final = "/api/v1/runs"
 INTERVAL_S: Final = 5.0
 """Between two reports of progress: three of them for each usual scrape, and no load to speak of."""
 
+ALIVE_S: Final = 300.0
+"""How often a run with nothing to tell says that it is there: one that only a token vouches for has to."""
+
 MAX_WAITING: Final = 1000
 """Events that wait for a daemon that is away; what does not fit is lost, and that is said."""
 
@@ -86,6 +89,7 @@ class Courier:
         begin: the document that begins the run.
         complaints: about the arguments that it was made of.
         interval_s: between two reports of progress.
+        alive_s: between two of them where there is none.
     """
 
     def __init__(
@@ -96,11 +100,13 @@ class Courier:
         complaints: list[str],
         *,
         interval_s: float = INTERVAL_S,
+        alive_s: float = ALIVE_S,
     ) -> None:
         self._daemon = daemon
         self._ephemeral = ephemeral
         self._begin = begin
         self._interval_s = interval_s
+        self._alive_s = alive_s
         self._queue: queue.SimpleQueue[Event | Complaint | Leave] = queue.SimpleQueue()
         self._taken: Event | Complaint | Leave | None = None
         self._complaints: set[str] = set()
@@ -206,6 +212,9 @@ class Courier:
             match item:
                 case None:
                     self._send_latest()
+                    if time.monotonic() - self._sent_at_s >= self._alive_s:
+                        self._sent_at_s = time.monotonic()
+                        self._send(Event("progress", dict(self._latest)))
                 case Complaint():
                     log.warning("wattspan: %s", item.text)
                 case Leave():

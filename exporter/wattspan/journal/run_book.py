@@ -200,9 +200,9 @@ class RunBook:
     def stretches(self, live: LiveRun, now_wall_ns: int) -> list[Stretch]:
         """Windows and phases of a run that have closed since this was last asked.
 
-        Their energy is known at looks only: a phase has what was metered from the look after its begin to the
-        look after its end, each `sampler.BOUNDARY_NS` after it or sooner. One that falls between two looks has
-        none of it, and the phase around it has all; over many of them the sums are right.
+        Their energy is known at looks only: a phase has what was metered from the look after its begin to
+        the look after its end, each `sampler.BOUNDARY_NS` after it or sooner. One that falls between two
+        looks has none of it, and the phase around it has all; over many of them the sums are right.
         """
         state = self._open[live.run.run_id, live.run.attempt]
         accounts = self._accounts(live.run.run_id)

@@ -84,6 +84,7 @@ class BeginRun:
         rank, local_rank, world_size: as torchrun and Slurm count them.
         nodes_expected: how many nodes it will have.
         parent_trace_id, parent_span_id: of a W3C ``traceparent``, lower-case hex; both or neither.
+        namespace: whose run it is, where a token says so; None when it does not.
         markers: environment variables that name a job, as the client read them; names and values are bounded,
             and nothing else is promised of them.
         process: whom the run is claimed for: the peer or one of its children; None for pods and tokens.
@@ -105,6 +106,7 @@ class BeginRun:
     nodes_expected: int | None = None
     parent_trace_id: str = ""
     parent_span_id: str = ""
+    namespace: str | None = None
     markers: Mapping[str, str] = field(default_factory=dict)
     process: ProcessRef | None = None
 

@@ -9,6 +9,7 @@ from wattspan.publish.run_bodies import (
     MAX_BUDGET_G,
     MAX_COUNT,
     MAX_PHASE_EVENTS,
+    NAMESPACE_FORM,
     PHASE_EVENTS,
     RUN_ID_FORM,
 )
@@ -186,6 +187,11 @@ _BEGIN: Final = _body(
         "world_size": _COUNT_IN,
         "nodes_expected": _COUNT_IN,
         "traceparent": {**TEXT, "description": "As W3C Trace Context has it; it becomes a link."},
+        "namespace": {
+            "type": "string",
+            "pattern": f"^{NAMESPACE_FORM}$",
+            "description": "Whose run it is, by whoever bears a token; of a pod and a process it is known.",
+        },
         "markers": {
             **mapping(TEXT),
             "description": "Environment variables that name the job; others are passed over.",

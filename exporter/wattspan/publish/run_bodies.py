@@ -45,6 +45,10 @@ UNNAMED_PHASE: Final = "phase"
 _RFC3339: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
+NAMESPACE_FORM: Final = "([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?"
+"""An RFC 1123 label, or empty."""
+
+_NAMESPACE: Final = re.compile(NAMESPACE_FORM)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -164,6 +168,15 @@ class Body:
             refuse("key", value, f"a ULID ({run_ids.ULID_FORM})")
         return value
 
+    def namespace(self) -> str | None:
+        """A namespace of Kubernetes; empty outside it, None when not said."""
+        value = self._content.get("namespace")
+        if value is None:
+            return None
+        if not isinstance(value, str) or not _NAMESPACE.fullmatch(value):
+            refuse("namespace", value, "a namespace's name, or nothing between the quotes outside Kubernetes")
+        return value
+
     def moment(self, name: str) -> int | None:
         """When, in nanoseconds since the epoch."""
         value = self._content.get(name)
@@ -225,6 +238,7 @@ def begin_run(body: Body, caller: Caller, claimed: ProcessRef | None) -> BeginRu
         nodes_expected=body.count("nodes_expected"),
         parent_trace_id=parent_trace_id,
         parent_span_id=traceparent.split("-")[2] if parent_trace_id else "",
+        namespace=body.namespace(),
         markers=marked,
         process=claimed,
     )

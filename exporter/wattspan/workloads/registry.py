@@ -157,6 +157,8 @@ class LiveRun:
         repeating: steps are being made again after a resume.
         open_phases: begun and not ended.
         closed_phases: ended since they were last taken.
+        heard_ns: when somebody last told something of it, or a process was seen that names it; None when
+            nobody has since this daemon began.
         ending: None while it runs.
     """
 
@@ -176,6 +178,7 @@ class LiveRun:
     repeating: bool = False
     open_phases: dict[tuple[str, int | None], Moment] = field(default_factory=dict)
     closed_phases: list[Phase] = field(default_factory=list)
+    heard_ns: int | None = None
     ending: Ending | None = None
 
     def counted(self, name: str) -> int:
@@ -292,6 +295,23 @@ class Registry:
         live = self._running(run_id, attempt)
         self._end(live, ending)
         return live
+
+    def heard(self, live: LiveRun, now: Moment) -> None:
+        """Somebody has told something of a run, or a process was seen that names it."""
+        live.heard_ns = now.ns
+
+    def end_silent(self, now: Moment, silence_ns: int) -> None:
+        """End runs of which neither process nor pod is seen here and nothing has been heard for so long.
+
+        Whoever began them over the network may have vanished; they are lost at this moment.
+        """
+        for live in list(self._live.values()):
+            if live.run.source != "api" or live.processes or live.pods:
+                continue
+            if live.heard_ns is None:
+                live.heard_ns = now.ns
+            if now.ns - live.heard_ns >= silence_ns:
+                self._end(live, Ending(now, "lost"))
 
     def find(self, run_id: str, attempt: int | None = None) -> LiveRun:
         """A run that is live or has just ended.
