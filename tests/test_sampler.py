@@ -239,6 +239,43 @@ def test_released_handles_stay_released_until_the_time_is_over(
     assert not sampler.released
 
 
+@pytest.mark.parametrize("late_s", [0.5, 3])
+def test_a_release_that_is_over_before_it_was_had_is_had_once(
+    clock: Clock, make: Callable[..., Sampler], late_s: float
+) -> None:
+    """One second, while looks are as far apart: whoever asked hears of it, and the next look is a reading."""
+    gpu, absent = Scripted("nvidia", clock), Scripted("amd", clock)
+    absent.on_open = failing(NotHereError("no amdgpu"))
+    sampler = make(gpu, absent)
+    sampler.look()
+    for _ in range(2):
+        sampler.release(["nvidia", "amd"], NS_PER_S)
+        assert not sampler.released
+        clock.now_ns += round(late_s * NS_PER_S)
+        sampler.look()
+        assert gpu.calls[-1] == "close"
+        clock.now_ns += round(0.6 * NS_PER_S)
+        assert sampler.released
+        assert seen(sampler.look()) == {"nvidia"}
+        assert not sampler.released
+
+
+def test_a_source_that_went_away_under_a_release_is_not_said_to_be_released(
+    clock: Clock, make: Callable[..., Sampler]
+) -> None:
+    """The time is over, and it does not come back: that is a failure, and no answer to the request."""
+    gpu = Scripted("nvidia", clock)
+    sampler = make(gpu)
+    sampler.look()
+    sampler.release(["nvidia"], NS_PER_S)
+    sampler.look()
+    assert sampler.released
+    gpu.on_open = failing(NotHereError("unloaded"))
+    clock.now_ns += 2 * NS_PER_S
+    sampler.look()
+    assert not sampler.released
+
+
 def test_a_release_of_zero_takes_the_handles_up_again(clock: Clock, make: Callable[..., Sampler]) -> None:
     """`wattspan release --for 0s`."""
     source = Scripted("nvidia", clock)

@@ -5,6 +5,7 @@ its health says ``timeout``, and what it finally returns is taken as of the time
 Ticks that were missed are gaps; they are never made up for in a burst.
 """
 
+import itertools
 import logging
 import queue
 import threading
@@ -87,6 +88,19 @@ class Exhausted:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Release:
+    """Somebody wants a source's handles.
+
+    Attributes:
+        number: of the request; a later one is another.
+        until_ns: for how long.
+    """
+
+    number: int
+    until_ns: int
+
+
 Outcome = SourceReport | Opened | Absent | Closed | Failed | Exhausted
 Command = Literal["open", "read", "close", "stop"]
 
@@ -103,6 +117,7 @@ class Worker:
         self.source = source
         self.required = required
         self.phase: Phase = "closed"
+        self.released_for = 0
         self.found = required
         self.asked: Command | None = None
         self.asked_at_ns = 0
@@ -187,7 +202,8 @@ class Sampler:
         self._timeout_ns = max(TIMEOUT_INTERVALS * interval_ns, MIN_TIMEOUT_NS)
         self._sequence = 0
         self._wall_offset_ns: int | None = None
-        self._release_until_ns: dict[str, int] = {}
+        self._releases: dict[str, _Release] = {}
+        self._requests = itertools.count(1)
 
     def run(
         self,
@@ -253,17 +269,31 @@ class Sampler:
         return self._snapshot(now_ns, reports, failures, missed_ticks)
 
     def release(self, names: Iterable[str], for_ns: int) -> None:
-        """Give up the handles of these sources for a while; 0 takes them up again. Any thread may call."""
-        until_ns = self._monotonic_ns() + for_ns
-        self._release_until_ns = {**self._release_until_ns, **dict.fromkeys(names, until_ns)}
+        """Give up the handles of these sources for a while; 0 takes them up again. Any thread may call.
+
+        However short the while is, they are given up once: from the next look to the one after it at least.
+        """
+        release = _Release(next(self._requests), self._monotonic_ns() + for_ns)
+        wanted = dict.fromkeys(names, release)
+        others = {name: kept for name, kept in self._releases.items() if name not in wanted}
+        self._releases = {**others, **wanted} if for_ns else others
 
     @property
     def released(self) -> bool:
-        """Whether a release is on and every source that it names, and is here, has given up its handles."""
-        now_ns = self._monotonic_ns()
-        names = {name for name, until_ns in self._release_until_ns.items() if until_ns > now_ns}
-        workers = [worker for worker in self._workers if worker.source.name in names]
-        return bool(names) and all(worker.phase != "open" and worker.asked is None for worker in workers)
+        """Whether every source of a release, if it is here, has given up its handles and not taken them up.
+
+        Also when the time is over by now: whoever asked may only now be told.
+        """
+        releases, now_ns = self._releases, self._monotonic_ns()
+        workers = [worker for worker in self._workers if worker.source.name in releases]
+        on = any(release.until_ns > now_ns for release in releases.values())
+        on = on or any(worker.phase == "released" for worker in workers)
+        return on and all(
+            worker.phase != "open"
+            and worker.asked is None
+            and worker.released_for == releases[worker.source.name].number
+            for worker in workers
+        )
 
     def close(self, timeout_s: float) -> None:
         """Let every worker close its source; one that hangs is left behind."""
@@ -277,7 +307,9 @@ class Sampler:
         """Give a free worker its next call. True when this tick should wait for it."""
         if worker.asked is not None:
             return False
-        if self._release_until_ns.get(worker.source.name, 0) > now_ns:
+        release = self._releases.get(worker.source.name)
+        if release and (release.until_ns > now_ns or release.number != worker.released_for):
+            worker.released_for = release.number
             if worker.phase != "open":
                 return False
             worker.ask("close", now_ns)

@@ -302,7 +302,7 @@ def test_progress_goes_out_while_the_run_runs(daemon: StandIn, home: Path) -> No
 
 def test_a_run_with_nothing_to_tell_says_that_it_is_there(daemon: StandIn, home: Path) -> None:
     """So that a daemon that sees no process of it does not take it for lost; it tells no progress by that."""
-    door = Door("socket", str(home / "wattspan.sock"))
+    door = Door(str(home / "wattspan.sock"))
     carried = Courier(Daemon((door,)), None, {"run_id": "r"}, [], interval_s=0.05, alive_s=0.1)
     carried.start()
     assert daemon.wait_for(PROGRESS, 2) == [{"attempt": 0}] * 2
