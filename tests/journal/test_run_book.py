@@ -25,6 +25,7 @@ from wattspan.journal.run_book import MAX_POINTS, MAX_WINDOWS, RunBook, progress
 from wattspan.journal.store import Journal
 from wattspan.ledger.ledger import Ledger, Tick
 from wattspan.model import CounterKey, GridState, Intensity
+from wattspan.publish.run_documents import run_document
 from wattspan.publish.span_content import closing_spans, stretch_span
 from wattspan.run_keeper import RunKeeper, just_ended, resumed
 from wattspan.runs import Hold, Holder, Holdings, PodRef, Progress, RunNow, RunRecord, SpanRecord, Stretch
@@ -48,6 +49,7 @@ class Station:
         self.now_s = at_s
         self.watts: float = WATTS
         self.busy_ratio = 0.5
+        self.stepped_s = 0.0
         self.joules: float = at_s * WATTS
         self.metered_s = at_s
         self.journal = Journal.open(state, boot, lambda: self.now.wall_ns)
@@ -73,7 +75,12 @@ class Station:
     @property
     def now(self) -> Moment:
         ns = round(self.now_s * NS_PER_S)
-        return Moment(ns, WALL_OFFSET_NS + ns)
+        return Moment(ns, self.wall_offset_ns + ns)
+
+    @property
+    def wall_offset_ns(self) -> int:
+        """Of a wall clock that was set by `stepped_s`."""
+        return WALL_OFFSET_NS + round(self.stepped_s * NS_PER_S)
 
     def _accounts(self, run_id: str) -> dict[CounterKey, int | float]:
         return self.books.accounts_of_run(run_id)
@@ -103,6 +110,7 @@ class Station:
         reading = look(self.now_s, self.joules, watts=self.watts, utilization_ratio=self.busy_ratio)
         host = package(self.now_s, self.now_s * 40)
         taken = snapshot(self.sequence, reading, host, at_s=self.now_s)
+        taken = replace(taken, wall_offset_ns=self.wall_offset_ns)
         self.take(self.ledger.apply(taken, holdings))
         self.board.scraped(self.board.view.sequence, 0)
 
@@ -289,6 +297,45 @@ def test_a_wall_clock_that_is_set_back_in_mid_run_costs_nothing(station: Station
     }
     assert all(span.end_wall_ns >= span.start_wall_ns == record.began_wall_ns for span in spans)
     assert gpu_j(History(state).attempts("sft")[0]) == 10 * WATTS
+
+
+@pytest.mark.parametrize("hours", [(5, -9), (-9, 5), (-3, -3), (7, 7)])
+def test_a_wall_clock_that_jumps_by_hours_moves_no_energy(state: Path, hours: tuple[float, float]) -> None:
+    """Twice in a run with phases and windows: no length is negative, and each joule is in one window."""
+    station = Station(state, window_s=10)
+    station.tick()
+    station.begin(nodes_expected=1, total_steps=10)
+    for index, hour in enumerate((0, *hours, 0)):
+        station.stepped_s += hour * 3600
+        station.registry.begin_phase("sft", 0, "epoch", index, station.now)
+        for _ in range(12):
+            station.tick()
+            assert station.shown["sft"].power_uw == WATTS * 10**6
+        station.registry.end_phase("sft", 0, "epoch", index, station.now)
+        station.registry.begin_phase("sft", 0, "across", index, station.now)
+        if index:
+            station.registry.end_phase("sft", 0, "across", index - 1, station.now)
+        station.tick()
+    station.end()
+    station.tick()
+    (record,) = station.closed
+    assert gpu_j(record) == 4 * 13 * WATTS
+    assert (
+        sum(station.counter("owner_energy", "", "", of) or 0 for of in ("gpu", "cpu"))
+        == gpu_j(record) * 10**6
+    )
+    windows = [stretch for _, _, stretch in station.stretches if not stretch.name]
+    assert sum(uj for window in windows for uj in window.totals.energy_uj.values()) == gpu_j(record) * 10**6
+    assert {
+        index: joules for (name, index), joules in phases(station).items() if name == "epoch"
+    } == dict.fromkeys(range(4), 12 * WATTS)
+    spans = [stretch_span(record, stretch) for _, _, stretch in station.stretches]
+    spans += closing_spans(record, hub=False)
+    assert all(span.end_wall_ns >= span.start_wall_ns for span in spans)
+    assert all(factor.ended_wall_ns >= factor.began_wall_ns for factor in record.factors)
+    document = run_document(record, station.now.wall_ns)
+    assert document["duration_seconds"] >= 0
+    assert History(state).attempts("sft")[0].totals == record.totals
 
 
 # Attempts
