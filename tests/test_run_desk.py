@@ -8,7 +8,6 @@ import pytest
 from wattspan.errors import ReadError
 from wattspan.journal.run_book import RunBook
 from wattspan.publish.commands import (
-    BeginPhase,
     BeginRun,
     Begun,
     Caller,
@@ -17,6 +16,8 @@ from wattspan.publish.commands import (
     EndRun,
     Mailbox,
     Noted,
+    NotePhases,
+    PhaseEvent,
     ProblemReply,
     ProcessRef,
     Reply,
@@ -30,6 +31,7 @@ from wattspan.workloads import run_ids
 from wattspan.workloads.registry import Claim, Moment, Registry
 
 NOW = Moment(1000 * NS_PER_S, 1_790_000_000 * NS_PER_S)
+SILENCE_NS = 30 * 60 * NS_PER_S
 
 ROOT = Caller("process", pid=10, uid=0, started_ns=1)
 USER = Caller("process", pid=11, uid=1000, started_ns=2)
@@ -37,7 +39,13 @@ OTHER = Caller("process", pid=12, uid=2000, started_ns=3)
 POD = Caller("pod", pod_uid="u", namespaces=frozenset({"nlp"}))
 TOKEN_NLP = Caller("token", namespaces=frozenset({"nlp"}))
 TOKEN_NODE = Caller("token", namespaces=frozenset({""}))
+TOKEN_TWO = Caller("token", namespaces=frozenset({"nlp", "vision"}))
 TOKEN_ALL = Caller("token")
+
+
+def later(minutes: int) -> Moment:
+    passed_ns = minutes * 60 * NS_PER_S
+    return Moment(NOW.ns + passed_ns, NOW.wall_ns + passed_ns)
 
 
 class Office:
@@ -50,6 +58,8 @@ class Office:
         self.jobs: dict[Caller, Job] = {}
         self.desk = RunDesk(self.registry, self.book, self.mailbox, self.job_of)
         self.journal_error = ""
+        self.looks = 0
+        self.now = NOW
 
     def job_of(self, caller: Caller, told: Mapping[str, str]) -> Job:
         del told
@@ -61,7 +71,7 @@ class Office:
         async def told() -> Reply | ProblemReply:
             asked = asyncio.create_task(self.mailbox.submit(command))
             await asyncio.sleep(0)
-            self.desk.work(NOW)
+            self.looks += self.desk.work(self.now)
             self.desk.answer(self.journal_error)
             return await asked
 
@@ -81,7 +91,7 @@ def refused(answer: Reply | ProblemReply) -> int:
 def writes(run_id: str, caller: Caller) -> list[Command]:
     return [
         ReportProgress(caller, run_id, 0, steps=1),
-        BeginPhase(caller, run_id, 0, "epoch"),
+        NotePhases(caller, run_id, 0, (PhaseEvent(True, "epoch"),)),
         EndRun(caller, run_id, 0, "success"),
     ]
 
@@ -164,6 +174,106 @@ def test_what_is_not_on_disk_is_not_said_to_be_done(office: Office) -> None:
     assert isinstance(answer, Begun)
     assert not answer.created
     assert list(office.registry.live) == ["sft"]
+
+
+def test_a_pod_that_tells_its_begin_until_it_is_on_disk_begins_one_run(office: Office) -> None:
+    """It has no id and no process that is seen: its key alone shows that it is the same begin."""
+    office.jobs[POD] = Job(pod=PodRef("nlp", "sft-0"), namespace="nlp")
+    begin = BeginRun(POD, key="01JD5A9WZX3B2M8R6N4Q7T0V1Y", name="sft")
+    office.journal_error = "disk full"
+    assert [refused(office.ask(begin)) for _ in range(4)] == [503] * 4
+    office.journal_error = ""
+    answer = office.ask(begin)
+    assert isinstance(answer, Begun)
+    assert not answer.created
+    assert list(office.registry.live) == [answer.record.run.run_id]
+
+
+@pytest.mark.parametrize(
+    ("token", "said", "found"),
+    [
+        (TOKEN_NLP, None, "nlp"),
+        (TOKEN_NLP, "nlp", "nlp"),
+        (TOKEN_NLP, "web", 403),
+        (TOKEN_NLP, "", 403),
+        (TOKEN_TWO, "vision", "vision"),
+        (TOKEN_TWO, None, 403),
+        (TOKEN_TWO, "web", 403),
+        (TOKEN_NODE, None, ""),
+        (TOKEN_NODE, "nlp", 403),
+        (TOKEN_ALL, None, ""),
+        (TOKEN_ALL, "web", "web"),
+    ],
+)
+def test_a_token_begins_runs_in_the_namespaces_that_it_names(
+    office: Office, token: Caller, said: str | None, found: str | int
+) -> None:
+    """Its only one unless it says another; of several it has to say which."""
+    answer = office.ask(BeginRun(token, "sft", namespace=said))
+    if isinstance(found, int):
+        assert refused(answer) == found
+        assert not office.registry.live
+    else:
+        assert isinstance(answer, Begun)
+        assert answer.record.run.namespace == found
+        assert isinstance(office.ask(BeginRun(token, "sft")), Begun), "joining it needs no namespace"
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_a_token_takes_no_run_of_another_namespace(office: Office, over: bool) -> None:
+    """Neither while it goes on nor as its next attempt."""
+    office.ask(BeginRun(TOKEN_ALL, "sft", namespace="web"))
+    if over:
+        office.ask(EndRun(TOKEN_ALL, "sft", 0, "success"))
+    assert refused(office.ask(BeginRun(TOKEN_NLP, "sft"))) == 404
+    assert refused(office.ask(BeginRun(TOKEN_ALL, "sft", namespace="nlp"))) == 409
+    assert set(office.registry.live) == (set() if over else {"sft"})
+
+
+def test_only_a_token_names_a_namespace(office: Office) -> None:
+    """A pod's and a process's is what the machine sees."""
+    office.jobs[POD] = Job(pod=PodRef("nlp", "sft-0"), namespace="nlp")
+    assert refused(office.ask(BeginRun(POD, "one", namespace="web"))) == 403
+    assert refused(office.ask(BeginRun(USER, "two", namespace="nlp", process=ProcessRef(11, 2)))) == 403
+    assert isinstance(office.ask(BeginRun(POD, "one", namespace="nlp")), Begun)
+
+
+@pytest.mark.parametrize("what", range(4))
+def test_a_run_of_a_token_lives_as_long_as_it_is_heard_of(office: Office, what: int) -> None:
+    """Progress, a phase and a begin told again are signs of life; a refused word is none."""
+    begin = BeginRun(TOKEN_ALL, "sft")
+    office.ask(begin)
+    office.now = later(20)
+    sign = [begin, *writes("sft", TOKEN_ALL)[:2], *writes("sft", TOKEN_NLP)[:1]][what]
+    office.ask(sign)
+    office.registry.end_silent(later(30), SILENCE_NS)
+    assert ("sft" in office.registry.live) is (what < 3)
+    office.registry.end_silent(later(50), SILENCE_NS)
+    assert not office.registry.live
+    assert refused(office.ask(writes("sft", TOKEN_ALL)[0])) == 409
+
+
+def test_what_is_refused_asks_for_no_look(office: Office) -> None:
+    """Nor does progress; begin, phases and end do."""
+    office.ask(BeginRun(USER, "sft", process=ProcessRef(11, 2)))
+    assert office.looks == 1
+    for command in writes("sft", OTHER) + writes("other", USER):
+        assert refused(office.ask(command)) == 404
+    assert office.looks == 1
+    for command in writes("sft", USER):
+        office.ask(command)
+    assert office.looks == 3
+
+
+def test_a_key_opens_nobody_elses_run(office: Office) -> None:
+    """Ids are there for all to see: who makes a key of another's joins nothing, ended or not."""
+    key = "01JD5A9WZX3B2M8R6N4Q7T0V1Y"
+    assert isinstance(office.ask(BeginRun(USER, f"sft-{key}", process=ProcessRef(11, 2))), Begun)
+    foreign = BeginRun(OTHER, key=key, name="sft", process=ProcessRef(12, 3))
+    assert refused(office.ask(foreign)) == 404
+    assert isinstance(office.ask(EndRun(USER, f"sft-{key}", 0, "success")), Ended)
+    assert refused(office.ask(foreign)) == 404
+    assert not office.registry.live
 
 
 @pytest.mark.parametrize(

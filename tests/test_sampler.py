@@ -9,7 +9,7 @@ import pytest
 
 from wattspan.errors import NotHereError, ReadError, RestartNeededError
 from wattspan.model import Failure, PlatformReading, Snapshot, SourceReport
-from wattspan.sampler import CLOCK_STEP_NS, Sampler
+from wattspan.sampler import BOUNDARY_NS, CLOCK_STEP_NS, Sampler
 from wattspan.units import NS_PER_S
 
 TICK_NS = NS_PER_S  # long, so that a busy machine answers within the patience that a tick has
@@ -239,6 +239,43 @@ def test_released_handles_stay_released_until_the_time_is_over(
     assert not sampler.released
 
 
+@pytest.mark.parametrize("late_s", [0.5, 3])
+def test_a_release_that_is_over_before_it_was_had_is_had_once(
+    clock: Clock, make: Callable[..., Sampler], late_s: float
+) -> None:
+    """One second, while looks are as far apart: whoever asked hears of it, and the next look is a reading."""
+    gpu, absent = Scripted("nvidia", clock), Scripted("amd", clock)
+    absent.on_open = failing(NotHereError("no amdgpu"))
+    sampler = make(gpu, absent)
+    sampler.look()
+    for _ in range(2):
+        sampler.release(["nvidia", "amd"], NS_PER_S)
+        assert not sampler.released
+        clock.now_ns += round(late_s * NS_PER_S)
+        sampler.look()
+        assert gpu.calls[-1] == "close"
+        clock.now_ns += round(0.6 * NS_PER_S)
+        assert sampler.released
+        assert seen(sampler.look()) == {"nvidia"}
+        assert not sampler.released
+
+
+def test_a_source_that_went_away_under_a_release_is_not_said_to_be_released(
+    clock: Clock, make: Callable[..., Sampler]
+) -> None:
+    """The time is over, and it does not come back: that is a failure, and no answer to the request."""
+    gpu = Scripted("nvidia", clock)
+    sampler = make(gpu)
+    sampler.look()
+    sampler.release(["nvidia"], NS_PER_S)
+    sampler.look()
+    assert sampler.released
+    gpu.on_open = failing(NotHereError("unloaded"))
+    clock.now_ns += 2 * NS_PER_S
+    sampler.look()
+    assert not sampler.released
+
+
 def test_a_release_of_zero_takes_the_handles_up_again(clock: Clock, make: Callable[..., Sampler]) -> None:
     """`wattspan release --for 0s`."""
     source = Scripted("nvidia", clock)
@@ -307,3 +344,41 @@ def test_mail_is_read_between_ticks_and_may_ask_for_a_look(
     sampler.run(stop, delivered.append, mail)
     assert [snapshot.missed_ticks for snapshot in delivered] == [0, 0]
     assert len({snapshot.taken_at_ns for snapshot in delivered}) == 1, "both within the first interval"
+
+
+@pytest.mark.parametrize(("letters_per_s", "looks"), [(1000, 6), (10, 6), (3, 4), (0.5, 1)])
+def test_mail_drives_no_driver(
+    make: Callable[..., Sampler], clock: Clock, letters_per_s: float, looks: int
+) -> None:
+    """However many ask, together they have five looks a second beside the tick, and none waits for long."""
+    source = Scripted("a", clock)
+    sampler = make(source)
+    stop = threading.Event()
+    gap_ns, begin_ns = round(NS_PER_S / letters_per_s), clock.now_ns
+    asked: list[int] = []
+    answered: list[int] = []
+
+    class Woken(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            next_ns = begin_ns + (len(asked) + 1) * gap_ns
+            patience_ns = round((timeout or 0) * NS_PER_S)
+            assert patience_ns > 0, "the writer spins"
+            clock.now_ns = min(clock.now_ns + patience_ns, max(next_ns, clock.now_ns))
+            return clock.now_ns == next_ns
+
+    def mail() -> bool:
+        due = begin_ns + (len(asked) + 1) * gap_ns <= clock.now_ns
+        if due:
+            asked.append(clock.now_ns)
+        return due
+
+    def deliver(snapshot: Snapshot) -> None:
+        answered.append(snapshot.taken_at_ns)
+        if snapshot.taken_at_ns >= begin_ns + 10 * NS_PER_S:
+            stop.set()
+
+    sampler.woken = Woken()
+    sampler.run(stop, deliver, mail)
+    assert len(answered) <= 10 * looks + 2
+    waits = [min(at for at in answered if at >= letter) - letter for letter in asked]
+    assert max(waits) <= BOUNDARY_NS

@@ -610,6 +610,12 @@ class Config:
     api_token_file: Path | None = setting(
         "api.token-file", PATH, "Tokens that may write runs over TCP; see the README for its lines."
     )
+    api_silence_ns: int = setting(
+        "api.silence",
+        duration("1m", "7d"),
+        "A run that only a token vouches for is lost when nothing has been heard of it for so long.",
+        30 * 60 * NS_PER_S,
+    )
     kubelet_dir: Path = setting(
         "kubelet.dir",
         PATH,

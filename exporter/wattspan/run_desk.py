@@ -9,17 +9,16 @@ from typing import Final
 from wattspan.errors import ReadError
 from wattspan.journal.run_book import RunBook, progress_ratio
 from wattspan.publish.commands import (
-    BeginPhase,
     BeginRun,
     Begun,
     Caller,
     Command,
     Ended,
-    EndPhase,
     EndRun,
     Envelope,
     Mailbox,
     Noted,
+    NotePhases,
     ProblemReply,
     Reply,
     Reported,
@@ -83,9 +82,9 @@ class RunDesk:
         """
         boundary = False
         for envelope in self._mailbox.take():
-            boundary = boundary or not isinstance(envelope.command, ReportProgress)
             try:
                 self._answers.append((envelope, self._do(envelope.command, now)))
+                boundary = boundary or not isinstance(envelope.command, ReportProgress)
             except RefusedError as error:
                 envelope.refuse(ProblemReply(HTTPStatus(error.status), error.detail))
             except ReadError as error:
@@ -112,42 +111,42 @@ class RunDesk:
             case BeginRun():
                 return self._begin(command, now)
             case ReportProgress():
-                return self._progress(command)
-            case BeginPhase():
-                self._reachable(command)
-                at = _at(command.at_wall_ns, now)
-                self._registry.begin_phase(command.run_id, command.attempt, command.name, command.index, at)
-                return Noted
-            case EndPhase():
-                self._reachable(command)
-                at = _at(command.at_wall_ns, now)
-                self._registry.end_phase(command.run_id, command.attempt, command.name, command.index, at)
+                return self._progress(command, now)
+            case NotePhases():
+                self._reachable(command, now)
+                for event in command.events:
+                    note = self._registry.begin_phase if event.begins else self._registry.end_phase
+                    at = _at(event.at_wall_ns, now)
+                    note(command.run_id, command.attempt, event.name, event.index, at)
                 return Noted
             case EndRun():
-                live = self._reachable(command)
+                live = self._reachable(command, now)
                 ending = Ending(now, command.result, run_ids.plain(command.error_type))
                 self._registry.end(command.run_id, command.attempt, ending)
                 return lambda: Ended(self._book.record(live))
 
     def _begin(self, command: BeginRun, now: Moment) -> Callable[[], Reply]:
         job = self._job_of(command.caller, command.markers)
-        if not command.caller.may_reach(job.namespace):
-            raise RefusedError(403, "this token may not write runs of that namespace")
-        known = self._registry.newest(command.run_id or job.run_id)
+        own_id = run_ids.named_id(command.name, command.key) if command.key else ""
+        known = self._registry.claimed_with(command.key) or self._registry.newest(
+            command.run_id or job.run_id or own_id
+        )
         if known is not None and not _may_write(command.caller, job, known):
             raise RefusedError(404, f"no run {known.run.run_id} is known on this node")
+        namespace = _namespace(command, job, known)
         several = (command.world_size or 1) > 1
         process = command.process
         live, created = self._registry.begin(
             Claim(
                 run_id=command.run_id,
                 job_id=job.run_id,
+                key=command.key,
                 attempt=command.attempt if command.attempt is not None else job.attempt,
                 name=command.name,
                 project=command.project or job.project,
                 group=command.group or job.group,
                 framework=command.framework,
-                namespace=job.namespace,
+                namespace=namespace,
                 total_steps=command.total_steps,
                 budget_co2e_g=command.budget_co2e_g,
                 # A run that says nothing of others is alone; one with other ranks may or may not be.
@@ -163,11 +162,12 @@ class RunDesk:
             ),
             now,
         )
+        self._registry.heard(live, now)
         self._book.begin(live)
         return lambda: Begun(self._book.record(live), created)
 
-    def _progress(self, command: ReportProgress) -> Callable[[], Reply]:
-        self._reachable(command)
+    def _progress(self, command: ReportProgress, now: Moment) -> Callable[[], Reply]:
+        self._reachable(command, now)
         told = Told(command.steps, command.samples, command.tokens, command.total_steps, command.loss)
         live = self._registry.progress(command.run_id, command.attempt, told)
 
@@ -177,8 +177,8 @@ class RunDesk:
 
         return reply
 
-    def _reachable(self, command: ReportProgress | BeginPhase | EndPhase | EndRun) -> LiveRun:
-        """The run, if this caller may write to it.
+    def _reachable(self, command: ReportProgress | NotePhases | EndRun, now: Moment) -> LiveRun:
+        """The run, if this caller may write to it; it has been heard of then.
 
         Raises:
             RefusedError: 404, for unknown runs and for those of others alike: nobody learns their names.
@@ -186,6 +186,7 @@ class RunDesk:
         live = self._registry.find(command.run_id, command.attempt)
         if not _may_write(command.caller, self._job_of(command.caller, {}), live):
             raise RefusedError(404, f"no run {command.run_id} is known on this node")
+        self._registry.heard(live, now)
         return live
 
     def _was_handed(self, command: BeginRun, known: LiveRun) -> bool:
@@ -197,6 +198,32 @@ def job_of_markers(told: Mapping[str, str]) -> Job:
     """The job that environment variables name."""
     marked = markers.run_of(told)
     return Job() if marked is None else Job(marked.run_id, marked.attempt)
+
+
+def _namespace(command: BeginRun, job: Job, known: LiveRun | None) -> str:
+    """Whose run it is to be: of a pod or a process what the machine sees, of a token what it says.
+
+    Raises:
+        RefusedError: 403, it is out of the caller's reach.
+    """
+    caller, said = command.caller, command.namespace
+    if caller.kind != "token":
+        if said not in (None, job.namespace):
+            raise RefusedError(
+                403, "only who bears a token may name a namespace that is not the caller's own"
+            )
+        return job.namespace
+    if known is not None and said in (None, known.run.namespace):
+        return known.run.namespace  # which it may write, or it would not have come so far
+    if said is None:
+        reach = caller.namespaces or frozenset({""})
+        said = next(iter(reach)) if len(reach) == 1 else ""
+    if not caller.may_reach(said):
+        where = f"namespace {said!r}" if said else "no namespace: name one as `namespace`"
+        raise RefusedError(403, f"this token may not write runs of {where}")
+    if known is not None:
+        raise RefusedError(409, f"run {known.run.run_id} is of another namespace")
+    return said
 
 
 def _may_write(caller: Caller, job: Job, live: LiveRun) -> bool:

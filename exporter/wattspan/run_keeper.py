@@ -71,7 +71,6 @@ class RunKeeper:
             self._count_progress(live, books)
         runs = [live for live in runs if not self._book.is_closed(live)]
         self._book.watch(runs, tick, self._holdings, rates, grid, books.priced)
-        self._count_repeated(books, tick)
         self._count_spans(books)
         kept: list[KeptRun] = []
         spans: list[SpanRecord] = []
@@ -134,19 +133,17 @@ class RunKeeper:
         labels = (live.run.run_id,)
         counted = {f"run_{name}": live.counted(name) for name in COUNTS if name in live.counted_from}
         counted |= {"run_steps": live.counted("steps")}
-        if live.progress.repeated_steps:
-            counted |= {"run_repeated_steps": live.progress.repeated_steps}
+        if repeated := live.progress.repeated_steps - live.repeated_from:
+            counted |= {"run_repeated_steps": repeated}
         for quantity, value in counted.items():
             books.add(quantity, labels, max(0, value - int(books.account(quantity, labels))))
 
-    def _count_repeated(self, books: Books, tick: Tick) -> None:
-        """Energy of steps that are made again after a resume."""
-        repeating = {live.run.run_id for live in self._registry.live.values() if live.repeating}
-        if not repeating:
-            return
-        for charge in tick.charges:
-            if charge.holder is not None and charge.holder.run_id in repeating:
-                books.waste(charge.holder, "repeated", charge.energy_uj, books.cost(charge, tick))
+    @property
+    def repeating(self) -> frozenset[tuple[str, int]]:
+        """Attempts that make steps again after a resume: their energy of a tick is wasted."""
+        return frozenset(
+            (live.run.run_id, live.run.attempt) for live in self._registry.live.values() if live.repeating
+        )
 
     def _count_spans(self, books: Books) -> None:
         """Counters of the export go on over restarts; the exporter's own begin at 0."""
@@ -166,10 +163,11 @@ class RunKeeper:
     def _close(self, live: LiveRun, record: RunRecord, books: Books) -> None:
         self._stored.pop((live.run.run_id, live.run.attempt), None)
         if record.result == "failure":
-            pod = PodRef(live.run.namespace)
-            energy_uj = sum(record.totals.energy_uj.values())
+            pod, totals = PodRef(live.run.namespace), record.totals
             holder = Holder(live.run.run_id, live.run.attempt, pod, live.run.project)
-            books.waste(holder, "failed", energy_uj, record.totals.cost or 0.0)
+            # What was idle or repeated is wasted already; the rest of it is from now on.
+            rest_uj = sum(totals.energy_uj.values()) - totals.wasted_uj
+            books.waste(holder, "failed", rest_uj, max(0.0, (totals.cost or 0.0) - totals.wasted_cost))
         heir = self._registry.live.get(live.run.run_id)
         if heir is not None:
             self._book.rebegin(heir)
@@ -178,7 +176,7 @@ class RunKeeper:
         """The row of a run that goes on, when it is due or something but figures has changed."""
         key = (live.run.run_id, live.run.attempt)
         phases = frozenset(live.open_phases)
-        state = (live.run, frozenset(live.processes.items()), frozenset(live.pods), phases)
+        state = (live.run, frozenset(live.processes.items()), frozenset(live.pods), phases, live.repeating)
         stored_ns, stored = self._stored.get(key, (-STORE_NS, None))
         if state == stored and now.ns - stored_ns < STORE_NS:
             return None
@@ -222,9 +220,11 @@ def resume_of(live: LiveRun, book: RunBook, now: Moment) -> dict[str, Any]:
         "processes": [list(item) for item in live.processes.items()],
         "uids": sorted(live.uids),
         "joined": live.joined,
+        "keys": list(live.keys),
         "counted_from": live.counted_from,
         "before": live.before,
         "repeated_before": live.repeated_before,
+        "repeated_from": live.repeated_from,
         "last_step": live.last_step,
         "repeating": live.repeating,
         "open_phases": [[name, index, at.ns, at.wall_ns] for (name, index), at in live.open_phases.items()],
@@ -243,6 +243,10 @@ def resumed(
         name: first + int(accounts.get((f"run_{name}", (record.run.run_id,)), 0))
         for name, first in resume["counted_from"].items()
     }
+    repeated_from = resume.get("repeated_from", 0)  # rows of an earlier version have none
+    counted["repeated_steps"] = repeated_from + int(
+        accounts.get(("run_repeated_steps", (record.run.run_id,)), 0)
+    )
     highest = {name: max(value, getattr(record.progress, name)) for name, value in counted.items()}
     live = LiveRun(
         run=record.run,
@@ -251,10 +255,12 @@ def resumed(
         uids=set(resume["uids"]),
         pods=set(record.pods),
         joined=resume["joined"],
+        keys=dict.fromkeys(resume.get("keys", ())),  # rows of an earlier version have none
         progress=replace(record.progress, **highest),
         counted_from=dict(resume["counted_from"]),
         before=dict(resume["before"]),
         repeated_before=resume["repeated_before"],
+        repeated_from=repeated_from,
         last_step=resume["last_step"],
         repeating=resume["repeating"],
         open_phases={
@@ -265,8 +271,18 @@ def resumed(
     return live
 
 
-def just_ended(record: RunRecord, book: RunBook, now: Moment) -> LiveRun:
-    """An attempt that ended under an earlier daemon, to be shown until its five minutes are over."""
+def just_ended(
+    record: RunRecord, book: RunBook, accounts: Mapping[CounterKey, int | float], now: Moment
+) -> LiveRun:
+    """An attempt that ended under an earlier daemon, to be shown until its five minutes are over.
+
+    A later attempt goes on with the run's counters, so where these began is what the accounts do not hold.
+    """
+    told = {name: getattr(record.progress, name) for name in (*COUNTS, "repeated_steps")}
+    began = {
+        name: value - int(accounts.get((f"run_{name}", (record.run.run_id,)), 0))
+        for name, value in told.items()
+    }
     ended_wall_ns = record.ended_wall_ns or now.wall_ns
     at = Moment(now.ns - max(0, now.wall_ns - ended_wall_ns), ended_wall_ns)
     live = LiveRun(
@@ -274,6 +290,8 @@ def just_ended(record: RunRecord, book: RunBook, now: Moment) -> LiveRun:
         began=Moment(0, record.began_wall_ns),
         pods=set(record.pods),
         progress=record.progress,
+        counted_from={name: began[name] for name in COUNTS if told[name]},
+        repeated_from=began["repeated_steps"],
         ending=Ending(at, record.result or "lost", record.error_type),
     )
     book.closed(live, record)

@@ -81,6 +81,7 @@ class RunService:
         export: bool = True,
     ) -> None:
         self._books: Books | None = None
+        self._silence_ns = config.api_silence_ns
         history = History(config.state_dir)
         self._book = RunBook(
             config.node_name,
@@ -146,6 +147,7 @@ class RunService:
     def holdings(self, snapshot: Snapshot) -> Holdings:
         """Who held what since the snapshot before."""
         now = Moment(snapshot.taken_at_ns, snapshot.taken_at_ns + snapshot.wall_offset_ns)
+        self._registry.end_silent(now, self._silence_ns)
         holdings = self._who.resolve(snapshot, self._watch.latest if self._watch else None, now)
         self._registry.name_users()
         self.keeper.holdings(holdings)
@@ -237,7 +239,7 @@ def _restored(
             logger.warning("run %s of another version is not gone on with: %r", kept.record.run.run_id, error)
     last = {run_id: LastAttempt(*known) for run_id, known in history.last_attempts().items()}
     recent = history.runs(state="ended", since_wall_ns=now.wall_ns - KEEP_ENDED_NS)
-    ended = [just_ended(record, book, now) for record in reversed(list(recent))]
+    ended = [just_ended(record, book, accounts, now) for record in reversed(list(recent))]
     registry = Registry(live, last, ended, user_of)
     if not restored.same_boot:
         for kept in restored.runs:

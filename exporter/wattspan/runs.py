@@ -251,6 +251,8 @@ class RunTotals:
             of it.
         market_g: operational grams by the operator's contracts, PUE applied; None where none are configured.
         water_l: litres for cooling on site; None where no WUE is configured.
+        wasted_uj, wasted_cost: what is known to have come to nothing before the end: held idle, or steps that
+            were made again; the rest of a failed attempt is not in it.
     """
 
     energy_uj: Mapping[tuple[str, Attribution], int] = field(default_factory=dict)
@@ -264,6 +266,8 @@ class RunTotals:
     embodied_g: float | None = None
     market_g: float | None = None
     water_l: float | None = None
+    wasted_uj: int = 0
+    wasted_cost: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ its health says ``timeout``, and what it finally returns is taken as of the time
 Ticks that were missed are gaps; they are never made up for in a burst.
 """
 
+import itertools
 import logging
 import queue
 import threading
@@ -30,6 +31,13 @@ TIMEOUT_INTERVALS: Final = 3
 """A read that has been out for longer than this many intervals (and three seconds) has timed out."""
 
 MIN_TIMEOUT_NS: Final = 3 * NS_PER_S
+
+BOUNDARY_NS: Final = NS_PER_S // 5
+"""Between two looks that mail has asked for, whoever sent it: the driver is not a client's to drive.
+
+NVML's calls queue behind one lock with the jobs' own; polling at 40 Hz was seen to delay them
+(MangoHud #2104).
+"""
 
 CLOCK_STEP_NS: Final = NS_PER_S // 2
 """A wall clock that moved this much against the monotonic one in a tick was set, not slewed.
@@ -80,6 +88,19 @@ class Exhausted:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Release:
+    """Somebody wants a source's handles.
+
+    Attributes:
+        number: of the request; a later one is another.
+        until_ns: for how long.
+    """
+
+    number: int
+    until_ns: int
+
+
 Outcome = SourceReport | Opened | Absent | Closed | Failed | Exhausted
 Command = Literal["open", "read", "close", "stop"]
 
@@ -96,6 +117,7 @@ class Worker:
         self.source = source
         self.required = required
         self.phase: Phase = "closed"
+        self.released_for = 0
         self.found = required
         self.asked: Command | None = None
         self.asked_at_ns = 0
@@ -184,7 +206,8 @@ class Sampler:
         self._timeout_ns = max(TIMEOUT_INTERVALS * interval_ns, MIN_TIMEOUT_NS)
         self._sequence = 0
         self._wall_offset_ns: int | None = None
-        self._release_until_ns: dict[str, int] = {}
+        self._releases: dict[str, _Release] = {}
+        self._requests = itertools.count(1)
 
     def run(
         self,
@@ -199,11 +222,14 @@ class Sampler:
             deliver: takes each snapshot.
             mail: called before each tick, and whenever `woken` is set; True wants a look at once,
                 because something has begun or ended at this moment.
+                It comes at once, or `BOUNDARY_NS` after the last one that was asked for, or with the tick.
         """
         next_ns = self._monotonic_ns()
+        allowed_ns = next_ns
         missed = 0
         while not stop.is_set():
             mail()
+            wanted = False
             deliver(self.look(missed))
             if self.restart_needed:
                 return
@@ -211,12 +237,16 @@ class Sampler:
             next_ns += self.interval_ns
             missed = max(0, (now_ns - next_ns) // self.interval_ns)
             next_ns += missed * self.interval_ns
-            while (wait_ns := next_ns - self._monotonic_ns()) > 0 and not stop.is_set():
-                if not self.woken.wait(wait_ns / NS_PER_S):
-                    break
-                self.woken.clear()
-                if not stop.is_set() and mail():
+            while (now_ns := self._monotonic_ns()) < next_ns and not stop.is_set():
+                if wanted and now_ns >= allowed_ns:
+                    wanted, allowed_ns = False, now_ns + BOUNDARY_NS
                     deliver(self.look())
+                    continue
+                until_ns = min(next_ns, allowed_ns) if wanted else next_ns
+                if self.woken.wait((until_ns - now_ns) / NS_PER_S):
+                    self.woken.clear()
+                    if not stop.is_set():
+                        wanted = mail() or wanted
 
     def look(self, missed_ticks: int = 0) -> Snapshot:
         """Look once at every source that is free, wait a little, and say what came back."""
@@ -243,17 +273,31 @@ class Sampler:
         return self._snapshot(now_ns, reports, failures, missed_ticks)
 
     def release(self, names: Iterable[str], for_ns: int) -> None:
-        """Give up the handles of these sources for a while; 0 takes them up again. Any thread may call."""
-        until_ns = self._monotonic_ns() + for_ns
-        self._release_until_ns = {**self._release_until_ns, **dict.fromkeys(names, until_ns)}
+        """Give up the handles of these sources for a while; 0 takes them up again. Any thread may call.
+
+        However short the while is, they are given up once: from the next look to the one after it at least.
+        """
+        release = _Release(next(self._requests), self._monotonic_ns() + for_ns)
+        wanted = dict.fromkeys(names, release)
+        others = {name: kept for name, kept in self._releases.items() if name not in wanted}
+        self._releases = {**others, **wanted} if for_ns else others
 
     @property
     def released(self) -> bool:
-        """Whether a release is on and every source that it names, and is here, has given up its handles."""
-        now_ns = self._monotonic_ns()
-        names = {name for name, until_ns in self._release_until_ns.items() if until_ns > now_ns}
-        workers = [worker for worker in self._workers if worker.source.name in names]
-        return bool(names) and all(worker.phase != "open" and worker.asked is None for worker in workers)
+        """Whether every source of a release, if it is here, has given up its handles and not taken them up.
+
+        Also when the time is over by now: whoever asked may only now be told.
+        """
+        releases, now_ns = self._releases, self._monotonic_ns()
+        workers = [worker for worker in self._workers if worker.source.name in releases]
+        on = any(release.until_ns > now_ns for release in releases.values())
+        on = on or any(worker.phase == "released" for worker in workers)
+        return on and all(
+            worker.phase != "open"
+            and worker.asked is None
+            and worker.released_for == releases[worker.source.name].number
+            for worker in workers
+        )
 
     def close(self, timeout_s: float) -> None:
         """Let every worker close its source; one that hangs is left behind."""
@@ -267,7 +311,9 @@ class Sampler:
         """Give a free worker its next call. True when this tick should wait for it."""
         if worker.asked is not None:
             return False
-        if self._release_until_ns.get(worker.source.name, 0) > now_ns:
+        release = self._releases.get(worker.source.name)
+        if release and (release.until_ns > now_ns or release.number != worker.released_for):
+            worker.released_for = release.number
             if worker.phase != "open":
                 return False
             worker.ask("close", now_ns)

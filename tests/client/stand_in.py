@@ -61,6 +61,12 @@ def summary(run_id: str, attempt: int, result: str) -> Document:
     }
 
 
+def phases_of(document: Document) -> list[Document]:
+    """What a body about phases tells."""
+    told: list[Document] = document.get("phases", [document])
+    return told
+
+
 class StandIn:
     """What the daemon does; a test changes it as it goes.
 
@@ -130,6 +136,11 @@ class StandIn:
     def about(self, path: str) -> list[Document]:
         """The bodies of what was asked at paths that end so."""
         return [asked.document for asked in list(self.asked) if asked.path.endswith(path)]
+
+    @property
+    def phases(self) -> list[Document]:
+        """Begins and ends of phases, in order, whether they came one by one or together."""
+        return [phase for body in self.about("/phases") for phase in phases_of(body)]
 
     def wait_for(self, path: str, count: int = 1) -> list[Document]:
         """The same, once there are so many."""

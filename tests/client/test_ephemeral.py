@@ -170,6 +170,19 @@ def test_the_folder_is_the_user_s_alone(home: Path) -> None:
     assert ephemeral.folder({"XDG_RUNTIME_DIR": "relative"}) == fallback
 
 
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_its_state_is_not_the_machine_s(home: Path, monkeypatch: pytest.MonkeyPatch, uid: int) -> None:
+    """Not even root's: the machine's daemon starts while a run of root has one. A read-only home is none."""
+    usual = Path("/var/lib/wattspan") if uid == 0 else home / ".local/state/wattspan"
+    monkeypatch.setattr(ephemeral, "folder", lambda _: home)
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    beside = home / "wattspan"
+    assert ephemeral.state_dir({"XDG_STATE_HOME": "/elsewhere"}, usual) == Path("/elsewhere/wattspan")
+    assert ephemeral.state_dir({"XDG_STATE_HOME": "relative"}, usual) == (usual if uid else beside)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert ephemeral.state_dir({}, usual) == beside
+
+
 @pytest.mark.usefixtures("no_daemon")
 def test_track_starts_it(home: Path, starts: Starts, monkeypatch: pytest.MonkeyPatch) -> None:
     """`track()` on a machine without a daemon starts one; with WATTSPAN_EPHEMERAL=off it does not."""

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import wattspan
 from tests.client.stand_in import NODE_SPAN_ID, TRACE_ID, Asked, StandIn, serving
-from wattspan.client.courier import Courier
+from wattspan.client.courier import MAX_AT_ONCE, Courier
 from wattspan.client.daemon import Daemon, Door
 
 BEGIN, PROGRESS, PHASES, END = "/runs", "/progress", "/phases", "/end"
@@ -35,7 +35,7 @@ def test_a_run_is_told_from_begin_to_end(daemon: StandIn, monkeypatch: pytest.Mo
     ):
         run.progress(step=500, samples=6400, loss=1.9)
     (begin,) = daemon.about(BEGIN)
-    assert begin.pop("run_id").startswith("llama-sft-")
+    assert begin.pop("run_id") == f"llama-sft-{begin.pop('key')}"
     assert begin == {
         "name": "llama sft",
         "project": "nlp",
@@ -46,7 +46,7 @@ def test_a_run_is_told_from_begin_to_end(daemon: StandIn, monkeypatch: pytest.Mo
         "traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01",
         "pid": os.getpid(),
     }
-    phases = daemon.about(PHASES)
+    phases = daemon.phases
     assert [(phase["event"], phase["name"], phase["index"]) for phase in phases] == [
         ("begin", "epoch", 0),
         ("end", "epoch", 0),
@@ -71,6 +71,25 @@ def test_the_job_names_the_run(daemon: StandIn, monkeypatch: pytest.MonkeyPatch)
     assert begin["markers"] == {"WATTSPAN_RUN_ID": "outer"}
     assert run.run_id == "outer"
     assert "secret" not in str(daemon.asked)
+
+
+def test_in_a_pod_a_begin_is_known_by_its_key(daemon: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon finds the id; told again, it can see that it is the same begin. Each run has its own key."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    busy = iter([503, 503])
+
+    def answer(asked: Asked) -> tuple[int, Any]:
+        status = next(busy, 0)
+        return (status, {"title": "busy"}) if status else daemon.usual(asked)
+
+    daemon.answer = answer
+    for _ in range(2):
+        with wattspan.track("x", wait_s=30):
+            pass
+    begins = daemon.about(BEGIN)
+    assert ["run_id" in begin for begin in begins] == [False] * 4
+    keys = [begin["key"] for begin in begins]
+    assert keys[0] == keys[1] == keys[2] != keys[3]
 
 
 def test_an_id_of_its_own(daemon: StandIn) -> None:
@@ -281,6 +300,16 @@ def test_progress_goes_out_while_the_run_runs(daemon: StandIn, home: Path) -> No
     assert carried.over(30)
 
 
+def test_a_run_with_nothing_to_tell_says_that_it_is_there(daemon: StandIn, home: Path) -> None:
+    """So that a daemon that sees no process of it does not take it for lost; it tells no progress by that."""
+    door = Door(str(home / "wattspan.sock"))
+    carried = Courier(Daemon((door,)), None, {"run_id": "r"}, [], interval_s=0.05, alive_s=0.1)
+    carried.start()
+    assert daemon.wait_for(PROGRESS, 2) == [{"attempt": 0}] * 2
+    carried.end({"result": "success"})
+    assert carried.over(30)
+
+
 def test_what_does_not_fit_is_lost_and_said(
     daemon: StandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -298,7 +327,7 @@ def test_what_does_not_fit_is_lost_and_said(
     run.end()
     assert run.summary
     assert "are lost" in caplog.text
-    events = [(phase["event"], phase["index"]) for phase in daemon.about(PHASES)]
+    events = [(phase["event"], phase["index"]) for phase in daemon.phases]
     begun = {index for event, index in events if event == "begin"}
     assert begun == {index for event, index in events if event == "end"}
     assert 0 < len(begun) < 100
@@ -380,6 +409,37 @@ def test_a_refused_phase(daemon: StandIn, caplog: pytest.LogCaptureFixture) -> N
     assert len(caplog.records) == 1
 
 
+@pytest.mark.parametrize("old", [False, True])
+def test_phases_that_wait_are_told_together(daemon: StandIn, old: bool) -> None:
+    """The daemon answers after its next look: many short phases do not wait for one each, nor get lost.
+
+    One of an older version takes them one by one.
+    """
+    together: list[int] = []
+
+    def answer(asked: Asked) -> tuple[int, Any]:
+        if "phases" in asked.document:
+            together.append(len(asked.document["phases"]))
+            if old:
+                return 400, {"title": "Bad Request", "detail": "event: missing"}
+        elif asked.path.endswith(PHASES):
+            time.sleep(0.0 if old else 0.05)
+        return daemon.usual(asked)
+
+    daemon.answer = answer
+    with wattspan.track("x", wait_s=30) as run:
+        for index in range(100):
+            with run.phase("step", index=index):
+                pass
+    assert run.summary.result == "success"
+    told = [body for body in daemon.about(PHASES) if "phases" not in body] if old else daemon.phases
+    assert [(phase["event"], phase["index"]) for phase in told] == [
+        (event, index) for index in range(100) for event in ("begin", "end")
+    ]
+    assert max(together) <= MAX_AT_ONCE
+    assert daemon.about(END) == [{"attempt": 0, "result": "success"}]
+
+
 def test_a_busy_daemon_is_asked_again(daemon: StandIn) -> None:
     """503 and 429 are no refusals: the same is told again until it is taken."""
     busy = iter([503, 429, 500])
@@ -424,7 +484,7 @@ def test_a_daemon_that_comes_back(home: Path) -> None:
     with serving(home / "wattspan.sock", stand_in):
         run.end()
         assert run.summary.result == "success"
-    assert [phase["event"] for phase in stand_in.about(PHASES)] == ["begin", "end"]
+    assert [phase["event"] for phase in stand_in.phases] == ["begin", "end"]
     assert stand_in.about(PROGRESS)[-1]["steps"] == 7
 
 

@@ -92,11 +92,13 @@ def test_a_bare_signal_asks_for_ten_minutes(tmp_path: Path) -> None:
         assert released(tmp_path) is None, "another daemon's answer is no answer of this one"
 
 
-def test_the_handles_are_taken_up_when_the_time_is_over(tmp_path: Path) -> None:
-    """Nobody needs to call the daemon back."""
+@pytest.mark.parametrize("for_", ["1s", "3s"])
+def test_the_handles_are_taken_up_when_the_time_is_over(tmp_path: Path, for_: str) -> None:
+    """Nobody needs to call the daemon back; who asked for a second is told that he had it."""
     with metering(tmp_path) as (fake, daemon):
         first = daemon.metrics()
-        release(tmp_path, "1s")
+        release(tmp_path, for_)
+        daemon.until_said("handles released")
         daemon.until(is_up(fake.uuids[0]), "the return")
         assert_exact(fake, 0, first, daemon.after(2))
         assert released(tmp_path) is None

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.daemon import Answer, Daemon
+from tests.e2e.daemon import Answer, Daemon, clean_environment
 from tests.e2e.metering import FAST, THREE_CARDS, metering
 from tests.e2e.training import (
     RUNS,
@@ -204,9 +204,14 @@ def test_writes_over_tcp_need_a_token_that_fits(tmp_path: Path) -> None:
             problem(over_tcp(path, body), 401)
             problem(over_tcp(path, body, "wrong"), 401)
             problem(over_tcp(path, body, "reader"), 403)
-        problem(over_tcp(RUNS, {"run_id": "tcp"}, "nlp"), 403)
+        problem(over_tcp(RUNS, {"run_id": "tcp", "namespace": "web"}, "nlp"), 403)
+        problem(over_tcp(RUNS, {"run_id": "tcp", "namespace": "no/name"}, "nlp"), 400)
         problem(over_tcp(f"{RUNS}/sft/progress", progress, "nlp"), 404)
-        problem(over_tcp(RUNS, {"run_id": "sft"}, "nlp"), 403)
+        problem(over_tcp(RUNS, {"run_id": "sft"}, "nlp"), 404)
+        assert over_tcp(RUNS, {"run_id": "theirs"}, "nlp").status == 201
+        assert clerk.run("theirs")["namespace"] == "nlp"
+        problem(over_tcp(f"{RUNS}/theirs/progress", progress, "ours"), 404)
+        assert over_tcp(f"{RUNS}/theirs/end", {"attempt": 0, "result": "success"}, "nlp").status == 200
         assert over_tcp(RUNS, {"run_id": "tcp"}, "all").status == 201
         assert over_tcp(f"{RUNS}/tcp/end", {"attempt": 0, "result": "success"}, "ours").status == 200
         assert clerk.run("tcp")["result"] == "success"
@@ -231,6 +236,35 @@ def full_disk(pid: int) -> Iterator[None]:
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
     yield
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+TRACKS = """
+import wattspan
+with wattspan.track("sft", wait_s=60) as run:
+    input()
+"""
+
+
+def test_a_begin_that_is_told_until_there_is_room_is_one_run(tmp_path: Path) -> None:
+    """In a pod, where the client makes no id: four answers of 503 and more, and no ghost beside the run."""
+    with metering(tmp_path) as (_, daemon):
+        env = {"WATTSPAN_SOCKET": str(daemon.socket_path), "KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+        with full_disk(daemon.pid):
+            daemon.until(lambda _: daemon.get("/-/ready").status == 503, "the full disk")
+            job = subprocess.Popen(
+                [sys.executable, "-c", TRACKS],
+                env={**clean_environment(tmp_path), **env},
+                stdin=subprocess.PIPE,
+                text=True,
+            )
+            time.sleep(4)  # the client waits half a second, then twice as long each time
+        daemon.until(lambda _: daemon.get("/-/ready").status == 200, "room")
+        job.communicate("\n", timeout=90)
+        assert job.returncode == 0
+        runs = json.loads(daemon.get(RUNS).body)["runs"]
+        assert [(run["run_name"], run["state"], run["result"]) for run in runs] == [
+            ("sft", "ended", "success")
+        ]
 
 
 def test_a_full_disk_while_a_run_is_on(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.client.stand_in import StandIn
+from tests.client.stand_in import StandIn, phases_of
 
 COUNTS = ("steps", "samples", "tokens")
 
@@ -16,8 +16,9 @@ def story(daemon: StandIn) -> list[str]:
             case "runs":
                 words.append("begin")
             case "phases":
-                sign = "+" if document["event"] == "begin" else "-"
-                words.append(f"{sign}{document['name']} {document.get('index', '')}".rstrip())
+                for phase in phases_of(document):
+                    sign = "+" if phase["event"] == "begin" else "-"
+                    words.append(f"{sign}{phase['name']} {phase.get('index', '')}".rstrip())
             case "end":
                 words.append(" ".join(filter(None, (document["result"], document.get("error_type")))))
     return words

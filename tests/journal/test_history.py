@@ -276,11 +276,17 @@ def test_runs_are_found_by_what_they_are(state: Path, journal: Journal) -> None:
 
 
 def test_attempts_of_a_run(state: Path, journal: Journal) -> None:
-    """Attempts come in their order, and the last that ended is known."""
-    keep(journal, run(attempt=1, ended_day=0), run(attempt=0, began_day=-1, ended_day=0), run(attempt=2))
+    """Attempts come in their order, and the last that ended is known, with how far it was."""
+    last = run(attempt=1, ended_day=0)
+    keep(
+        journal,
+        replace(last, progress=Progress(steps=7)),
+        run(attempt=0, began_day=-1, ended_day=0),
+        run(attempt=2),
+    )
     keep(journal, run("other", attempt=7))
     assert [record.run.attempt for record in History(state).attempts("sft")] == [0, 1, 2]
-    assert History(state).last_attempts() == {"sft": (1, NOW_WALL_NS)}
+    assert History(state).last_attempts() == {"sft": (1, NOW_WALL_NS, Progress(steps=7))}
 
 
 def test_old_runs_are_let_go_of(state: Path, journal: Journal, clock: Clock) -> None:

@@ -25,9 +25,10 @@ from wattspan.journal.run_book import MAX_POINTS, MAX_WINDOWS, RunBook, progress
 from wattspan.journal.store import Journal
 from wattspan.ledger.ledger import Ledger, Tick
 from wattspan.model import CounterKey, GridState, Intensity
+from wattspan.publish.run_documents import run_document
 from wattspan.publish.span_content import closing_spans, stretch_span
 from wattspan.run_keeper import RunKeeper, just_ended, resumed
-from wattspan.runs import Hold, Holder, Holdings, PodRef, RunNow, RunRecord, SpanRecord, Stretch
+from wattspan.runs import Hold, Holder, Holdings, PodRef, Progress, RunNow, RunRecord, SpanRecord, Stretch
 from wattspan.units import NS_PER_S, UJ_PER_J, UJ_PER_KWH
 from wattspan.workloads import registry
 from wattspan.workloads.registry import Claim, Ending, LastAttempt, LiveRun, Moment, Registry, Told
@@ -47,6 +48,8 @@ class Station:
     ) -> None:
         self.now_s = at_s
         self.watts: float = WATTS
+        self.busy_ratio = 0.5
+        self.stepped_s = 0.0
         self.joules: float = at_s * WATTS
         self.metered_s = at_s
         self.journal = Journal.open(state, boot, lambda: self.now.wall_ns)
@@ -61,7 +64,8 @@ class Station:
         live = [resumed(kept, self.book, accounts, same_boot=restored.same_boot) for kept in restored.runs]
         last = {run_id: LastAttempt(*known) for run_id, known in history.last_attempts().items()}
         recent = history.runs(state="ended", since_wall_ns=self.now.wall_ns - 300 * NS_PER_S)
-        self.registry = Registry(live, last, [just_ended(record, self.book, self.now) for record in recent])
+        ended = [just_ended(record, self.book, accounts, self.now) for record in recent]
+        self.registry = Registry(live, last, ended)
         self.prices = fixed(0.2, "EUR")
         self.keeper = RunKeeper(self.registry, self.book, self._spans_of)
         self.ledger = Ledger(NS_PER_S, pasts(restored.baselines))
@@ -71,7 +75,12 @@ class Station:
     @property
     def now(self) -> Moment:
         ns = round(self.now_s * NS_PER_S)
-        return Moment(ns, WALL_OFFSET_NS + ns)
+        return Moment(ns, self.wall_offset_ns + ns)
+
+    @property
+    def wall_offset_ns(self) -> int:
+        """Of a wall clock that was set by `stepped_s`."""
+        return WALL_OFFSET_NS + round(self.stepped_s * NS_PER_S)
 
     def _accounts(self, run_id: str) -> dict[CounterKey, int | float]:
         return self.books.accounts_of_run(run_id)
@@ -98,9 +107,10 @@ class Station:
         self.keeper.holdings(holdings)
         self.joules += (self.now_s - self.metered_s) * self.watts
         self.metered_s = self.now_s
-        reading = look(self.now_s, self.joules, watts=self.watts, utilization_ratio=0.5)
+        reading = look(self.now_s, self.joules, watts=self.watts, utilization_ratio=self.busy_ratio)
         host = package(self.now_s, self.now_s * 40)
         taken = snapshot(self.sequence, reading, host, at_s=self.now_s)
+        taken = replace(taken, wall_offset_ns=self.wall_offset_ns)
         self.take(self.ledger.apply(taken, holdings))
         self.board.scraped(self.board.view.sequence, 0)
 
@@ -289,6 +299,45 @@ def test_a_wall_clock_that_is_set_back_in_mid_run_costs_nothing(station: Station
     assert gpu_j(History(state).attempts("sft")[0]) == 10 * WATTS
 
 
+@pytest.mark.parametrize("hours", [(5, -9), (-9, 5), (-3, -3), (7, 7)])
+def test_a_wall_clock_that_jumps_by_hours_moves_no_energy(state: Path, hours: tuple[float, float]) -> None:
+    """Twice in a run with phases and windows: no length is negative, and each joule is in one window."""
+    station = Station(state, window_s=10)
+    station.tick()
+    station.begin(nodes_expected=1, total_steps=10)
+    for index, hour in enumerate((0, *hours, 0)):
+        station.stepped_s += hour * 3600
+        station.registry.begin_phase("sft", 0, "epoch", index, station.now)
+        for _ in range(12):
+            station.tick()
+            assert station.shown["sft"].power_uw == WATTS * 10**6
+        station.registry.end_phase("sft", 0, "epoch", index, station.now)
+        station.registry.begin_phase("sft", 0, "across", index, station.now)
+        if index:
+            station.registry.end_phase("sft", 0, "across", index - 1, station.now)
+        station.tick()
+    station.end()
+    station.tick()
+    (record,) = station.closed
+    assert gpu_j(record) == 4 * 13 * WATTS
+    assert (
+        sum(station.counter("owner_energy", "", "", of) or 0 for of in ("gpu", "cpu"))
+        == gpu_j(record) * 10**6
+    )
+    windows = [stretch for _, _, stretch in station.stretches if not stretch.name]
+    assert sum(uj for window in windows for uj in window.totals.energy_uj.values()) == gpu_j(record) * 10**6
+    assert {
+        index: joules for (name, index), joules in phases(station).items() if name == "epoch"
+    } == dict.fromkeys(range(4), 12 * WATTS)
+    spans = [stretch_span(record, stretch) for _, _, stretch in station.stretches]
+    spans += closing_spans(record, hub=False)
+    assert all(span.end_wall_ns >= span.start_wall_ns for span in spans)
+    assert all(factor.ended_wall_ns >= factor.began_wall_ns for factor in record.factors)
+    document = run_document(record, station.now.wall_ns)
+    assert document["duration_seconds"] >= 0
+    assert History(state).attempts("sft")[0].totals == record.totals
+
+
 # Attempts
 
 
@@ -318,6 +367,35 @@ def test_the_next_attempt_has_its_own_energy_and_the_run_has_both(station: Stati
     assert (first.progress.steps, first.progress.repeated_steps) == (100, 0)
     assert second.progress_before is not None
     assert (second.progress_before.steps, second.progress.steps) == (100, 110)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_no_joule_is_wasted_twice(station: Station, state: Path, restarted: bool) -> None:
+    """Idle while it repeats is repeated alone; a failed attempt adds what was not wasted before its end."""
+    station.begin()
+    station.registry.progress("sft", 0, Told(steps=0))
+    station.registry.progress("sft", 0, Told(steps=100))
+    station.tick(4)
+    station.busy_ratio = 0.0
+    station.tick(3)
+    station.registry.progress("sft", 0, Told(steps=60))
+    station.tick(2)
+    if restarted:
+        station.stop(clean=True)
+        station = Station(state, at_s=station.now_s)
+    station.tick()
+    station.end(result="failure")
+    station.tick()
+    station.tick()  # a series that is new is shown as 0 first
+    (record,) = station.closed
+    reasons = {"idle_held": 3, "repeated": 3, "failed": 4}
+    wasted = {reason: station.counter("owner_wasted_energy", "", "", reason) for reason in reasons}
+    assert wasted == {reason: seconds * WATTS * UJ_PER_J for reason, seconds in reasons.items()}
+    assert sum(uj or 0 for uj in wasted.values()) == station.counter("owner_energy", "", "", "gpu")
+    assert sum(wasted.values()) == sum(record.totals.energy_uj.values())
+    costs = [station.counter("owner_wasted_cost", "", "", reason, "EUR") or 0.0 for reason in reasons]
+    assert sum(costs) == pytest.approx(record.totals.cost)
+    assert costs[0] == pytest.approx(sum(costs) * 0.3)
 
 
 def test_an_attempt_that_is_replaced_is_told_all_the_same(station: Station, state: Path) -> None:
@@ -444,6 +522,45 @@ def test_a_killed_daemon_costs_a_run_nothing(station: Station, state: Path) -> N
     assert gpu_j(record) == (12 + 1 + 3 + 30 + 4) * WATTS
     assert phases(again) == {("epoch", 3): (1 + 3 + 30 + 4) * WATTS}
     assert again.counter("run_steps", "sft") == 20
+
+
+@pytest.mark.parametrize(("wait_s", "held"), [(1, True), (60, True), (400, False)])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_resume_goes_on_with_the_counters_of_the_run(
+    station: Station, state: Path, restarted: bool, wait_s: float, held: bool
+) -> None:
+    """Over a daemon's restart, and when the run's series have gone: these begin anew where it had come to."""
+    station.begin()
+    for steps in (1000, 6000, 5990, 6000):
+        station.registry.progress("sft", 0, Told(steps=steps))
+        station.tick()
+    station.end(result="failure")
+    station.tick()
+    assert (station.counter("run_steps", "sft"), station.counter("run_repeated_steps", "sft")) == (5000, 10)
+    if restarted:
+        station.stop()
+        station = Station(state, at_s=station.now_s)
+    station.tick(wait_s)
+    station.tick()
+    station.begin()
+    told = {}
+    for steps in (5000, 6000, 7000, 9000):
+        station.registry.progress("sft", 1, Told(steps=steps))
+        station.tick()
+        station.tick()
+        told[steps] = (station.counter("run_steps", "sft"), station.counter("run_repeated_steps", "sft"))
+    base, repeated = (5000, 10) if held else (0, 0)
+    assert told == {
+        5000: (base, repeated or None),
+        6000: (base, repeated + 1000),
+        7000: (base + 1000, repeated + 1000),
+        9000: (base + 3000, repeated + 1000),
+    }
+    station.end()
+    station.tick()
+    record = station.closed[-1]
+    assert (record.run.attempt, record.progress.steps, record.progress.repeated_steps) == (1, 9000, 1010)
+    assert record.progress_before == Progress(steps=6000, repeated_steps=10)
 
 
 def test_a_run_that_has_just_ended_is_shown_by_the_next_daemon(station: Station, state: Path) -> None:
@@ -589,6 +706,9 @@ RUN_IDS = st.sampled_from(("a", "b", "c"))
 STORY = st.lists(
     st.tuples(st.just("begin"), RUN_IDS)
     | st.tuples(st.just("end"), RUN_IDS)
+    | st.tuples(st.just("fail"), RUN_IDS)
+    | st.tuples(st.just("steps"), st.tuples(RUN_IDS, st.integers(0, 9)))
+    | st.tuples(st.just("busy"), st.sampled_from((0.0, 0.5)))
     | st.tuples(st.just("pass"), st.floats(0.01, 90))
     | st.tuples(st.just("look"), st.floats(0.01, 3))
     | st.tuples(st.just("kill"), st.floats(0.1, 200)),
@@ -613,9 +733,13 @@ def test_whatever_happens_energy_is_conserved_and_nobody_has_any_outside_his_lif
                 case "begin":
                     station.begin(which)
                     station.tick(0.001)  # as in the daemon: who begins or ends has the card looked at
-                case "end" if which in station.registry.live:
-                    station.end(which)
+                case "end" | "fail" if which in station.registry.live:
+                    station.end(which, "success" if what == "end" else "failure")
                     station.tick(0.001)
+                case "steps" if which[0] in station.registry.live:
+                    station.registry.progress(which[0], None, Told(steps=which[1]))
+                case "busy":
+                    station.busy_ratio = which
                 case "pass":
                     station.now_s += which
                 case "look":
@@ -633,6 +757,11 @@ def test_whatever_happens_energy_is_conserved_and_nobody_has_any_outside_his_lif
         assert totals["gpu_energy", (UUID, "counter")] == pytest.approx(used_uj, abs=2)
         shares = [uj for (quantity, _), uj in totals.items() if quantity == "gpu_attributed_energy"]
         assert sum(shares) == totals["gpu_energy", (UUID, "counter")]
+        owned = sum(uj for (quantity, _), uj in totals.items() if quantity == "owner_energy")
+        assert 0 <= sum(uj for (of, _), uj in totals.items() if of == "owner_wasted_energy") <= owned
+        cost = sum(amount for (quantity, _), amount in totals.items() if quantity == "owner_cost")
+        wasted = sum(amount for (of, _), amount in totals.items() if of == "owner_wasted_cost")
+        assert wasted <= cost + 1e-9
         of_runs = sum(uj for r in closed for (of, _), uj in r.totals.energy_uj.items() if of == "gpu")
         assert of_runs == totals["gpu_attributed_energy", (UUID, "run")]
         for record in closed:

@@ -15,15 +15,14 @@ from tests.publish.serving import NODE, Answer, Renderer, ask, serving
 from tests.publish.views import TAKEN_AT_NS, WALL_OFFSET_NS, Door, filled
 from wattspan.model import LedgerView
 from wattspan.publish.commands import (
-    BeginPhase,
     BeginRun,
     Begun,
     Command,
     Ended,
-    EndPhase,
     EndRun,
     Mailbox,
     Noted,
+    NotePhases,
     ProblemReply,
     Reply,
     Reported,
@@ -158,7 +157,7 @@ class Clerk:
         match command:
             case ReportProgress():
                 return Reported(progress_ratio=0.5)
-            case BeginPhase() | EndPhase():
+            case NotePhases():
                 return Noted()
             case EndRun():
                 ended = replace(finished(known), result=command.result, error_type=command.error_type)

@@ -32,7 +32,14 @@ from tests.publish.runs import (
 )
 from tests.publish.serving import basic
 from wattspan.publish import openapi, run_documents
-from wattspan.publish.commands import BeginPhase, BeginRun, EndPhase, EndRun, Mailbox, ReportProgress
+from wattspan.publish.commands import (
+    BeginRun,
+    EndRun,
+    Mailbox,
+    NotePhases,
+    PhaseEvent,
+    ReportProgress,
+)
 from wattspan.publish.identity import Identity
 from wattspan.publish.peers import PeerProcesses
 from wattspan.publish.run_bodies import MAX_COUNT, moment
@@ -327,8 +334,8 @@ def test_a_phase_without_a_visible_name_is_kept(desk: tuple[Office, int]) -> Non
     assert post(port, RUNS, {"run_id": "mine"}).status == 201
     assert post(port, f"{RUNS}/mine/phases", {"attempt": 0, "event": "begin", "name": "\x07"}).status == 200
     _, command = runs.done
-    assert isinstance(command, BeginPhase)
-    assert command.name == "phase"
+    assert isinstance(command, NotePhases)
+    assert command.events == (PhaseEvent(True, "phase"),)
 
 
 @given(st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 31)), st.sampled_from(["Z", "+00:00", "z"]))
@@ -389,8 +396,9 @@ def test_a_run_from_begin_to_end(desk: tuple[Office, int], caplog: pytest.LogCap
     assert begin.markers == {"SLURM_JOB_ID": "77"}
     assert isinstance(reported, ReportProgress)
     assert (reported.steps, reported.samples, reported.loss) == (100, None, 1.9)
-    assert opened == BeginPhase(begin.caller, begin.run_id, 0, "epoch", 0, None)
-    assert closed == EndPhase(begin.caller, begin.run_id, 0, "epoch", 0, moment(BEGAN))
+    who = (begin.caller, begin.run_id, 0)
+    assert opened == NotePhases(*who, (PhaseEvent(True, "epoch", 0),))
+    assert closed == NotePhases(*who, (PhaseEvent(False, "epoch", 0, moment(BEGAN)),))
     assert end == EndRun(begin.caller, begin.run_id, 0, "failure", "OutOfMemoryError")
     lines = [line for line in caplog.records if line.name == "wattspan.runs"]
     assert [line.message for line in lines] == [
@@ -408,6 +416,18 @@ def test_a_run_from_begin_to_end(desk: tuple[Office, int], caplog: pytest.LogCap
     }
     assert all(vars(line)["fields"] == facts for line in lines)
     assert "hunter2" not in caplog.text + str(runs.done)
+
+
+def test_phases_come_one_by_one_or_together(desk: tuple[Office, int]) -> None:
+    """In their order, in one write with one answer; the longest names fit into a body."""
+    runs, port = desk
+    post(port, RUNS, {"run_id": "mine"})
+    events = [{"name": "\u1234" * 200, "event": event, "index": 2**53 - 1} for event in ("begin", "end")] * 16
+    answer = post(port, f"{RUNS}/mine/phases", {"attempt": 0, "phases": events})
+    assert (answer.status, answer.document) == (200, {})
+    noted = runs.done[-1]
+    assert isinstance(noted, NotePhases)
+    assert [event.begins for event in noted.events] == [True, False] * 16
 
 
 def test_a_begin_of_a_known_run_is_no_second_one(desk: tuple[Office, int]) -> None:
@@ -433,6 +453,10 @@ def test_a_begin_of_a_known_run_is_no_second_one(desk: tuple[Office, int]) -> No
         ("", {"run_id": "-x"}, "run_id:"),
         ("", {"run_id": "x" * 254}, "run_id:"),
         ("", {"run_id": 7}, "run_id: 7 is not allowed"),
+        ("", {"key": "mine"}, "key: 'mine' is not allowed; allowed: a ULID"),
+        ("", {"key": 7}, "key: 7 is not allowed"),
+        ("", {"namespace": "NLP"}, "namespace: 'NLP' is not allowed"),
+        ("", {"namespace": 7}, "namespace: 7 is not allowed"),
         ("", {"name": 7}, "name: 7 is not allowed; allowed: text"),
         ("", {"attempt": -1}, "attempt: -1 is not allowed; allowed: a whole number from 0"),
         ("", {"attempt": True}, "attempt: True is not allowed"),
@@ -454,6 +478,15 @@ def test_a_begin_of_a_known_run_is_no_second_one(desk: tuple[Office, int]) -> No
         ("/llama-sft-01JD5/phases", {"attempt": 0, "event": "begin"}, "name: missing"),
         ("/llama-sft-01JD5/phases", {"attempt": 0, "event": "end", "name": "a", "at": "now"}, "at: 'now'"),
         ("/llama-sft-01JD5/phases", {"attempt": 0, "event": "end", "name": "a", "at": 7}, "at: 7"),
+        (
+            "/llama-sft-01JD5/phases",
+            {"attempt": 0, "phases": []},
+            "phases: [] is not allowed; allowed: a list",
+        ),
+        ("/llama-sft-01JD5/phases", {"attempt": 0, "phases": [7]}, "phases: [7] is not allowed"),
+        ("/llama-sft-01JD5/phases", {"attempt": 0, "phases": [{}] * 33}, "a list of 1 to 32 objects"),
+        ("/llama-sft-01JD5/phases", {"attempt": 0, "phases": [{"name": "a"}]}, "event: missing"),
+        ("/llama-sft-01JD5/phases", {"phases": [{"name": "a", "event": "end"}]}, "attempt: missing"),
         ("/llama-sft-01JD5/end", {"attempt": 0}, "result: missing; allowed: success, failure, cancelled"),
         ("/llama-sft-01JD5/end", {"attempt": 0, "result": "lost"}, "result: 'lost' is not allowed"),
         ("/a%2Fb/end", {"attempt": 0, "result": "success"}, "run_id: 'a/b' is not allowed"),

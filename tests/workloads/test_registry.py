@@ -9,6 +9,7 @@ from wattspan.units import NS_PER_S
 from wattspan.workloads import registry as registry_module
 from wattspan.workloads.registry import (
     KEEP_ENDED_NS,
+    MAX_KEYS,
     MAX_OPEN_PHASES,
     NAMED_AFTER_NS,
     Claim,
@@ -75,6 +76,42 @@ def test_a_begin_that_is_told_twice_begins_once() -> None:
     first, _ = registry.begin(in_job, at(2))
     assert registry.begin(in_job, at(3)) == (first, False)
     assert set(registry.live) == {"mine", "slurm:hpc:7"}
+
+
+KEY = "01JD5A9WZX3B2M8R6N4Q7T0V1Y"
+
+
+@pytest.mark.parametrize("job_id", ["", "k8s:nlp:JobSet:sft:1a2b3c4d"])
+def test_a_begin_told_again_with_its_key_begins_nothing_more(job_id: str) -> None:
+    """Of a pod, of which no process is known, and whether or not it has a job; another key is another run."""
+    registry = Registry()
+    pod = Claim(job_id=job_id, key=KEY, name="sft", namespace="nlp", pod=PodRef("nlp", "sft-0"))
+    first, created = registry.begin(pod, at(2))
+    assert (first.run.run_id, created) == (job_id or f"sft-{KEY}", True)
+    for second in (3, 4):
+        assert registry.begin(pod, at(second)) == (first, False)
+    other, created = registry.begin(replace(pod, key=KEY[:-1] + "Z"), at(5))
+    assert created
+    assert set(registry.live) == {first.run.run_id, other.run.run_id}
+
+
+def test_a_begin_told_again_once_its_job_is_known_is_still_the_same() -> None:
+    """The pod was not in the kubelet's list yet when it was told first."""
+    registry = Registry()
+    first, _ = registry.begin(claim(key=KEY, name="sft"), at(2))
+    assert registry.begin(claim("k8s:nlp:Job:sft:1a2b3c4d", key=KEY, name="sft"), at(8)) == (first, False)
+    registry.end(first.run.run_id, None, done(9))
+    again, created = registry.begin(claim(key=KEY, name="sft"), at(10))
+    assert (again.run.run_id, again.run.attempt, created) == (first.run.run_id, 1, True)
+
+
+def test_keys_of_a_run_do_not_pile_up() -> None:
+    """A process that begins the same run for ever fills no memory."""
+    registry = Registry()
+    for number in range(3 * MAX_KEYS):
+        live, _ = registry.begin(claim(run_id="sft", key=f"key-{number}"), at(2))
+    assert len(live.keys) == MAX_KEYS
+    assert registry.claimed_with(f"key-{3 * MAX_KEYS - 1}") is live
 
 
 def test_track_joins_the_run_that_its_job_is() -> None:
@@ -257,6 +294,46 @@ def test_a_next_attempt_goes_on_with_the_counters_of_the_run() -> None:
     assert (live.progress.steps, live.progress.total_steps, live.before) == (100, 200, {"steps": 100})
     assert progressed(registry, 60, 120, attempt=1).repeated_steps == 40
     assert live.counted("steps") == 120
+
+
+@pytest.mark.parametrize("minutes", [4, 6, 600])
+def test_a_resume_is_one_however_late_it_comes(minutes: int) -> None:
+    """A job that waited in the queue: what it makes again is repeated, and counting goes on beyond it."""
+    registry = Registry()
+    registry.begin(claim(run_id="sft", total_steps=9000), at(0))
+    progressed(registry, 0, 5000, 4900, 5000)
+    registry.end("sft", 0, Ending(at(100), "failure"))
+    later = at(100 + 60 * minutes)
+    registry.forget(later.ns)
+    live, _ = registry.begin(claim(run_id="sft"), later)
+    before = live.counted("steps")
+    assert progressed(registry, 4000, 4500, 5000, 5500, attempt=1) == Progress(5500, 0, 0, 9000, None, 1100)
+    assert live.counted("steps") - before == 500
+    assert (live.before, live.repeated_before) == ({"steps": 5000}, 100)
+
+
+# Silence
+
+
+@pytest.mark.parametrize(
+    ("begun", "ends"),
+    [
+        (Claim(run_id="sft"), True),
+        (Claim(run_id="sft", namespace="nlp", pod=PodRef("nlp", "sft-0")), False),
+        (claim(run_id="sft"), False),
+        (found("sft"), False),
+    ],
+)
+def test_only_a_run_of_which_nothing_is_seen_ends_of_silence(begun: Claim, ends: bool) -> None:
+    """Processes and pods tell by themselves when they end, however quiet they are."""
+    registry = Registry()
+    live, _ = registry.begin(begun, at(0))
+    for second in (100, 1899):
+        registry.end_silent(at(second), 1800 * NS_PER_S)
+        assert live.ending is None
+    registry.end_silent(at(1900), 1800 * NS_PER_S)
+    assert live.ending == (Ending(at(1900), "lost") if ends else None)
+    assert (live.run.run_id in registry.live) is not ends
 
 
 # Phases

@@ -1,6 +1,8 @@
 """``wattspan serve``: meter this node and publish what was metered."""
 
 import argparse
+import os
+from dataclasses import replace
 from typing import Final
 
 from wattspan.cli.settings import Loaded
@@ -22,5 +24,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Runs until it is told to stop."""
     from wattspan.app import serve
+    from wattspan.client import ephemeral
 
-    return serve(loaded.config, ephemeral=args.ephemeral)
+    config = loaded.config
+    if args.ephemeral and loaded.origins["state.dir"] == "default":
+        config = replace(config, state_dir=ephemeral.state_dir(os.environ, config.state_dir))
+    return serve(config, ephemeral=args.ephemeral)

@@ -24,8 +24,14 @@ RUNS: Final = "/api/v1/runs"
 INTERVAL_S: Final = 5.0
 """Between two reports of progress: three of them for each usual scrape, and no load to speak of."""
 
+ALIVE_S: Final = 300.0
+"""How often a run with nothing to tell says that it is there: one that only a token vouches for has to."""
+
 MAX_WAITING: Final = 1000
 """Events that wait for a daemon that is away; what does not fit is lost, and that is said."""
+
+MAX_AT_ONCE: Final = 32
+"""Phases that are told in one request: the daemon answers it after its next look, which may be a while."""
 
 MAX_COMPLAINTS: Final = 20
 """Different complaints about one run; a loop that makes new ones must not fill the log."""
@@ -83,6 +89,7 @@ class Courier:
         begin: the document that begins the run.
         complaints: about the arguments that it was made of.
         interval_s: between two reports of progress.
+        alive_s: between two of them where there is none.
     """
 
     def __init__(
@@ -93,12 +100,15 @@ class Courier:
         complaints: list[str],
         *,
         interval_s: float = INTERVAL_S,
+        alive_s: float = ALIVE_S,
     ) -> None:
         self._daemon = daemon
         self._ephemeral = ephemeral
         self._begin = begin
         self._interval_s = interval_s
+        self._alive_s = alive_s
         self._queue: queue.SimpleQueue[Event | Complaint | Leave] = queue.SimpleQueue()
+        self._taken: Event | Complaint | Leave | None = None
         self._complaints: set[str] = set()
         self._latest: Document = {}
         self._sent: Document = {}
@@ -202,6 +212,9 @@ class Courier:
             match item:
                 case None:
                     self._send_latest()
+                    if time.monotonic() - self._sent_at_s >= self._alive_s:
+                        self._sent_at_s = time.monotonic()
+                        self._send(Event("progress", dict(self._latest)))
                 case Complaint():
                     log.warning("wattspan: %s", item.text)
                 case Leave():
@@ -212,11 +225,14 @@ class Courier:
                     self._end_run(item)
                     return
                 case Event():
-                    self._send(item)
+                    self._send_with_followers(item)
                     if time.monotonic() - self._sent_at_s >= self._interval_s:
                         self._send_latest()
 
     def _next(self) -> Event | Complaint | Leave | None:
+        item, self._taken = self._taken, None
+        if item is not None:
+            return item
         try:
             return self._queue.get(timeout=self._interval_s)
         except queue.Empty:
@@ -252,9 +268,34 @@ class Courier:
     def _send_latest(self, *, last: bool = False) -> None:
         latest = dict(self._latest)
         # Events are left before the values that came after them, so a queue that is empty now hides none.
-        if latest == self._sent or not (last or self._queue.empty()):
+        if latest == self._sent or not (last or (self._queue.empty() and self._taken is None)):
             return
         self._send(Event("progress", latest))
+
+    def _send_with_followers(self, first: Event) -> None:
+        """Deliver an event, and if it is of a phase, those of phases that wait behind it."""
+        events = [first]
+        while first.path == "phases" and len(events) < MAX_AT_ONCE and self._taken is None:
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if isinstance(item, Event) and item.path == "phases":
+                events.append(item)
+            else:
+                self._taken = item
+        if len(events) > 1 and self._send_together(events):
+            return
+        for event in events:
+            self._send(event)
+
+    def _send_together(self, events: list[Event]) -> bool:
+        """Deliver phases in one request; False where the daemon will not have it, as one that is older."""
+        try:
+            self._post(Event("phases", {"phases": [event.document for event in events]}))
+        except RefusedError:
+            return False
+        return True
 
     def _send(self, event: Event) -> None:
         """Deliver an event; one that the daemon refuses is lost, and the run goes on."""

@@ -47,6 +47,25 @@ def folder(environ: Mapping[str, str]) -> Path | None:
     return own if _is_ours_alone(own) else None
 
 
+def state_dir(environ: Mapping[str, str], usual: Path) -> Path:
+    """Where the user's own daemon has its journal, where nobody has said it.
+
+    ``$XDG_STATE_HOME/wattspan``, for others than root below their home, else beside its socket:
+    never in the folder of the machine's daemon, which could not start while this one has it.
+
+    Args:
+        environ: of the daemon.
+        usual: the default of any daemon of this user.
+    """
+    stated = environ.get("XDG_STATE_HOME", "")
+    if os.path.isabs(stated):
+        return Path(stated) / "wattspan"
+    own = folder(environ)
+    if own is None or (os.geteuid() != 0 and _can_be_made(usual)):
+        return usual
+    return own / "wattspan"
+
+
 def command(folder: Path) -> list[str]:
     """What starts the daemon. ``-P``: nothing is imported from the folder that the job happens to run in."""
     socket_path = str(folder / SOCKET_NAME)
@@ -133,6 +152,12 @@ def _is_ours_alone(path: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+
+
+def _can_be_made(path: Path) -> bool:
+    """Whether a folder is there to be written to, or can be."""
+    there = next(parent for parent in (path, *path.parents) if parent.exists())
+    return os.access(there, os.W_OK | os.X_OK)
 
 
 def _spawn(words: Sequence[str], environ: Mapping[str, str], log: Path) -> int:

@@ -106,11 +106,11 @@ class Run:
         if own_folder and sys.executable:
             ephemeral = Ephemeral(own_folder, command(own_folder), environ)
         daemon = Daemon.of(environ, own_folder)
+        # Made here, so that a begin that is told twice begins one run.
+        key = run_ids.ulid(time.time_ns())
         if "run_id" not in self._document and not surroundings.names_itself(environ):
-            # Made here, so that a begin that is told twice begins one run.
-            unique = run_ids.ulid(time.time_ns())
-            self._document["run_id"] = run_ids.named_id(self._document.get("name", ""), unique)
-        courier = Courier(daemon, ephemeral, self._beginning(environ, ranks), self._complaints)
+            self._document["run_id"] = run_ids.named_id(self._document.get("name", ""), key)
+        courier = Courier(daemon, ephemeral, self._beginning(environ, ranks, key), self._complaints)
         courier.start()
         self._courier = courier
         self._reports = ranks.reports
@@ -306,9 +306,10 @@ class Run:
     def _again(self) -> "Run":
         return Run(dict(self._document), list(self._complaints), self._wait_s)
 
-    def _beginning(self, environ: dict[str, str], ranks: surroundings.Ranks) -> Document:
+    def _beginning(self, environ: dict[str, str], ranks: surroundings.Ranks, key: str) -> Document:
         document = {
             **self._document,
+            "key": key,
             "rank": ranks.rank,
             "local_rank": ranks.local_rank,
             "world_size": ranks.world_size,

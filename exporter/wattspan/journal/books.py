@@ -5,7 +5,7 @@ power and health go on being shown.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, Protocol
@@ -100,6 +100,10 @@ class Keeper(Protocol):
         """Runs as the view shows them."""
 
     @property
+    def repeating(self) -> Container[tuple[str, int]]:
+        """Attempts, as run id and number, that make steps again after a resume."""
+
+    @property
     def spans_pending(self) -> int | None:
         """Spans that wait for the collector; None where none is configured."""
 
@@ -108,6 +112,7 @@ class NoRuns:
     """Nobody watches runs."""
 
     spans_pending = None
+    repeating = ()
 
     def entered(self, books: "Books", tick: Tick, rates: Rates, grid: GridState) -> Outgoing:
         """Nothing."""
@@ -158,7 +163,6 @@ class Books:
         self._holders = HolderAccounts(self.add, owners, currency)
         self._currency = currency
         self._profile = profile
-        self._rates: Rates | None = None
         self._figures: tuple[Intensity, ...] = ()
         self.priced: dict[tuple[str, int], list[PricedPart]] = {}
         self._changed: dict[CounterKey, None] = {}  # an ordered set: series keep their order in a scrape
@@ -189,7 +193,6 @@ class Books:
             grid: the figures in force at its end.
             news: what live sources have said since the tick before.
         """
-        self._rates = rates
         notes = self._board.take_notes()
         self._release(notes, tick.snapshot.taken_at_ns)
         self._enter(tick, rates, grid, notes)
@@ -234,14 +237,6 @@ class Books:
         """Enter energy that came to nothing."""
         self._holders.waste(holder, reason, energy_uj, cost)
 
-    def cost(self, charge: Charge, tick: Tick) -> float:
-        """What a charge of the tick that was taken last costs."""
-        offset_ns = tick.snapshot.wall_offset_ns
-        start_wall_ns, end_wall_ns = charge.start_ns + offset_ns, charge.end_ns + offset_ns
-        return (
-            self._rates.footprint(charge.energy_uj, start_wall_ns, end_wall_ns).cost if self._rates else 0.0
-        )
-
     def begin_run(self, run_id: str, basis: Basis | None) -> None:
         """Let the counters that every run has exist at 0."""
         self._holders.begin_run(run_id, basis)
@@ -274,6 +269,7 @@ class Books:
         for charge in tick.charges:
             self._enter_energy(charge)
         self.priced = {}
+        repeating = self._keeper.repeating
         idle = {(time.holder, time.uuid) for time in tick.hold_times if time.idle_ns}
         for charge in (*tick.charges, *tick.host_shares):
             if charge.estimated:
@@ -284,8 +280,8 @@ class Books:
             if charge.attribution != "cpu_time":
                 self._enter_price(charge, footprint, basis)
             if charge.holder is not None:
-                idled = (charge.holder, charge.device) in idle
-                self._holders.enter(charge, footprint, basis, idle=idled)
+                wasted = _wasted(charge, charge.holder, repeating, idle)
+                self._holders.enter(charge, footprint, basis, wasted=wasted)
                 self._note_factors(charge, footprint, offset_ns)
         models = {state.gpu.uuid: state.gpu.model for state in tick.gpus}
         for time in tick.hold_times:
@@ -500,6 +496,18 @@ class Books:
             journal_error=self._journal_error,
             last_commit_wall_ns=self._last_commit_wall_ns,
         )
+
+
+def _wasted(
+    charge: Charge,
+    holder: Holder,
+    repeating: Container[tuple[str, int]],
+    idle: Container[tuple[Holder, str]],
+) -> str:
+    """Why a charge comes to nothing, by the first reason that fits; empty where it does not."""
+    if (holder.run_id, holder.attempt) in repeating:
+        return "repeated"
+    return "idle_held" if charge.component == "gpu" and (holder, charge.device) in idle else ""
 
 
 # The figures in force are few, and each prices every charge of a tick.

@@ -21,7 +21,7 @@ from wattspan.journal.json_records import members_of, record_of
 from wattspan.journal.periods import Usage
 from wattspan.journal.records import KeptRun
 from wattspan.model import Intensity
-from wattspan.runs import Factor, Point, RunRecord, RunState
+from wattspan.runs import NO_PROGRESS, Factor, Point, Progress, RunRecord, RunState
 from wattspan.units import NS_PER_S
 
 TABLE_SINCE: Final = 3
@@ -231,18 +231,21 @@ class History:
                 found[attempt] = record_of(RunRecord, json.loads(text)).totals.co2e_g
         return found
 
-    def last_attempts(self) -> Mapping[str, tuple[int, int]]:
-        """The last attempt that has ended of every run and when it did (wall clock), by run id.
+    def last_attempts(self) -> Mapping[str, tuple[int, int, Progress]]:
+        """The last attempt of every run that has ended, when (wall clock) and how far it was, by run id.
 
         Raises:
             UnreachableError: there is no journal, or it cannot be read.
         """
         # Beside max() SQLite gives the other columns of the row that has it (lang_select.html, 2.5).
         query = (
-            "SELECT run_id, max(attempt), ended_wall_ns FROM run"
+            "SELECT run_id, max(attempt), ended_wall_ns, record FROM run"
             " WHERE ended_wall_ns IS NOT NULL GROUP BY run_id"
         )
-        return {run_id: (attempt, ended_wall_ns) for run_id, attempt, ended_wall_ns in self._query(query)}
+        return {
+            run_id: (attempt, ended_wall_ns, _progress(text))
+            for run_id, attempt, ended_wall_ns, text in self._query(query)
+        }
 
     def verdict(self) -> Verdict:
         """What a look at the chain of closed runs and at every one of them finds.
@@ -355,6 +358,14 @@ class History:
             raise UnreachableError(
                 f"the runs in {self._state_dir} cannot be read: {database.in_words(error)}"
             ) from error
+
+
+def _progress(text: str) -> Progress:
+    """Of a record; none where the row makes no sense: its number still counts."""
+    try:
+        return record_of(Progress, json.loads(text)["progress"])
+    except (*_NONSENSE, TypeError):
+        return NO_PROGRESS
 
 
 def members_of_kept(kept: KeptRun) -> dict[str, Any]:

@@ -30,8 +30,10 @@ RUN_QUANTITIES: Final = (
     "run_unpriced",
     "run_market_co2e",
     "run_water",
+    "run_wasted",
+    "run_wasted_cost",
 )
-"""Accounts whose first label is the run id; the last five are for reports and not published."""
+"""Accounts whose first label is the run id; the last seven are for reports and not published."""
 
 POD_QUANTITIES: Final = ("pod_energy", "pod_co2e", "pod_idle_gpu")
 """Accounts whose first two labels are the pod's namespace and name."""
@@ -68,14 +70,14 @@ class HolderAccounts:
         if self._currency:
             self._add("run_cost", (run_id, self._currency), 0.0)
 
-    def enter(self, charge: Charge, footprint: Footprint, basis: Basis | None, *, idle: bool) -> None:
+    def enter(self, charge: Charge, footprint: Footprint, basis: Basis | None, *, wasted: str = "") -> None:
         """Enter a charge that has a holder.
 
         Args:
             charge: with holder and attribution.
             footprint: what its energy came to.
             basis: of the grams; None where no intensity is known.
-            idle: the GPU did no work in the interval.
+            wasted: the one reason for which it came to nothing; empty where it is not known to have.
         """
         grams, cost = footprint.grams, footprint.cost
         holder, attribution = charge.holder, charge.attribution
@@ -103,8 +105,8 @@ class HolderAccounts:
         if self._currency:
             self._add("owner_cost", (*owner, self._currency), cost)
         self._enter_configured(holder.run_id, owner, footprint)
-        if idle and component == "gpu":
-            self.waste(holder, "idle_held", energy_uj, cost)
+        if wasted:
+            self.waste(holder, wasted, energy_uj, cost)
 
     def _enter_configured(self, run_id: str, owner: tuple[str, str], footprint: Footprint) -> None:
         """What only some operators have figures for."""
@@ -134,8 +136,14 @@ class HolderAccounts:
         self._add("owner_idle_gpu", owner, time.idle_ns)
 
     def waste(self, holder: Holder, reason: str, energy_uj: int, cost: float) -> None:
-        """Enter energy that came to nothing: idle_held, failed or repeated (steps made again)."""
+        """Enter energy that came to nothing: idle_held, failed or repeated (steps made again).
+
+        No joule twice: wasted energy is summed over its reasons.
+        """
         owner = self._owner(holder)
+        if holder.run_id:
+            self._add("run_wasted", (holder.run_id,), energy_uj)
+            self._add("run_wasted_cost", (holder.run_id,), cost)
         self._add("owner_wasted_energy", (*owner, reason), energy_uj)
         if self._currency:
             self._add("owner_wasted_cost", (*owner, reason, self._currency), cost)

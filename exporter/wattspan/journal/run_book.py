@@ -208,7 +208,12 @@ class RunBook:
             self._point(live, state, tick, grid)
 
     def stretches(self, live: LiveRun, now_wall_ns: int) -> list[Stretch]:
-        """Windows and phases of a run that have closed since this was last asked."""
+        """Windows and phases of a run that have closed since this was last asked.
+
+        Their energy is known at looks only: a phase has what was metered from the look after its begin to
+        the look after its end, each `sampler.BOUNDARY_NS` after it or sooner. One that falls between two
+        looks has none of it, and the phase around it has all; over many of them the sums are right.
+        """
         state = self._open[live.run.run_id, live.run.attempt]
         accounts = self._accounts(live.run.run_id)
         closed: list[Stretch] = []
@@ -542,6 +547,8 @@ def _totals(accounts: Totals, start: Totals) -> RunTotals:
         embodied_g=sums.get("embodied"),
         market_g=sums.get("run_market_co2e"),
         water_l=sums.get("run_water"),
+        wasted_uj=int(sums.get("run_wasted", 0)),
+        wasted_cost=float(sums.get("run_wasted_cost", 0.0)),
     )
 
 

@@ -659,7 +659,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "wattspan_owner_wasted_energy_joules", "counter",
-        "Energy that came to nothing: held but idle, of failed attempts, or repeated after a resume.",
+        "Energy that came to nothing, each joule once: repeated after a resume, held idle, or failed.",
         (*OWNER, "reason"), "joules", "sum", AccountRows("owner_wasted_energy", UJ_PER_J),
     ),
     Metric(

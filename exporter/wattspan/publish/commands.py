@@ -76,6 +76,7 @@ class BeginRun:
     Attributes:
         caller: who asks.
         run_id: of the contract's form.
+        key: a ULID that the client has drawn for this begin, and sends again when it tells it again.
         name, project, group, framework: for people; on one line, cut to a bounded length.
         attempt: from 0.
         total_steps: planned.
@@ -83,6 +84,7 @@ class BeginRun:
         rank, local_rank, world_size: as torchrun and Slurm count them.
         nodes_expected: how many nodes it will have.
         parent_trace_id, parent_span_id: of a W3C ``traceparent``, lower-case hex; both or neither.
+        namespace: whose run it is, where a token says so; None when it does not.
         markers: environment variables that name a job, as the client read them; names and values are bounded,
             and nothing else is promised of them.
         process: whom the run is claimed for: the peer or one of its children; None for pods and tokens.
@@ -90,6 +92,7 @@ class BeginRun:
 
     caller: Caller
     run_id: str = ""
+    key: str = ""
     name: str = ""
     project: str = ""
     group: str = ""
@@ -103,6 +106,7 @@ class BeginRun:
     nodes_expected: int | None = None
     parent_trace_id: str = ""
     parent_span_id: str = ""
+    namespace: str | None = None
     markers: Mapping[str, str] = field(default_factory=dict)
     process: ProcessRef | None = None
 
@@ -129,34 +133,35 @@ class ReportProgress:
 
 
 @dataclass(frozen=True, slots=True)
-class BeginPhase:
-    """A phase of a run begins.
+class PhaseEvent:
+    """A phase of a run begins or ends.
 
     Attributes:
-        caller, run_id, attempt: who says it of which run.
+        begins: else it ends.
         name: such as ``epoch``; never empty.
         index: which one of this name; None when it has no number.
         at_wall_ns: when, as the client's clock has it; None for now.
     """
 
-    caller: Caller
-    run_id: str
-    attempt: int
+    begins: bool
     name: str
     index: int | None = None
     at_wall_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class EndPhase:
-    """A phase of a run ends; the fields are those of `BeginPhase`."""
+class NotePhases:
+    """Phases of a run begin and end.
+
+    Attributes:
+        caller, run_id, attempt: who says it of which run.
+        events: in their order, at least one.
+    """
 
     caller: Caller
     run_id: str
     attempt: int
-    name: str
-    index: int | None = None
-    at_wall_ns: int | None = None
+    events: tuple[PhaseEvent, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +181,7 @@ class EndRun:
     error_type: str = ""
 
 
-Command = BeginRun | ReportProgress | BeginPhase | EndPhase | EndRun
+Command = BeginRun | ReportProgress | NotePhases | EndRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +212,7 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Answers `BeginPhase` and `EndPhase`."""
+    """Answers `NotePhases`."""
 
 
 @dataclass(frozen=True, slots=True)

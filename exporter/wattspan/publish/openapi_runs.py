@@ -4,7 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, get_args
 
 from wattspan.model import Signal
-from wattspan.publish.run_bodies import END_RESULTS, MAX_BUDGET_G, MAX_COUNT, PHASE_EVENTS, RUN_ID_FORM
+from wattspan.publish.run_bodies import (
+    END_RESULTS,
+    MAX_BUDGET_G,
+    MAX_COUNT,
+    MAX_PHASE_EVENTS,
+    NAMESPACE_FORM,
+    PHASE_EVENTS,
+    RUN_ID_FORM,
+)
 from wattspan.publish.run_documents import CURSOR_FORM, RANGES
 from wattspan.publish.runs_api import FLAGS, MAX_LIMIT, PATH, STATES
 from wattspan.publish.schema import (
@@ -27,6 +35,7 @@ from wattspan.publish.schema import (
     ref,
 )
 from wattspan.runs import RESULTS, Attribution, RunSource
+from wattspan.workloads.run_ids import ULID_FORM
 
 SECURITY_SCHEMES: Final[Mapping[str, Any]] = {
     "token": {
@@ -48,7 +57,7 @@ def paths() -> dict[str, Schema]:
             _answer("Noted.", "Reported"),
         ),
         f"{PATH}/{{run_id}}/phases": _write_to(
-            "Begin or end a phase of a run", _PHASE, {"200": _json("Noted.", record({}))}
+            "Begin or end a phase of a run", _PHASES, {"200": _json("Noted.", record({}))}
         ),
         f"{PATH}/{{run_id}}/end": _write_to("End a run", _END, _answer("What it has used here.", "Run")),
     }
@@ -161,6 +170,11 @@ _BEGUN: Final = {
 _BEGIN: Final = _body(
     {
         "run_id": {"type": "string", "pattern": f"^({RUN_ID_FORM})?$"},
+        "key": {
+            "type": "string",
+            "pattern": f"^{ULID_FORM}$",
+            "description": "A ULID of the client's: a begin that is told again with it begins nothing more.",
+        },
         "name": TEXT,
         "project": TEXT,
         "group": TEXT,
@@ -173,6 +187,11 @@ _BEGIN: Final = _body(
         "world_size": _COUNT_IN,
         "nodes_expected": _COUNT_IN,
         "traceparent": {**TEXT, "description": "As W3C Trace Context has it; it becomes a link."},
+        "namespace": {
+            "type": "string",
+            "pattern": f"^{NAMESPACE_FORM}$",
+            "description": "Whose run it is, by whoever bears a token; of a pod and a process it is known.",
+        },
         "markers": {
             **mapping(TEXT),
             "description": "Environment variables that name the job; others are passed over.",
@@ -194,16 +213,29 @@ _PROGRESS: Final = _body(
     },
     ["attempt"],
 )
-_PHASE: Final = _body(
-    {
-        "attempt": _COUNT_IN,
-        "name": {**TEXT, "description": "Such as epoch, evaluate or checkpoint."},
-        "index": _COUNT_IN,
-        "event": one_of(list(PHASE_EVENTS)),
-        "at": {**_TIME, "description": "When; now if not given."},
-    },
-    ["attempt", "name", "event"],
-)
+_PHASE_EVENT: Final[Mapping[str, Schema]] = {
+    "name": {**TEXT, "description": "Such as epoch, evaluate or checkpoint."},
+    "index": _COUNT_IN,
+    "event": one_of(list(PHASE_EVENTS)),
+    "at": {**_TIME, "description": "When; now if not given."},
+}
+_PHASES: Final[Schema] = {
+    "anyOf": [
+        _body({"attempt": _COUNT_IN, **_PHASE_EVENT}, ["attempt", "name", "event"]),
+        _body(
+            {
+                "attempt": _COUNT_IN,
+                "phases": {
+                    **array(_body(_PHASE_EVENT, ["name", "event"])),
+                    "minItems": 1,
+                    "maxItems": MAX_PHASE_EVENTS,
+                    "description": "Several, in their order.",
+                },
+            },
+            ["attempt", "phases"],
+        ),
+    ]
+}
 _END: Final = _body(
     {"attempt": _COUNT_IN, "result": one_of(END_RESULTS), "error_type": TEXT}, ["attempt", "result"]
 )

@@ -7,17 +7,17 @@ Every complaint names the field, what was given and what is allowed.
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final, NoReturn
 
 from wattspan.publish.commands import (
-    BeginPhase,
     BeginRun,
     Caller,
-    EndPhase,
     EndRun,
+    NotePhases,
+    PhaseEvent,
     ProcessRef,
     ReportProgress,
 )
@@ -34,7 +34,10 @@ MAX_BUDGET_G: Final = 1e15
 RUN_ID_FORM: Final = "[A-Za-z0-9][A-Za-z0-9._:-]{0,252}"
 
 END_RESULTS: Final[tuple[Result, ...]] = ("success", "failure", "cancelled")
-PHASE_EVENTS: Final[Mapping[str, type[BeginPhase] | type[EndPhase]]] = {"begin": BeginPhase, "end": EndPhase}
+PHASE_EVENTS: Final = ("begin", "end")
+
+MAX_PHASE_EVENTS: Final = 32
+"""In one body: with names as long as they may be that is less than a body may have."""
 
 UNNAMED_PHASE: Final = "phase"
 """What a phase is called whose name has nothing to show; its time is worth more than its name."""
@@ -42,6 +45,10 @@ UNNAMED_PHASE: Final = "phase"
 _RFC3339: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
+NAMESPACE_FORM: Final = "([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?"
+"""An RFC 1123 label, or empty."""
+
+_NAMESPACE: Final = re.compile(NAMESPACE_FORM)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -152,6 +159,24 @@ class Body:
             return ""
         return run_id(value) if isinstance(value, str) else refuse("run_id", value, RUN_ID_FORM)
 
+    def key(self) -> str:
+        """What a client tells one begin from another by; empty when not said."""
+        value = self._content.get("key")
+        if value is None:
+            return ""
+        if not isinstance(value, str) or not run_ids.is_ulid(value):
+            refuse("key", value, f"a ULID ({run_ids.ULID_FORM})")
+        return value
+
+    def namespace(self) -> str | None:
+        """A namespace of Kubernetes; empty outside it, None when not said."""
+        value = self._content.get("namespace")
+        if value is None:
+            return None
+        if not isinstance(value, str) or not _NAMESPACE.fullmatch(value):
+            refuse("namespace", value, "a namespace's name, or nothing between the quotes outside Kubernetes")
+        return value
+
     def moment(self, name: str) -> int | None:
         """When, in nanoseconds since the epoch."""
         value = self._content.get(name)
@@ -161,6 +186,17 @@ class Body:
             return moment(value)
         except (ValueError, AttributeError, TypeError):
             refuse(name, value, "a date and time as in 2026-11-18T11:08:20.5Z")
+
+    def bodies(self, name: str, limit: int) -> tuple["Body", ...]:
+        """Objects in a list, to be read like this one; none when not said."""
+        value = self._content.get(name)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not 0 < len(value) <= limit:
+            refuse(name, value, f"a list of 1 to {limit} objects")
+        if not all(isinstance(item, dict) for item in value):
+            refuse(name, value, f"a list of 1 to {limit} objects")
+        return tuple(Body(item) for item in value)
 
     def markers(self) -> dict[str, str]:
         """Environment variables of the allow-list; others are not even looked at."""
@@ -186,6 +222,7 @@ def begin_run(body: Body, caller: Caller, claimed: ProcessRef | None) -> BeginRu
     return BeginRun(
         caller=caller,
         run_id=body.run_id(),
+        key=body.key(),
         name=body.text("name"),
         project=body.text("project"),
         group=body.text("group"),
@@ -201,6 +238,7 @@ def begin_run(body: Body, caller: Caller, claimed: ProcessRef | None) -> BeginRu
         nodes_expected=body.count("nodes_expected"),
         parent_trace_id=parent_trace_id,
         parent_span_id=traceparent.split("-")[2] if parent_trace_id else "",
+        namespace=body.namespace(),
         markers=marked,
         process=claimed,
     )
@@ -220,13 +258,15 @@ def report_progress(body: Body, caller: Caller, run: str) -> ReportProgress:
     )
 
 
-def phase(body: Body, caller: Caller, run: str) -> BeginPhase | EndPhase:
-    """The command that a phase begins or ends."""
-    make = PHASE_EVENTS[body.word("event", tuple(PHASE_EVENTS))]
-    return make(
-        caller=caller,
-        run_id=run,
-        attempt=body.needed_count("attempt"),
+def phases(body: Body, caller: Caller, run: str) -> NotePhases:
+    """The command that a phase begins or ends, or that several do, one after the other."""
+    events = tuple(_phase_event(told) for told in body.bodies("phases", MAX_PHASE_EVENTS) or (body,))
+    return NotePhases(caller, run, body.needed_count("attempt"), events)
+
+
+def _phase_event(body: Body) -> PhaseEvent:
+    return PhaseEvent(
+        begins=body.word("event", PHASE_EVENTS) == "begin",
         name=body.needed_text("name") or UNNAMED_PHASE,
         index=body.count("index"),
         at_wall_ns=body.moment("at"),

@@ -19,16 +19,15 @@ from wattspan.publish import run_bodies
 from wattspan.publish.api import Document
 from wattspan.publish.commands import (
     RETRY_AFTER_S,
-    BeginPhase,
     BeginRun,
     Begun,
     Caller,
     Command,
     Ended,
-    EndPhase,
     EndRun,
     Mailbox,
     Noted,
+    NotePhases,
     ProblemReply,
     Reply,
     Reported,
@@ -123,7 +122,7 @@ class RunsApi:
             case b"progress":
                 return Page(post=partial(self._write_to, segment, run_bodies.report_progress))
             case b"phases":
-                return Page(post=partial(self._write_to, segment, run_bodies.phase))
+                return Page(post=partial(self._write_to, segment, run_bodies.phases))
             case b"end":
                 return Page(post=partial(self._write_to, segment, run_bodies.end_run))
         return None
@@ -186,7 +185,7 @@ class RunsApi:
     def _note(self, command: Command, reply: Reply) -> None:
         run_id, attempt = _run_of(command, reply)
         log.info(
-            _WORDS[type(command)],
+            _words(command),
             extra=fields(
                 run_id=run_id,
                 attempt=attempt,
@@ -220,10 +219,17 @@ class RunsApi:
 _WORDS: Final[Mapping[type, str]] = {
     BeginRun: "run begins",
     ReportProgress: "run progresses",
-    BeginPhase: "phase begins",
-    EndPhase: "phase ends",
     EndRun: "run ends",
 }
+
+
+def _words(command: Command) -> str:
+    """What a write is called in the log."""
+    if not isinstance(command, NotePhases):
+        return _WORDS[type(command)]
+    if len(command.events) > 1:
+        return "phases begin and end"
+    return "phase begins" if command.events[0].begins else "phase ends"
 
 
 def run_query(query: bytes) -> RunQuery:

@@ -93,7 +93,7 @@ class Row:
         embodied_grams, market_grams, water_liters: None where none was counted.
         cost: by currency.
         gpu_seconds, idle_gpu_seconds: GPU time held, and of it without work.
-        wasted_joules: by reason; one joule may be under several.
+        wasted_joules: by reason; each joule is under one of them.
         wasted_cost: by reason and currency.
     """
 
@@ -301,7 +301,7 @@ def _statements(gained: Gained, total: Row) -> Iterator[str]:
         "Energy is that of runs and of pods that hold a GPU, measured alone; GPUs that nobody held, and the "
         "host's own share, are nobody's."
     )
-    yield "Wasted energy is part of the energy, and one joule may be wasted for several reasons."
+    yield "Wasted energy is part of the energy, and each joule is wasted for one reason."
     if gained.estimated_ratio is not None:
         yield f"{quantities.percent(gained.estimated_ratio)} of the priced energy had an estimated intensity."
     if (energy := energy_ratio(total.energy_joules)) is not None:

@@ -21,11 +21,14 @@ KEEP_ENDED_NS: Final = 300 * NS_PER_S
 MAX_OPEN_PHASES: Final = 32
 """Phases that are open at once; a job that never ends them must not fill the memory."""
 
+MAX_KEYS: Final = 32
+"""Claims of one run that are known again; whoever asks again does so within seconds."""
+
 NAMED_AFTER_NS: Final = 30 * NS_PER_S
 """What a run is called is fixed by the first `track()` in it, and after this time without one."""
 
 MAX_REMEMBERED: Final = 10_000
-"""Run ids whose last attempt is remembered, 200 bytes each; of more, those that ended first are forgotten."""
+"""Run ids whose last attempt is remembered, 300 bytes each; of more, those that ended first are forgotten."""
 
 COUNTS: Final = ("steps", "samples", "tokens")
 """What progress counts."""
@@ -60,6 +63,8 @@ class Claim:
     Attributes:
         run_id: given outright, or empty.
         job_id: the id that the job gives (pod, Slurm, marker); empty outside jobs.
+        key: a ULID that whoever claims has drawn for this claim alone; empty without one.
+            A claim that is made again has the same one, and where nothing else names the run, so has its id.
         attempt: given by the job; None to count by ourselves.
         name, project, group, framework, namespace: as in `Run`.
         source: how it was found.
@@ -74,6 +79,7 @@ class Claim:
 
     run_id: str = ""
     job_id: str = ""
+    key: str = ""
     attempt: int | None = None
     name: str = ""
     project: str = ""
@@ -116,10 +122,17 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class LastAttempt:
-    """The last attempt of a run that is known to have ended."""
+    """The last attempt of a run that is known to have ended.
+
+    Attributes:
+        number: from 0.
+        ended_wall_ns: when.
+        progress: the highest told until then, over all attempts: where the next one goes on, however late.
+    """
 
     number: int
     ended_wall_ns: int
+    progress: Progress = NO_PROGRESS
 
 
 @dataclass(slots=True)
@@ -134,14 +147,18 @@ class LiveRun:
         began_by: the user who began it, or was the first one seen in it; None outside a machine's own users.
         pods: that are of it.
         joined: a `track()` is in it; the next one is a further run.
+        keys: of the claims that are in it, the last one last.
         progress: the highest told so far, over all attempts.
         counted_from: where the run's counters began, by count; a count that nobody has told is absent.
         before: where this attempt began, by count.
         repeated_before: steps that earlier attempts have repeated.
+        repeated_from: of those, what the run's counters do not hold, because they have begun anew since.
         last_step: the last step told in this attempt.
         repeating: steps are being made again after a resume.
         open_phases: begun and not ended.
         closed_phases: ended since they were last taken.
+        heard_ns: when somebody last told something of it, or a process was seen that names it; None when
+            nobody has since this daemon began.
         ending: None while it runs.
     """
 
@@ -152,14 +169,17 @@ class LiveRun:
     began_by: int | None = None
     pods: set[PodRef] = field(default_factory=set)
     joined: bool = False
+    keys: dict[str, None] = field(default_factory=dict)
     progress: Progress = NO_PROGRESS
     counted_from: dict[str, int] = field(default_factory=dict)
     before: dict[str, int] = field(default_factory=dict)
     repeated_before: int = 0
+    repeated_from: int = 0
     last_step: int | None = None
     repeating: bool = False
     open_phases: dict[tuple[str, int | None], Moment] = field(default_factory=dict)
     closed_phases: list[Phase] = field(default_factory=list)
+    heard_ns: int | None = None
     ending: Ending | None = None
 
     def counted(self, name: str) -> int:
@@ -220,9 +240,12 @@ class Registry:
         Raises:
             RefusedError: 409, an attempt that has ended is never opened again.
         """
+        told = self.claimed_with(claim.key)
+        if told is not None and claim.run_id in ("", told.run.run_id):
+            return told, False  # the same claim, made twice
         if claim.source == "api" and claim.job_id and not claim.run_id:
             return self._track(claim, now)
-        run_id = claim.run_id or claim.job_id or run_ids.named_id(claim.name, run_ids.ulid(now.wall_ns))
+        run_id = claim.run_id or claim.job_id or self._own_id(claim, now)
         known = self._live_of(run_id, claim, now)
         if known is None:
             return self._open(run_id, claim, now), True
@@ -285,6 +308,23 @@ class Registry:
         self._end(live, ending)
         return live
 
+    def heard(self, live: LiveRun, now: Moment) -> None:
+        """Somebody has told something of a run, or a process was seen that names it."""
+        live.heard_ns = now.ns
+
+    def end_silent(self, now: Moment, silence_ns: int) -> None:
+        """End runs of which neither process nor pod is seen here and nothing has been heard for so long.
+
+        Whoever began them over the network may have vanished; they are lost at this moment.
+        """
+        for live in list(self._live.values()):
+            if live.run.source != "api" or live.processes or live.pods:
+                continue
+            if live.heard_ns is None:
+                live.heard_ns = now.ns
+            if now.ns - live.heard_ns >= silence_ns:
+                self._end(live, Ending(now, "lost"))
+
     def find(self, run_id: str, attempt: int | None = None) -> LiveRun:
         """A run that is live or has just ended.
 
@@ -303,6 +343,10 @@ class Registry:
         """The attempt that runs, else the one that has just ended."""
         return self._live.get(run_id) or self._just_ended(run_id, None)
 
+    def claimed_with(self, key: str) -> LiveRun | None:
+        """The run that goes on and that a claim with this key is in."""
+        return next((live for live in self._live.values() if key and key in live.keys), None)
+
     def forget(self, now_ns: int) -> list[LiveRun]:
         """Let go of runs that ended five minutes ago; gives those that went."""
         gone = [
@@ -311,6 +355,11 @@ class Registry:
         for run in gone:
             del self._ended[run.run.run_id, run.run.attempt]
         return gone
+
+    @staticmethod
+    def _own_id(claim: Claim, now: Moment) -> str:
+        """The id of a run that nothing else names."""
+        return run_ids.named_id(claim.name, claim.key or run_ids.ulid(now.wall_ns))
 
     def _live_of(self, run_id: str, claim: Claim, now: Moment) -> LiveRun | None:
         """The attempt that a claim means, if it runs. A later attempt takes the place of the one that runs.
@@ -383,6 +432,8 @@ class Registry:
         before = self._just_ended(run_id, None)
         if before is not None:
             _go_on(live, before)
+        elif last is not None:
+            _go_on_late(live, last.progress)
         self._vouch(live, claim)
         self._live[run_id] = live
         self.changes += 1
@@ -418,6 +469,10 @@ class Registry:
 
     @staticmethod
     def _vouch(live: LiveRun, claim: Claim) -> None:
+        if claim.key:
+            live.keys[claim.key] = None
+            while len(live.keys) > MAX_KEYS:
+                del live.keys[next(iter(live.keys))]
         if claim.process is not None:
             live.processes[claim.process[0]] = claim.process[1]
         if claim.uid is not None:
@@ -452,7 +507,7 @@ class Registry:
         self._live.pop(run_id, None)
         self._ended[run_id, live.run.attempt] = live
         self._last.pop(run_id, None)
-        self._last[run_id] = LastAttempt(live.run.attempt, ending.at.wall_ns)
+        self._last[run_id] = LastAttempt(live.run.attempt, ending.at.wall_ns, live.progress)
         while len(self._last) > MAX_REMEMBERED:
             del self._last[next(iter(self._last))]
 
@@ -464,6 +519,15 @@ def _go_on(live: LiveRun, before: LiveRun) -> None:
     live.counted_from = dict(before.counted_from)
     live.before = {name: getattr(before.progress, name) for name in before.counted_from}
     live.repeated_before = before.progress.repeated_steps
+    live.repeated_from = before.repeated_from
+
+
+def _go_on_late(live: LiveRun, progress: Progress) -> None:
+    """The same for an attempt whose run's series are gone: its counters begin anew where it had come to."""
+    live.progress = replace(progress, total_steps=live.progress.total_steps or progress.total_steps)
+    live.counted_from = {name: value for name in COUNTS if (value := getattr(progress, name))}
+    live.before = dict(live.counted_from)
+    live.repeated_before = live.repeated_from = progress.repeated_steps
 
 
 def _repeated(live: LiveRun, step: int) -> int:

@@ -249,6 +249,7 @@ class Resolver:
             live = self._run_of_pod(pod, ref, pods, now) if pods is not None else None
         if live is not None:
             self._seen_ns[live.run.run_id] = now.ns
+            self._registry.heard(live, now)
             return _holder(live, ref)
         return self._holder_of_pod(ref, pods) if pod is not None and pods is not None else None
 

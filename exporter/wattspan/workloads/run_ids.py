@@ -25,6 +25,11 @@ _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs"})
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Crockford's base 32: no I, L, O, U (https://www.crockford.com/base32.html)."""
 
+ULID_FORM: Final = f"[0-7][{_CROCKFORD}]{{25}}"
+"""A larger first digit would be a time beyond 48 bits."""
+
+_ULID: Final = re.compile(ULID_FORM)
+
 _DIGEST_PREFIX: Final = "wattspan/1"
 
 
@@ -84,6 +89,11 @@ def further_id(run_id: str, count: int) -> str:
     """``<id>.2``, ``<id>.3``: a further `track()` in a job that already has an id."""
     ending = f".{count}"
     return f"{run_id[: MAX_RUN_ID_LENGTH - len(ending)]}{ending}"
+
+
+def is_ulid(text: str) -> bool:
+    """Whether this is one, as `ulid` makes them."""
+    return _ULID.fullmatch(text) is not None
 
 
 def ulid(wall_ns: int, entropy: bytes | None = None) -> str:
