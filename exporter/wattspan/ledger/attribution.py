@@ -97,15 +97,26 @@ def sole_holder(reading: GpuReading, holdings: Holdings) -> Holder | None:
 
 
 def occupied(reading: GpuReading) -> bool:
-    """Whether a process holds the GPU or one of its MIG instances.
+    """Whether a process holds the GPU or one of its MIG instances, or it works for somebody unseen."""
+    return any(_listed(reading)) or works(reading)
 
-    Where the driver does not list processes, only a utilization of zero says that nobody is there.
+
+def works(reading: GpuReading) -> bool:
+    """Whether the GPU works, whoever is listed; nobody is said to be away without evidence.
+
+    Some drivers list no process at all (AMD's and Intel's sources), and NVIDIA's list is empty for a daemon
+    that does not share the host's pid namespace.
+    Utilization is the better witness; where there is none, as on MIG, an empty list has to do.
     """
-    lists = [reading.processes, *(instance.processes for instance in reading.mig_instances)]
-    known = [processes for processes in lists if processes is not None]
-    if known:
-        return any(known)
-    return reading.utilization_ratio != 0
+    if reading.utilization_ratio is not None:
+        return reading.utilization_ratio > 0
+    return not _listed(reading)
+
+
+def _listed(reading: GpuReading) -> list[frozenset[int]]:
+    """The process lists of the GPU and its instances, of those that are known."""
+    lists = (reading.processes, *(instance.processes for instance in reading.mig_instances))
+    return [processes for processes in lists if processes is not None]
 
 
 def slices_of(reading: GpuReading) -> int:
