@@ -416,6 +416,25 @@ def test_a_mapping_that_outlives_its_run_begins_no_other(tmp_path: Path) -> None
     assert world.registry.live == {}
 
 
+def test_the_server_of_mps_holds_nothing_beside_its_clients(world: World) -> None:
+    """It owns the context that they work through: the GPU is theirs, and a stranger's only when it is alone."""
+    world.process(41, comm="nvidia-cuda-mps", uid=0)
+    world.process(42)
+    world.track("sft", 42)
+    assert set(holds(world.tick(1, 41, 42))) == {"sft"}
+    assert set(holds(world.tick(5, 41))) == {"sft", "stranger"}
+    assert set(holds(world.tick(5, 41))) == {"stranger"}
+
+
+def test_a_run_does_not_hide_behind_the_name_of_the_mps_server(world: World) -> None:
+    """A process may call itself what it likes: what is of a run holds for the run."""
+    world.process(41, comm="nvidia-cuda-mps")
+    world.process(42)
+    world.track("a", 41)
+    world.track("b", 42)
+    assert set(holds(world.tick(1, 41, 42))) == {"a", "b"}
+
+
 # Kubernetes
 
 
