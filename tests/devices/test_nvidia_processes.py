@@ -250,7 +250,7 @@ def test_clients_of_mps_are_on_the_gpu(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", [3, 13])
 def test_a_driver_that_knows_no_mps_is_asked_once(tmp_path: Path, code: int) -> None:
-    """Where the list of clients is refused, the other list is all there is, and no further question is put."""
+    """Where the list of clients is refused, the other list is all there is, and nobody asks again."""
     with metering(cards("h100"), tmp_path, opened=False) as (fake, source):
         fake.fail(MPS_LISTS, code)
         fake.set_processes(0, [11])

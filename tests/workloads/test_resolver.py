@@ -417,7 +417,7 @@ def test_a_mapping_that_outlives_its_run_begins_no_other(tmp_path: Path) -> None
 
 
 def test_the_server_of_mps_holds_nothing_beside_its_clients(world: World) -> None:
-    """It owns the context that they work through: the GPU is theirs, and a stranger's only when it is alone."""
+    """It owns the context that they work through: the GPU is theirs, and a stranger's when it is alone."""
     world.process(41, comm="nvidia-cuda-mps", uid=0)
     world.process(42)
     world.track("sft", 42)

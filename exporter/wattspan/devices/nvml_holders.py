@@ -32,7 +32,8 @@ class Holders:
 
     Attributes:
         mig_mode: in force now; a pending change is not.
-        processes: pids with a compute context on the GPU, clients of MPS too; on MIG, on any of its instances.
+        processes: pids with a compute context on the GPU, clients of MPS among them; on MIG, on any of its
+            instances.
             None when the driver does not say, or not for each instance.
         mig_instances: empty unless MIG is enabled.
     """

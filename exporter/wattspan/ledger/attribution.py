@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from wattspan.model import GpuReading, Share, UnattributedReason
-from wattspan.runs import STRANGER, Attribution, Hold, Holder, Holdings, HoldTime
+from wattspan.runs import LAPSED, STRANGER, Attribution, Hold, Holder, Holdings, HoldTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def hold_times(start_ns: int, reading: GpuReading, holdings: Holdings) -> list[H
             utilization_ns=int(held_ns * utilization) if utilization is not None else 0,
         )
         for holder, held_ns in total_by_holder.items()
-        if holder != STRANGER
+        if holder not in (STRANGER, LAPSED)
     ]
 
 
@@ -251,6 +251,8 @@ def _of_instance(energy_uj: int, holders: Sequence[Holder]) -> list[Part]:
 def _held(energy_uj: int, holder: Holder, attribution: Attribution) -> Part:
     if holder == STRANGER:
         return Part(energy_uj, "unattributed", "foreign_process")
+    if holder == LAPSED:
+        return Part(energy_uj, "unattributed", "gap")
     return Part(energy_uj, "run" if holder.run_id else "pod", None, holder, attribution)
 
 

@@ -93,6 +93,14 @@ class GpuMeter:
         self._idle_floor_uw = past.mark.idle_floor_uw if past else None
         self._check_uj = self._check_power_uj = self._check_ns = 0
 
+    @property
+    def settled_until_ns(self) -> int | None:
+        """Up to when it is settled whose energy it was; None before the first look."""
+        if self.mark is not None:
+            return self.mark.read_at_ns
+        previous = self._previous
+        return None if previous is None or previous.gpu.has_energy_counter else previous.read_at_ns
+
     def read(
         self, reading: GpuReading, holdings: Holdings
     ) -> tuple[list[Charge], list[Tally], list[HoldTime]]:
