@@ -238,9 +238,9 @@ def test_a_run_that_ends_while_the_driver_does_not_answer_has_all_that_it_used(t
         final = ending.result()
         record = kept(state, "sft")
         true_j = true_joules(fake, (0,), record.began_wall_ns, record.ended_wall_ns or 0)
-        assert gpu_joules(record) == pytest.approx(true_j, abs=SAMPLE_J / 2)
+        assert gpu_joules(record) == pytest.approx(true_j, abs=SAMPLE_J)
         assert final["energy_joules"] == gpu_joules(record)
-        assert final["duration_seconds"] == pytest.approx(true_j / 300, abs=0.01)
+        assert final["duration_seconds"] == pytest.approx(true_j / 300, abs=0.2)
 
 
 @pytest.mark.parametrize("daemon_saw_it", [True, False])
