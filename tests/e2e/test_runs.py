@@ -214,8 +214,14 @@ def test_a_run_that_ended_is_not_ended_again_after_a_restart(tmp_path: Path) -> 
         assert scrape.value("wattspan_run_info", run_id="sft", project="nlp") == 1
 
 
-def test_a_run_that_ends_while_the_driver_does_not_answer_has_all_that_it_used(tmp_path: Path) -> None:
-    """The driver hangs, the run ends, the driver goes on: its client waits for the final figures."""
+@pytest.mark.parametrize("function", ["nvmlDeviceGetFieldValues", "nvmlDeviceGetUtilizationRates"])
+def test_a_run_that_ends_while_the_driver_does_not_answer_has_all_that_it_used(
+    tmp_path: Path, function: str
+) -> None:
+    """The driver hangs when it is asked for the counter or after it, the run ends, the driver goes on.
+
+    The run's client waits for its final figures, which are those of its life.
+    """
     state = tmp_path / "state"
     with (
         FakeNvml(THREE_CARDS, tmp_path) as fake,
@@ -228,8 +234,7 @@ def test_a_run_that_ends_while_the_driver_does_not_answer_has_all_that_it_used(t
         time.sleep(SEEN_S)
         clerk.begin(run_id="sft", pid=pid)
         daemon.after(3)
-        # It is asked after the counter, so when that was read is known however long this takes.
-        fake.hang("nvmlDeviceGetUtilizationRates")
+        fake.hang(function)
         time.sleep(1.5)
         ending = others.submit(clerk.end, "sft")
         time.sleep(0.5)
