@@ -128,6 +128,7 @@ class Station:
             for key, run in self.registry.ended.items()
             if key not in self._told and not self.book.is_closed(run)
         ]
+        self._told = {key for key in self._told if key in self.registry.ended}
         self._told |= {(run.run.run_id, run.run.attempt) for run in ended}
         return [
             Hold(_holder(run), run.began.ns, run.ending.at.ns if run.ending else None)
