@@ -165,6 +165,29 @@ def test_the_command_of_wattspan_run_shows_by_its_trace(office: Office) -> None:
     assert answer.record.run.run_id == "slurm:hpc:7.2"
 
 
+def test_who_ends_a_run_hears_of_it_when_its_last_energy_is_known(office: Office) -> None:
+    """A card that does not answer just then is waited for, over as many ticks as it takes."""
+    office.ask(BeginRun(USER, "sft"))
+
+    async def told() -> tuple[bool, Reply | ProblemReply]:
+        asked = asyncio.create_task(office.mailbox.submit(EndRun(USER, "sft", 0, "success")))
+        await asyncio.sleep(0)
+        office.desk.work(NOW)
+        office.book.entered({}, frozenset({("sft", 0)}))
+        office.desk.answer("")
+        office.desk.answer("")
+        await asyncio.sleep(0)
+        early = asked.done()
+        office.book.entered({}, frozenset())
+        office.desk.answer("")
+        return early, await asked
+
+    early, answer = asyncio.run(told())
+    assert not early
+    assert isinstance(answer, Ended)
+    assert answer.record.result == "success"
+
+
 def test_what_is_not_on_disk_is_not_said_to_be_done(office: Office) -> None:
     """503, and told again it is done once."""
     office.journal_error = "disk full"

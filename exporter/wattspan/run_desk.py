@@ -72,7 +72,7 @@ class RunDesk:
         self._book = book
         self._mailbox = mailbox
         self._job_of = job_of
-        self._answers: list[tuple[Envelope, Callable[[], Reply]]] = []
+        self._answers: list[tuple[Envelope, Callable[[], Reply | None]]] = []
 
     def work(self, now: Moment) -> bool:
         """Do every command that waits. Called by the writer before its look.
@@ -97,16 +97,21 @@ class RunDesk:
         return boundary
 
     def answer(self, journal_error: str) -> None:
-        """Answer what was done, now that it is committed; called by the writer after its commit."""
+        """Answer what was done, now that it is committed; called by the writer after its commit.
+
+        Who has ended a run has an answer once the run's last energy is known.
+        """
         answers, self._answers = self._answers, []
         for envelope, reply in answers:
             if journal_error:
                 detail = f"it is noted, and not yet on disk: {journal_error}"
                 envelope.refuse(ProblemReply(HTTPStatus.SERVICE_UNAVAILABLE, detail))
+            elif (said := reply()) is not None:
+                envelope.answer(said)
             else:
-                envelope.answer(reply())
+                self._answers.append((envelope, reply))
 
-    def _do(self, command: Command, now: Moment) -> Callable[[], Reply]:
+    def _do(self, command: Command, now: Moment) -> Callable[[], Reply | None]:
         match command:
             case BeginRun():
                 return self._begin(command, now)
@@ -123,7 +128,7 @@ class RunDesk:
                 live = self._reachable(command, now)
                 ending = Ending(now, command.result, run_ids.plain(command.error_type))
                 self._registry.end(command.run_id, command.attempt, ending)
-                return lambda: Ended(self._book.record(live))
+                return lambda: None if self._book.awaits(live) else Ended(self._book.record(live))
 
     def _begin(self, command: BeginRun, now: Moment) -> Callable[[], Reply]:
         job = self._job_of(command.caller, command.markers)

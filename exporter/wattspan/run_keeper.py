@@ -1,7 +1,7 @@
 """What a tick means for runs: rows for the journal, spans for the outbox, gauges for the view."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -13,9 +13,27 @@ from wattspan.journal.run_book import RunBook
 from wattspan.ledger.ledger import Tick
 from wattspan.model import CounterKey, GridState
 from wattspan.publish.spans import SpanCounts
-from wattspan.runs import Holder, Holdings, PodRef, RunNow, RunRecord, SpanRecord, Stretch, WindowExemplar
+from wattspan.runs import (
+    Holder,
+    Holdings,
+    Phase,
+    PodRef,
+    RunNow,
+    RunRecord,
+    SpanRecord,
+    Stretch,
+    WindowExemplar,
+)
 from wattspan.units import NS_PER_S
-from wattspan.workloads.registry import COUNTS, KEEP_ENDED_NS, Ending, LiveRun, Moment, Registry
+from wattspan.workloads.registry import (
+    COUNTS,
+    KEEP_ENDED_NS,
+    Ending,
+    LastAttempt,
+    LiveRun,
+    Moment,
+    Registry,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +82,7 @@ class RunKeeper:
         now = Moment(tick.snapshot.taken_at_ns, tick.snapshot.taken_at_ns + tick.snapshot.wall_offset_ns)
         basis = rates.basis(grid)
         orphans = [] if self._began else self._take_over(books, now)
+        self._book.entered(books.gained, tick.awaited)
         runs = self._runs()
         for live in runs:
             if not books.accounts_of_run(live.run.run_id):
@@ -75,6 +94,10 @@ class RunKeeper:
         kept: list[KeptRun] = []
         spans: list[SpanRecord] = []
         for live in runs:
+            if self._book.awaits(live):
+                if row := self._row_due(live, now):
+                    kept.append(row)
+                continue
             if stretches := self._book.stretches(live, now.wall_ns):
                 record = self._book.record(live)
                 for stretch in stretches:
@@ -167,16 +190,18 @@ class RunKeeper:
             holder = Holder(live.run.run_id, live.run.attempt, pod, live.run.project)
             # What was idle or repeated is wasted already; the rest of it is from now on.
             rest_uj = sum(totals.energy_uj.values()) - totals.wasted_uj
-            books.waste(holder, "failed", rest_uj, max(0.0, (totals.cost or 0.0) - totals.wasted_cost))
-        heir = self._registry.live.get(live.run.run_id)
-        if heir is not None:
-            self._book.rebegin(heir)
+            rest_cost = max(0.0, (totals.cost or 0.0) - totals.wasted_cost)
+            books.waste(holder, "failed", rest_uj, rest_cost)
+            heir = self._registry.live.get(live.run.run_id)
+            if heir is not None:
+                self._book.pass_over(heir, rest_uj, rest_cost)
 
     def _row_due(self, live: LiveRun, now: Moment) -> KeptRun | None:
         """The row of a run that goes on, when it is due or something but figures has changed."""
         key = (live.run.run_id, live.run.attempt)
         phases = frozenset(live.open_phases)
-        state = (live.run, frozenset(live.processes.items()), frozenset(live.pods), phases, live.repeating)
+        running = (frozenset(live.processes.items()), frozenset(live.pods), phases)
+        state = (live.run, *running, live.repeating, live.ending)
         stored_ns, stored = self._stored.get(key, (-STORE_NS, None))
         if state == stored and now.ns - stored_ns < STORE_NS:
             return None
@@ -228,11 +253,37 @@ def resume_of(live: LiveRun, book: RunBook, now: Moment) -> dict[str, Any]:
         "last_step": live.last_step,
         "repeating": live.repeating,
         "open_phases": [[name, index, at.ns, at.wall_ns] for (name, index), at in live.open_phases.items()],
+        "closed_phases": [
+            [phase.name, phase.index, phase.began_wall_ns, phase.ended_wall_ns]
+            for phase in live.closed_phases
+        ],
+        "ending": _ending_document(live.ending),
     }
 
 
+def _ending_document(ending: Ending | None) -> list[Any] | None:
+    return None if ending is None else [ending.at.wall_ns, ending.result, ending.error_type]
+
+
+def _ending_of(document: list[Any] | None, now: Moment) -> Ending | None:
+    if document is None:
+        return None
+    wall_ns, result, error_type = document
+    return Ending(_ago(wall_ns, now), result, error_type)
+
+
+def _ago(wall_ns: int, now: Moment) -> Moment:
+    """A moment of an earlier daemon, maybe of another boot, by the clocks of this one."""
+    return Moment(now.ns - max(0, now.wall_ns - wall_ns), wall_ns)
+
+
 def resumed(
-    kept: KeptRun, book: RunBook, accounts: Mapping[CounterKey, int | float], *, same_boot: bool
+    kept: KeptRun,
+    book: RunBook,
+    accounts: Mapping[CounterKey, int | float],
+    now: Moment,
+    *,
+    same_boot: bool,
 ) -> LiveRun:
     """A run of an earlier daemon, to be gone on with; after a reboot none of its processes lives.
 
@@ -266,9 +317,37 @@ def resumed(
         open_phases={
             (name, index): Moment(ns, wall_ns) for name, index, ns, wall_ns in resume["open_phases"]
         },
+        # Rows of older daemons have neither: they closed a run in the tick in which it ended.
+        closed_phases=[Phase(*phase) for phase in resume.get("closed_phases", ())],
+        ending=_ending_of(resume.get("ending"), now),
     )
     book.resume(live, record, resume["book"])
     return live
+
+
+def registry_of(
+    resumed_runs: Iterable[LiveRun],
+    last: Mapping[str, LastAttempt],
+    ended: Iterable[LiveRun],
+    user_of: Callable[[int], str | None] | None = None,
+) -> Registry:
+    """The runs that an earlier daemon left: of those it had not closed some may have ended already.
+
+    Args:
+        resumed_runs: those.
+        last: the last attempt that is closed, by run id.
+        ended: closed less than five minutes ago.
+        user_of: as of `Registry`.
+    """
+    found = list(resumed_runs)
+    over = {run.run.run_id: run for run in found if run.ending is not None}
+    newer = {
+        run_id: LastAttempt(run.run.attempt, run.ending.at.wall_ns, run.progress)
+        for run_id, run in over.items()
+        if run.ending is not None
+    }
+    live = [run for run in found if run.ending is None]
+    return Registry(live, {**last, **newer}, [*ended, *over.values()], user_of)
 
 
 def just_ended(
@@ -284,7 +363,6 @@ def just_ended(
         for name, value in told.items()
     }
     ended_wall_ns = record.ended_wall_ns or now.wall_ns
-    at = Moment(now.ns - max(0, now.wall_ns - ended_wall_ns), ended_wall_ns)
     live = LiveRun(
         run=record.run,
         began=Moment(0, record.began_wall_ns),
@@ -292,7 +370,7 @@ def just_ended(
         progress=record.progress,
         counted_from={name: began[name] for name in COUNTS if told[name]},
         repeated_from=began["repeated_steps"],
-        ending=Ending(at, record.result or "lost", record.error_type),
+        ending=Ending(_ago(ended_wall_ns, now), record.result or "lost", record.error_type),
     )
     book.closed(live, record)
     return live

@@ -29,7 +29,7 @@ from wattspan.publish.runs_api import RunsApi
 from wattspan.publish.spans import SpanCounts, SpanExporter
 from wattspan.publish.tokens import TokenFile
 from wattspan.run_desk import Job, RunDesk, job_of_markers
-from wattspan.run_keeper import RunKeeper, just_ended, resumed
+from wattspan.run_keeper import RunKeeper, just_ended, registry_of, resumed
 from wattspan.runs import Holdings, PodRef, RunNow, RunRecord, SpanRecord, Stretch
 from wattspan.units import NS_PER_S
 from wattspan.workloads import endpoint, markers, pods
@@ -234,13 +234,13 @@ def _restored(
     live = []
     for kept in restored.runs:
         try:
-            live.append(resumed(kept, book, accounts, same_boot=restored.same_boot))
+            live.append(resumed(kept, book, accounts, now, same_boot=restored.same_boot))
         except (LookupError, TypeError, ValueError) as error:
             logger.warning("run %s of another version is not gone on with: %r", kept.record.run.run_id, error)
     last = {run_id: LastAttempt(*known) for run_id, known in history.last_attempts().items()}
     recent = history.runs(state="ended", since_wall_ns=now.wall_ns - KEEP_ENDED_NS)
     ended = [just_ended(record, book, accounts, now) for record in reversed(list(recent))]
-    registry = Registry(live, last, ended, user_of)
+    registry = registry_of(live, last, ended, user_of)
     if not restored.same_boot:
         for kept in restored.runs:
             run, seen_wall_ns = kept.record.run, kept.resume.get("seen_wall_ns", now.wall_ns)

@@ -80,6 +80,10 @@ STRANGER: Final = Holder()
 """Whoever a process belongs to that belongs to nobody known; its energy is nobody's."""
 
 
+LAPSED: Final = Holder(attempt=-1)
+"""A run that was closed before a GPU that it had held was read again; what it used at last is nobody's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hold:
     """A holder's claim on one GPU, or on one MIG instance of it.

@@ -26,6 +26,9 @@ UJ_PER_KWH: Final = UJ_PER_J * J_PER_KWH
 NS_PER_S: Final = 1_000_000_000
 """Nanoseconds in a second."""
 
+NS_PER_US: Final = 1_000
+"""Nanoseconds in a microsecond, the unit of NVML's time stamps (nvmlFieldValue_t)."""
+
 HZ_PER_MHZ: Final = 1_000_000
 """Hertz in a megahertz, NVML's unit of clocks (nvmlDeviceGetClockInfo)."""
 

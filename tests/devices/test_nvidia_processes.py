@@ -11,6 +11,7 @@ from wattspan.devices.nvml_sm import new_samples
 from wattspan.model import GpuReading
 
 LISTS = "nvmlDeviceGetComputeRunningProcesses_v3"
+MPS_LISTS = "nvmlDeviceGetMPSComputeRunningProcesses_v3"
 USE = "nvmlDeviceGetProcessUtilization"
 USE_SUCCESSOR = "nvmlDeviceGetProcessesUtilizationInfo"
 
@@ -229,3 +230,42 @@ def test_on_mig_memory_shows_who_comes(tmp_path: Path) -> None:
         fake.set_look(0, memory_used_mib=900)
         reading = look_after(fake, source, 1)
         assert [instance.processes for instance in reading.mig_instances] == [frozenset({21}), frozenset()]
+
+
+def test_clients_of_mps_are_on_the_gpu(tmp_path: Path) -> None:
+    """The driver lists them apart from other processes; on an instance, too."""
+    client, alone = Process(11, kind="mps", sm_percent=60), Process(12, sm_percent=20)
+    with metering(cards("h100", 2), tmp_path, opened=False) as (fake, source):
+        fake.set_processes(0, [client, alone])
+        fake.set_mig(1, HALVES)
+        fake.set_processes(1, [Process(21, gpu_instance=1, compute_instance=0, kind="mps")])
+        source.open()
+        whole, partitioned = source.read_gpus()
+        assert whole.processes == frozenset({11, 12})
+        assert partitioned.processes == frozenset({21})
+        assert [i.processes for i in partitioned.mig_instances] == [frozenset({21}), frozenset()]
+        look_after(fake, source, 1)
+        assert look_after(fake, source, 1).process_sm == {11: 0.6, 12: 0.2}
+
+
+@pytest.mark.parametrize("code", [3, 13])
+def test_a_driver_that_knows_no_mps_is_asked_once(tmp_path: Path, code: int) -> None:
+    """Where the list of clients is refused, the other list is all there is, and nobody asks again."""
+    with metering(cards("h100"), tmp_path, opened=False) as (fake, source):
+        fake.fail(MPS_LISTS, code)
+        fake.set_processes(0, [11])
+        source.open()
+        fake.clear_calls()
+        for _ in range(4):
+            assert look_after(fake, source, 5).processes == frozenset({11})
+        assert (fake.calls(LISTS), fake.calls(MPS_LISTS)) == (4, 1)
+
+
+def test_the_list_of_mps_clients_is_asked_for_as_seldom_as_the_other(tmp_path: Path) -> None:
+    """Each of them every few seconds, and never in between while nothing stirs."""
+    with metering(cards("h100"), tmp_path) as (fake, source):
+        source.read_gpus()
+        fake.clear_calls()
+        for _ in range(20):
+            look_after(fake, source, 1)
+        assert fake.calls(MPS_LISTS) == fake.calls(LISTS) == 4

@@ -41,13 +41,22 @@ class Boots:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._boot_id = folder / "proc/sys/kernel/random/boot_id"
+        self._procfs = folder / "proc"
+        self._boot_id = self._procfs / "sys/kernel/random/boot_id"
         self._boot_id.parent.mkdir(parents=True)
         self._boot_id.write_text("boot-1\n")
-        self.flags = ("--path.procfs", str(folder / "proc"))
+        self.flags = ("--path.procfs", str(self._procfs))
+        self.show(1)
+
+    def show(self, pid: int) -> None:
+        """Let a process of the real machine be one of this one, until it is rebooted."""
+        (self._procfs / str(pid)).symlink_to(f"/proc/{pid}")
 
     def reboot(self, fake: FakeNvml) -> None:
         """While no daemon runs."""
+        for process in self._procfs.glob("[0-9]*"):
+            process.unlink()
+        self.show(1)
         self._boot_id.write_text("boot-2\n")
         for gpu in range(len(fake.uuids)):
             fake.reset_counter(gpu)

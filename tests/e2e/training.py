@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -49,7 +49,9 @@ def write(
     """POST; a body that is bytes goes as it is, anything else as JSON. The connection is closed."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     try:
-        connection.request("POST", path, data, {"Content-Type": "application/json", **(headers or {})})
+        # Who sends too much is told so, and not listened to any further.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            connection.request("POST", path, data, {"Content-Type": "application/json", **(headers or {})})
         response = connection.getresponse()
         return Answer(response.status, dict(response.headers), response.read())
     finally:
@@ -118,10 +120,14 @@ class Jobs:
         self._fake = fake
         self._running: dict[int, subprocess.Popen[bytes]] = {}
         self._cards: dict[int, list[int]] = {gpu: [] for gpu in range(len(fake.uuids))}
+        self._sm_percent: dict[int, int] = {}
 
-    def start(self, gpu: int, *, busy: bool = False, env: Mapping[str, str] | None = None) -> int:
-        """A process with a context on a card; gives its pid."""
+    def start(
+        self, gpu: int, *, busy: bool = False, env: Mapping[str, str] | None = None, sm_percent: int = 0
+    ) -> int:
+        """A process with a context on a card, and SM time as the driver tells it; gives its pid."""
         pid = self.idle(busy=busy, env=env)
+        self._sm_percent[pid] = sm_percent
         self.enter(gpu, pid)
         return pid
 
@@ -157,7 +163,8 @@ class Jobs:
 
     def _show(self, gpu: int) -> None:
         pids = self._cards[gpu]
-        self._fake.set_processes(gpu, [Process(pid, memory_mib=CONTEXT_MIB) for pid in pids])
+        processes = [Process(pid, CONTEXT_MIB, self._sm_percent.get(pid, 0)) for pid in pids]
+        self._fake.set_processes(gpu, processes)
         # That memory in use has changed is what shows the daemon that somebody came or went.
         self._fake.set_look(gpu, memory_used_mib=CONTEXT_MIB * len(pids))
 

@@ -40,7 +40,7 @@ class Node:
         holder = Holder(pod=PodRef(namespace, "pod", "main"), project=project)
         for component in ("gpu", "cpu"):
             charge = Charge(component, "GPU-a", 1, 0, 1, "counter", holder=holder, attribution="equal")  # type: ignore[arg-type]
-            self.holders.enter(charge, FREE, "lifecycle", idle=True)
+            self.holders.enter(charge, FREE, "lifecycle", wasted="idle_held")
         self.holders.enter_time(HoldTime(holder, "GPU-a", 1, 1, 1), 1.0)
 
     def used(self) -> int | float:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -27,11 +27,11 @@ from wattspan.ledger.ledger import Ledger, Tick
 from wattspan.model import CounterKey, GridState, Intensity
 from wattspan.publish.run_documents import run_document
 from wattspan.publish.span_content import closing_spans, stretch_span
-from wattspan.run_keeper import RunKeeper, just_ended, resumed
+from wattspan.run_keeper import RunKeeper, just_ended, registry_of, resumed
 from wattspan.runs import Hold, Holder, Holdings, PodRef, Progress, RunNow, RunRecord, SpanRecord, Stretch
 from wattspan.units import NS_PER_S, UJ_PER_J, UJ_PER_KWH
 from wattspan.workloads import registry
-from wattspan.workloads.registry import Claim, Ending, LastAttempt, LiveRun, Moment, Registry, Told
+from wattspan.workloads.registry import Claim, Ending, LastAttempt, LiveRun, Moment, Told
 
 WATTS = 300
 G_PER_KWH = 400.0
@@ -48,8 +48,9 @@ class Station:
     ) -> None:
         self.now_s = at_s
         self.watts: float = WATTS
-        self.busy_ratio = 0.5
+        self.utilization_ratio = 0.5
         self.stepped_s = 0.0
+        self._told: set[tuple[str, int]] = set()
         self.joules: float = at_s * WATTS
         self.metered_s = at_s
         self.journal = Journal.open(state, boot, lambda: self.now.wall_ns)
@@ -61,11 +62,14 @@ class Station:
         self.book = RunBook("node-a", "", "EUR", self._accounts, window_ns, ended_g=history.ended_co2e_g)
         restored = self.journal.restored
         accounts = {(account.quantity, account.labels): account.total for account in restored.accounts}
-        live = [resumed(kept, self.book, accounts, same_boot=restored.same_boot) for kept in restored.runs]
+        live = [
+            resumed(kept, self.book, accounts, self.now, same_boot=restored.same_boot)
+            for kept in restored.runs
+        ]
         last = {run_id: LastAttempt(*known) for run_id, known in history.last_attempts().items()}
         recent = history.runs(state="ended", since_wall_ns=self.now.wall_ns - 300 * NS_PER_S)
         ended = [just_ended(record, self.book, accounts, self.now) for record in recent]
-        self.registry = Registry(live, last, ended)
+        self.registry = registry_of(live, last, ended)
         self.prices = fixed(0.2, "EUR")
         self.keeper = RunKeeper(self.registry, self.book, self._spans_of)
         self.ledger = Ledger(NS_PER_S, pasts(restored.baselines))
@@ -98,8 +102,12 @@ class Station:
         *,
         holds: Sequence[Hold] | None = None,
         cpu_ns: Mapping[Holder, int] | None = None,
+        blind: Literal["", "card", "counter"] = "",
     ) -> None:
-        """Time passes; by default every run that lives holds the card, or held it until its end."""
+        """Time passes; by default every run that lives holds the card, or held it until its end.
+
+        A tick may be blind: the card does not answer at all, or its counter alone does not.
+        """
         self.now_s += seconds
         self.sequence += 1
         found = self._holds() if holds is None else holds
@@ -107,9 +115,11 @@ class Station:
         self.keeper.holdings(holdings)
         self.joules += (self.now_s - self.metered_s) * self.watts
         self.metered_s = self.now_s
-        reading = look(self.now_s, self.joules, watts=self.watts, utilization_ratio=self.busy_ratio)
+        joules = None if blind == "counter" else self.joules
+        reading = look(self.now_s, joules, watts=self.watts, utilization_ratio=self.utilization_ratio)
         host = package(self.now_s, self.now_s * 40)
-        taken = snapshot(self.sequence, reading, host, at_s=self.now_s)
+        looks = (host,) if blind == "card" else (reading, host)
+        taken = snapshot(self.sequence, *looks, at_s=self.now_s)
         taken = replace(taken, wall_offset_ns=self.wall_offset_ns)
         self.take(self.ledger.apply(taken, holdings))
         self.board.scraped(self.board.view.sequence, 0)
@@ -120,7 +130,14 @@ class Station:
         self.books.take(tick, Rates(Pricing((INTENSITY,), PUE), self.prices), grid)
 
     def _holds(self) -> list[Hold]:
-        ended = [run for run in self.registry.ended.values() if not self.book.is_closed(run)]
+        """As a resolver does: the end of a hold is told once."""
+        ended = [
+            run
+            for key, run in self.registry.ended.items()
+            if key not in self._told and not self.book.is_closed(run)
+        ]
+        self._told = {key for key in self._told if key in self.registry.ended}
+        self._told |= {(run.run.run_id, run.run.attempt) for run in ended}
         return [
             Hold(_holder(run), run.began.ns, run.ending.at.ns if run.ending else None)
             for run in (*ended, *self.registry.live.values())
@@ -338,6 +355,110 @@ def test_a_wall_clock_that_jumps_by_hours_moves_no_energy(state: Path, hours: tu
     assert History(state).attempts("sft")[0].totals == record.totals
 
 
+# Cards that do not answer
+
+
+@pytest.mark.parametrize("blind", ["card", "counter"])
+def test_a_run_that_ends_while_its_card_does_not_answer_has_all_that_it_used(
+    station: Station, state: Path, blind: Literal["card", "counter"]
+) -> None:
+    """It is closed once the card has been read again, with its true end; till then it is shown as running."""
+    station.begin(project="nlp")
+    station.registry.begin_phase("sft", 0, "epoch", 0, station.now)
+    station.tick(0)
+    station.tick(5)
+    station.tick(0.5, blind=blind)
+    station.now_s += 0.2
+    station.end()
+    station.tick(0.1, blind=blind)
+    assert (station.closed, station.stretches) == ([], [])
+    assert station.shown["sft"].record.ended_wall_ns is None
+    assert History(state).attempts("sft")[0].ended_wall_ns is None
+    station.tick(0.2, blind=blind)
+    station.tick(1)
+    (record,) = station.closed
+    assert gpu_j(record) == 5.7 * WATTS
+    assert record.totals.gpu_ns == 5.7 * NS_PER_S
+    assert (record.ended_wall_ns or 0) - record.began_wall_ns == 5.7 * NS_PER_S
+    assert (record.result, History(state).attempts("sft")[0].result) == ("success", "success")
+    assert phases(station) == {("epoch", 0): 5.7 * WATTS}
+    windows = [stretch for _, _, stretch in station.stretches if not stretch.name]
+    assert [window.ended_wall_ns for window in windows] == [record.ended_wall_ns]
+    assert station.counter("owner_energy", "", "nlp", "gpu") == 5.7 * WATTS * UJ_PER_J
+    station.tick(5)
+    assert gpu_j(station.shown["sft"].record) == 5.7 * WATTS
+
+
+def test_a_run_is_not_kept_open_by_a_card_that_answers_no_more(station: Station) -> None:
+    """Three seconds after its end it is closed with what is known; what comes to light later is nobody's."""
+    station.begin()
+    station.tick(5)
+    station.tick(1, blind="card")
+    station.end()
+    for _ in range(3):
+        assert station.closed == []
+        station.tick(1, blind="card")
+    (record,) = station.closed
+    assert gpu_j(record) == 5 * WATTS
+    assert (record.ended_wall_ns or 0) - record.began_wall_ns == 6 * NS_PER_S
+    station.tick(1)
+    assert station.counter("run_energy", "sft", "gpu", "exclusive") == 5 * WATTS * UJ_PER_J
+    assert station.counter("gpu_unattributed_energy", UUID, "gap") == 1 * WATTS * UJ_PER_J
+    assert station.counter("gpu_attributed_energy", UUID, "idle") == 4 * WATTS * UJ_PER_J
+
+
+def test_of_two_attempts_each_has_its_own_also_where_one_look_tells_of_both(station: Station) -> None:
+    """One ended and the next began while the card did not answer; meanwhile the next has used the host."""
+    first = station.begin()
+    station.tick(5)
+    station.tick(0.5, blind="card")
+    station.end(result="failure")
+    second = station.begin()
+    cpu_ns = {_holder(first): 0, _holder(second): 2 * NS_PER_S}
+    station.tick(1, blind="card", cpu_ns=cpu_ns)
+    station.tick(1)
+    station.tick(2)
+    station.end()
+    station.tick()
+    assert [(record.run.attempt, gpu_j(record)) for record in station.closed] == [
+        (0, 5.5 * WATTS),
+        (1, 4 * WATTS),
+    ]
+    assert [record.totals.energy_uj.get(("cpu", "cpu_time")) for record in station.closed] == [
+        None,
+        20 * UJ_PER_J,
+    ]
+    windows = [(attempt, stretch.totals) for _, attempt, stretch in station.stretches]
+    assert windows == [(record.run.attempt, record.totals) for record in station.closed]
+    assert station.counter("run_energy", "sft", "gpu", "exclusive") == 9.5 * WATTS * UJ_PER_J
+    assert station.counter("owner_wasted_energy", "", "", "failed") == 5.5 * WATTS * UJ_PER_J
+
+
+@pytest.mark.parametrize("boot", ["boot-1", "boot-2"])
+def test_an_end_that_waits_for_the_card_is_not_forgotten_by_a_kill(
+    station: Station, state: Path, boot: str
+) -> None:
+    """The next daemon closes the attempt as it ended, phases too, and goes on with the one after it."""
+    station.begin()
+    station.registry.begin_phase("sft", 0, "epoch", 0, station.now)
+    station.tick(5)
+    station.tick(0.5, blind="card")
+    station.end(result="failure")
+    ended_wall_ns = station.now.wall_ns
+    station.begin()
+    station.tick(0.5, blind="card")
+    station.stop()
+    again = Station(state, boot=boot, at_s=station.now_s + 10)
+    again.tick(0)
+    again.tick()
+    (record,) = again.closed
+    assert (record.run.attempt, record.result, record.ended_wall_ns) == (0, "failure", ended_wall_ns)
+    assert gpu_j(record) == 5 * WATTS
+    assert [stretch.name for _, attempt, stretch in again.stretches if attempt == 0] == ["epoch", ""]
+    assert again.registry.live["sft"].run.attempt == 1
+    assert again.shown["sft"].record.run.attempt == 1
+
+
 # Attempts
 
 
@@ -376,7 +497,7 @@ def test_no_joule_is_wasted_twice(station: Station, state: Path, restarted: bool
     station.registry.progress("sft", 0, Told(steps=0))
     station.registry.progress("sft", 0, Told(steps=100))
     station.tick(4)
-    station.busy_ratio = 0.0
+    station.utilization_ratio = 0.0
     station.tick(3)
     station.registry.progress("sft", 0, Told(steps=60))
     station.tick(2)
@@ -410,8 +531,7 @@ def test_an_attempt_that_is_replaced_is_told_all_the_same(station: Station, stat
     station.tick()
     first, second = station.closed
     assert (first.run.attempt, first.result) == (0, "lost")
-    assert gpu_j(first) + gpu_j(second) == 10 * WATTS
-    assert gpu_j(first) == pytest.approx(5.5 * WATTS, abs=0.5 * WATTS)
+    assert (gpu_j(first), gpu_j(second)) == (5.5 * WATTS, 4.5 * WATTS)
     assert [r.run.attempt for r in History(state).attempts("sft")] == [0, 1]
 
 
@@ -703,15 +823,16 @@ def test_a_run_that_begins_again_while_its_old_series_cannot_be_deleted(
 
 
 RUN_IDS = st.sampled_from(("a", "b", "c"))
+BLIND = st.sampled_from(("", "", "card", "counter"))
 STORY = st.lists(
-    st.tuples(st.just("begin"), RUN_IDS)
-    | st.tuples(st.just("end"), RUN_IDS)
-    | st.tuples(st.just("fail"), RUN_IDS)
-    | st.tuples(st.just("steps"), st.tuples(RUN_IDS, st.integers(0, 9)))
-    | st.tuples(st.just("busy"), st.sampled_from((0.0, 0.5)))
-    | st.tuples(st.just("pass"), st.floats(0.01, 90))
-    | st.tuples(st.just("look"), st.floats(0.01, 3))
-    | st.tuples(st.just("kill"), st.floats(0.1, 200)),
+    st.tuples(st.just("begin"), RUN_IDS, BLIND)
+    | st.tuples(st.just("end"), RUN_IDS, BLIND)
+    | st.tuples(st.just("fail"), RUN_IDS, BLIND)
+    | st.tuples(st.just("steps"), st.tuples(RUN_IDS, st.integers(0, 9)), st.just(""))
+    | st.tuples(st.just("busy"), st.sampled_from((0.0, 0.5)), st.just(""))
+    | st.tuples(st.just("pass"), st.floats(0.01, 90), st.just(""))
+    | st.tuples(st.just("look"), st.floats(0.01, 3), BLIND)
+    | st.tuples(st.just("kill"), st.floats(0.1, 200), st.just("")),
     max_size=30,
 )
 
@@ -719,38 +840,51 @@ STORY = st.lists(
 @given(story=STORY)
 @settings(max_examples=60, deadline=None)
 def test_whatever_happens_energy_is_conserved_and_nobody_has_any_outside_his_life(
-    story: list[tuple[str, Any]],
+    story: list[tuple[str, Any, Any]],
 ) -> None:
-    """Arrivals, departures, sharing, long silences, kills and restarts, to the microjoule."""
+    """Arrivals, departures, sharing, silences of the card, kills and restarts, to the microjoule.
+
+    And while somebody holds the card nothing of it is idle.
+    """
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / "state"
         station = Station(state)
+        station.utilization_ratio = 0
         station.tick()
         first_s = station.now_s
+        free_s = 0.0
         closed: list[RunRecord] = []
-        for what, which in (*story, ("pass", 0.5), ("look", 1)):
+        for what, which, blind in (*story, ("pass", 0.5, ""), ("look", 1, "card")):
+            began_s = station.now_s
             match what:
                 case "begin":
                     station.begin(which)
-                    station.tick(0.001)  # as in the daemon: who begins or ends has the card looked at
                 case "end" | "fail" if which in station.registry.live:
                     station.end(which, "success" if what == "end" else "failure")
-                    station.tick(0.001)
                 case "steps" if which[0] in station.registry.live:
                     station.registry.progress(which[0], None, Told(steps=which[1]))
                 case "busy":
-                    station.busy_ratio = which
+                    station.utilization_ratio = which
+            free = not station.registry.live
+            match what:
+                case "begin" | "end" | "fail":
+                    station.tick(
+                        0.001, blind=blind
+                    )  # as in the daemon: who begins or ends has the card looked at
                 case "pass":
                     station.now_s += which
                 case "look":
-                    station.tick(which)
+                    station.tick(which, blind=blind)
                 case "kill":
                     station.stop()
                     closed += station.closed
                     station = Station(state, at_s=station.now_s + which)
+                    station.utilization_ratio = 0
+            free_s += station.now_s - began_s if free else 0
         for run_id in list(station.registry.live):
             station.end(run_id)
-        station.tick()
+        station.tick(0.5, blind="card")
+        station.tick(0.5)
         closed += station.closed
         used_uj = round((station.now_s - first_s) * WATTS * UJ_PER_J)
         totals = station.books.totals
@@ -762,11 +896,13 @@ def test_whatever_happens_energy_is_conserved_and_nobody_has_any_outside_his_lif
         cost = sum(amount for (quantity, _), amount in totals.items() if quantity == "owner_cost")
         wasted = sum(amount for (of, _), amount in totals.items() if of == "owner_wasted_cost")
         assert wasted <= cost + 1e-9
+        idle_uj = totals["gpu_attributed_energy", (UUID, "idle")]
+        assert idle_uj <= (free_s + 1) * WATTS * UJ_PER_J + len(story)
         of_runs = sum(uj for r in closed for (of, _), uj in r.totals.energy_uj.items() if of == "gpu")
         assert of_runs == totals["gpu_attributed_energy", (UUID, "run")]
         for record in closed:
             lived_s = ((record.ended_wall_ns or 0) - record.began_wall_ns) / NS_PER_S
-            assert gpu_j(record) <= lived_s * WATTS + 0.4 * WATTS * 0.001 * len(story) + 1e-3
+            assert gpu_j(record) <= lived_s * WATTS + 1e-3
         station.stop()
 
 

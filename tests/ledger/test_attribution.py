@@ -139,6 +139,33 @@ def test_mig_instances_share_by_slices_and_the_rest_is_idle() -> None:
     }
 
 
+def test_who_shares_an_instance_has_an_equal_part_of_it() -> None:
+    """An instance of 3 slices held by two, with and without a process there, and one of 4 held by another."""
+    reading = mig(("MIG-1", 3, True), ("MIG-2", 4, True))
+    holds = (
+        hold(RUN_A, mig_uuid="MIG-1", weight=3, processes=frozenset({1})),
+        hold(RUN_B, mig_uuid="MIG-1", weight=3),
+        hold(POD, mig_uuid="MIG-2", weight=4, processes=frozenset({2})),
+    )
+    assert shares(140, reading, *holds, base_j=70) == {
+        ("run", "run-a", "equal"): 30,
+        ("run", "run-b", "equal"): 30,
+        ("pod", "llm-0", "mig_slices"): 80,
+    }
+    times = hold_times(0, reading, holdings(*holds))
+    assert [time.gpu_ns * 14 for time in times] == pytest.approx([3 * at(1), 3 * at(1), 8 * at(1)], abs=14)
+
+
+def test_a_stranger_on_an_instance_takes_its_part_of_it() -> None:
+    """And the last microjoule goes to somebody."""
+    holds = hold(RUN_A, mig_uuid="MIG-1"), hold(STRANGER, mig_uuid="MIG-1", processes=frozenset({9}))
+    parts = split(700_001, 0, 0, mig(("MIG-1", 7, True)), holdings(*holds), empty=False)
+    assert sorted((part.share, part.energy_uj) for part in parts if part.energy_uj) == [
+        ("run", 350_001),
+        ("unattributed", 350_000),
+    ]
+
+
 def test_gpu_time_of_a_shared_card_is_never_more_than_the_time() -> None:
     """Two holders have half a second of a second each; a stranger counts too and is not told."""
     times = hold_times(0, look(1, utilization_ratio=0.5), holdings(hold(RUN_A), hold(RUN_B)))
@@ -231,7 +258,7 @@ def test_whatever_happens_the_parts_sum_to_the_device(
             until,
             weight=weight,
             processes=frozenset({n + 1}),
-            mig_uuid=f"MIG-{n + 1}" if partitioned else "",
+            mig_uuid=f"MIG-{n % 3 + 1}" if partitioned else "",
         )
         for n, (holder, since, until, weight) in enumerate(holds)
         if until is None or until > since

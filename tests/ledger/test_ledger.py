@@ -8,6 +8,7 @@ from tests.ledger.readings import UUID, gpu, look, package, snapshot
 from wattspan.ledger.ledger import Ledger, Tick
 from wattspan.ledger.meters import Mark, Past
 from wattspan.model import Failure, GpuReading, HostReading, MigInstance, SourceReport
+from wattspan.runs import Hold, Holder, Holdings
 from wattspan.units import NS_PER_S, UJ_PER_J, UW_PER_W
 
 
@@ -81,6 +82,44 @@ def test_without_a_process_list_only_zero_utilization_means_idle(
         look(2, 200, pids=None, utilization_ratio=utilization),
     )
     assert [charge.share for charge in ticks[1].charges] == [share]
+
+
+@pytest.mark.parametrize(
+    ("utilization", "pids", "share"),
+    [
+        (1.0, None, "unattributed"),
+        (None, None, "unattributed"),
+        (0.0, None, "idle"),
+        (0.3, (), "unattributed"),
+        (0.0, (), "idle"),
+        (None, (), "idle"),
+    ],
+)
+def test_a_gpu_that_works_for_nobody_known_is_not_idle_where_runs_are_watched(
+    utilization: float | None, pids: tuple[int, ...] | None, share: str
+) -> None:
+    """AMD lists no process, NVIDIA none of another pid namespace: what works is somebody's, of no known run,
+    and its power is no idle power."""
+    books = ledger()
+    looks = [look(s, 700 * s, pids=pids, utilization_ratio=utilization) for s in (1, 2)]
+    first, second = (books.apply(snapshot(n, reading), Holdings()) for n, reading in enumerate(looks, 1))
+    assert first.charges == ()
+    assert [charge.share for charge in second.charges] == [share]
+    floor_uw = second.marks[f"gpu:{UUID}"].idle_floor_uw
+    assert floor_uw == (700 * UW_PER_W if share == "idle" else None)
+
+
+def test_what_a_gpu_did_before_its_holder_left_is_not_held_against_it() -> None:
+    """Utilization is of the second before the look: only then does work speak of somebody else."""
+    books = ledger()
+    run_a = Holder("run-a")
+    shares = []
+    for second, holds in enumerate(((Hold(run_a, 0),), (Hold(run_a, 0, 3 * NS_PER_S // 2),), (), ()), 1):
+        reading = look(second, 300 * second, pids=(), utilization_ratio=0.0 if second == 3 else 0.9)
+        tick = books.apply(snapshot(second, reading), Holdings({UUID: holds} if holds else {}))
+        shares.append([(charge.share, charge.energy_uj // UJ_PER_J) for charge in tick.charges])
+    assert shares == [[], [("run", 150), ("idle", 150)], [("idle", 300)], [("unattributed", 300)]]
+    assert tick.marks[f"gpu:{UUID}"].idle_floor_uw is None
 
 
 def test_a_look_without_the_counter_charges_nothing_and_loses_nothing() -> None:

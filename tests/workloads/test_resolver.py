@@ -3,20 +3,25 @@
 import contextlib
 import json
 import resource
+import tempfile
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.fakes.kubelet import pod, pod_list
 from tests.fakes.machine import Clock
 from tests.fakes.procfs import TICKS_PER_S, FakeProcfs
 from tests.ledger.readings import UUID, WALL_OFFSET_NS, gpu, look, snapshot
-from wattspan.model import GpuReading, MigInstance
-from wattspan.runs import STRANGER, Hold, Holder, Holdings, PodRef
-from wattspan.units import NS_PER_S
+from wattspan.ledger.ledger import Ledger
+from wattspan.ledger.meters import Mark, Past
+from wattspan.model import Charge, GpuReading, MigInstance
+from wattspan.runs import STRANGER, Hold, Holder, Holdings, HoldTime, PodRef
+from wattspan.units import NS_PER_S, UJ_PER_J
 from wattspan.workloads.kubelet import Allocation
 from wattspan.workloads.pods import read
 from wattspan.workloads.processes import Processes
@@ -58,7 +63,8 @@ class World:
 
     def process(self, pid: int, *, age_s: float = 100, **facts: Any) -> None:
         """A process that began so long ago."""
-        ticks = round((self.clock.now_ns / NS_PER_S - age_s) * TICKS_PER_S)
+        # The kernel drops the rest of a tick: no process started later than it says.
+        ticks = (self.clock.now_ns - int(age_s * NS_PER_S)) * TICKS_PER_S // NS_PER_S
         self._born[pid] = {"start_ticks": ticks, **facts}
         self.procfs.process(pid, **self._born[pid])
 
@@ -416,6 +422,25 @@ def test_a_mapping_that_outlives_its_run_begins_no_other(tmp_path: Path) -> None
     assert world.registry.live == {}
 
 
+def test_the_server_of_mps_holds_nothing_beside_its_clients(world: World) -> None:
+    """It owns the context that they work through: the GPU is theirs, and a stranger's when it is alone."""
+    world.process(41, comm="nvidia-cuda-mps", uid=0)
+    world.process(42)
+    world.track("sft", 42)
+    assert set(holds(world.tick(1, 41, 42))) == {"sft"}
+    assert set(holds(world.tick(5, 41))) == {"sft", "stranger"}
+    assert set(holds(world.tick(5, 41))) == {"stranger"}
+
+
+def test_a_run_does_not_hide_behind_the_name_of_the_mps_server(world: World) -> None:
+    """A process may call itself what it likes: what is of a run holds for the run."""
+    world.process(41, comm="nvidia-cuda-mps")
+    world.process(42)
+    world.track("a", 41)
+    world.track("b", 42)
+    assert set(holds(world.tick(1, 41, 42))) == {"a", "b"}
+
+
 # Kubernetes
 
 
@@ -746,3 +771,151 @@ def test_ranks_beside_the_one_that_reports_are_of_its_run(world: World) -> None:
     world.track("run-a", 51)
     assert holds(world.tick(1, 51, 52))["run-a"].processes == {51, 52}
     assert set(holds(world.tick(1, 51, 52, 60))) == {"run-a", "stranger"}
+
+
+# Any history
+
+WATTS = 300
+PIDS = st.sampled_from((41, 42, 43))
+RUN_IDS = st.sampled_from(("a", "b"))
+HISTORY = st.lists(
+    st.tuples(st.sampled_from(("arrive", "leave", "die")), PIDS)
+    | st.tuples(st.just("begin"), RUN_IDS, PIDS, st.booleans())
+    | st.tuples(st.just("end"), RUN_IDS, st.booleans())
+    | st.tuples(st.just("pass"), st.floats(0.01, 2))
+    | st.tuples(st.just("look"), st.floats(0.01, 8), st.booleans())
+    | st.tuples(st.just("restart")),
+    min_size=12,  # by themselves most would be over before anything has happened
+    max_size=40,
+)
+
+
+class MeteredWorld(World):
+    """A world whose one card draws 300 W, and the ledger that is told who held it.
+
+    Attributes:
+        on_card: pids that compute there now.
+        alive: pids of processes.
+        covered: stretches of time in which somebody was there whom a look had seen there before.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.on_card: set[int] = set()
+        self.covered: list[tuple[int, int]] = []
+        self.alive: set[int] = set()
+        self.charges: list[Charge] = []
+        self.times: list[HoldTime] = []
+        self.ledger = Ledger(NS_PER_S, {})
+        self._seen: set[int] = set()
+        self._mark: Mark | None = None
+
+    def pass_time(self, seconds: float) -> None:
+        """Nobody looks."""
+        began_ns = self.clock.now_ns
+        self.clock.advance(seconds)
+        if self._seen & self.on_card:
+            self.covered.append((began_ns, self.clock.now_ns))
+
+    def look(self, seconds: float, *, blind: bool = False) -> None:
+        """Time passes, then there is a look; a blind one finds that the driver does not answer."""
+        self.pass_time(seconds)
+        self.sequence += 1
+        at_s = self.clock.now_ns / NS_PER_S
+        readings = [] if blind else [look(at_s, at_s * WATTS, pids=self.on_card)]
+        taken = snapshot(self.sequence, *readings, at_s=at_s)
+        tick = self.ledger.apply(taken, self.resolver.resolve(taken, None, self.now))
+        self.charges += tick.charges
+        self.times += tick.hold_times
+        self._mark = tick.marks.get(f"gpu:{UUID}", self._mark)
+        if not blind:
+            self._seen = set(self.on_card)
+
+    def arrive(self, pid: int) -> None:
+        """A process, begun now if there is none, makes a context on the card."""
+        if pid not in self.alive:
+            self.process(pid, age_s=0)
+        self.alive.add(pid)
+        self.on_card.add(pid)
+
+    def leave(self, pid: int) -> None:
+        """The process has no context on the card any more."""
+        self.on_card.discard(pid)
+        self._seen.discard(pid)
+
+    def die(self, pid: int) -> None:
+        """The process ends."""
+        self.leave(pid)
+        self.alive.discard(pid)
+        self.procfs.end(pid)
+
+    def restart(self) -> None:
+        """Another daemon, that knows the runs and the counter as it was last read."""
+        pasts = {} if self._mark is None else {f"gpu:{UUID}": Past(self._mark, same_boot=True)}
+        self.ledger = Ledger(NS_PER_S, pasts)
+        self.resolver = Resolver(self.registry, self.processes, 4, "hpc")
+        self._seen.clear()
+
+    def free_ns(self, start_ns: int, end_ns: int) -> int:
+        """How much of a stretch is not covered."""
+        covered = (min(end_ns, end) - max(start_ns, start) for start, end in self.covered)
+        return end_ns - start_ns - sum(ns for ns in covered if ns > 0)
+
+
+@given(history=HISTORY)
+@settings(max_examples=100, deadline=None)
+def test_whoever_comes_and_goes_energy_is_conserved_and_nobody_has_any_outside_his_life(
+    history: list[tuple[Any, ...]],
+) -> None:
+    """Processes that arrive, leave and die, runs that begin and end, a driver that is silent, restarts.
+
+    Every joule has one owner; a run has none from before its begin or after its end;
+    and while somebody is known to be on the card nothing is idle.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        world = MeteredWorld(Path(folder))
+        world.look(1)
+        began_ns = world.clock.now_ns
+        runs: list[LiveRun] = []
+        for what, *facts in (*history, ("look", 1, False)):
+            match what, *facts:
+                case "arrive", pid:
+                    world.arrive(pid)
+                case "leave", pid:
+                    world.leave(pid)
+                case "die", pid if pid in world.alive:
+                    world.die(pid)
+                case "begin", run_id, pid, blind:
+                    if pid not in world.alive:
+                        world.arrive(pid)
+                    live = world.track(run_id, pid)
+                    runs += [live] if live not in runs else []
+                    world.look(0.001, blind=blind)  # who begins or ends has the card looked at
+                case "end", run_id, blind if run_id in world.registry.live:
+                    world.registry.end(run_id, None, Ending(world.now, "success"))
+                    world.look(0.001, blind=blind)
+                case "pass", seconds:
+                    world.pass_time(seconds)
+                case "look", seconds, blind:
+                    world.look(seconds, blind=blind)
+                case ("restart",):
+                    world.restart()
+        now_ns = world.clock.now_ns
+        charged_uj = sum(charge.energy_uj for charge in world.charges)
+        assert charged_uj == round(now_ns / NS_PER_S * WATTS * UJ_PER_J) - round(
+            began_ns / NS_PER_S * WATTS * UJ_PER_J
+        )
+        for charge in world.charges:
+            free_s = world.free_ns(charge.start_ns, charge.end_ns) / NS_PER_S
+            assert charge.share != "idle" or charge.energy_uj <= free_s * WATTS * UJ_PER_J + 10
+        assert sum(time.gpu_ns for time in world.times) <= now_ns - began_ns
+        for live in runs:
+            of = (live.run.run_id, live.run.attempt)
+            lived_ns = (live.ending.at.ns if live.ending else now_ns) - live.began.ns
+            held = [c.energy_uj for c in world.charges if c.holder and _attempt(c.holder) == of]
+            assert sum(held) / UJ_PER_J <= lived_ns / NS_PER_S * WATTS + 1e-3
+            assert sum(time.gpu_ns for time in world.times if _attempt(time.holder) == of) <= lived_ns
+
+
+def _attempt(holder: Holder) -> tuple[str, int]:
+    return holder.run_id, holder.attempt

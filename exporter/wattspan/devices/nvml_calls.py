@@ -52,6 +52,7 @@ class Calls:
         self.compute_instance = (pynvml.nvmlDeviceGetComputeInstanceId,)
         self.attributes = (pynvml.nvmlDeviceGetAttributes_v2,)
         self.compute_pids = (ComputePids(pynvml),)
+        self.mps_pids = (ComputePids(pynvml, "MPSCompute"),)
         self.process_utilization = (ProcessUtilization(pynvml), ProcessesUtilizationInfo(pynvml))
 
 

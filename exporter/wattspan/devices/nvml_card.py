@@ -1,5 +1,6 @@
 """One NVIDIA GPU under one initialisation of NVML: its handle, what it can answer, and a look at it."""
 
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,10 +12,13 @@ from wattspan.devices.nvml_fields import FieldBatch
 from wattspan.devices.nvml_holders import HoldersLook
 from wattspan.devices.nvml_sm import SmLook
 from wattspan.model import Gpu, GpuReading, MigMode, PowerSource
-from wattspan.units import HZ_PER_MHZ, NS_PER_S, PERCENT, UJ_PER_MJ, UW_PER_MW
+from wattspan.units import HZ_PER_MHZ, NS_PER_S, NS_PER_US, PERCENT, UJ_PER_MJ, UW_PER_MW
 
 _WINDOW_NS: Final = NS_PER_S
 """Power made of the energy counter is the mean over this or longer: it moves every 20 to 100 ms only."""
+
+_SLOW_NS: Final = NS_PER_S // 10
+"""A call that took longer than the counter takes to move; most take less than a hundredth of it."""
 
 _HEADROOM_NUM: Final = 3
 _HEADROOM_DEN: Final = 2
@@ -107,7 +111,7 @@ class Card:
         values = self._fields.read()
         energy_mj = self._energy_mj(values)
         power_mw, power_source = self._power_mw(values)
-        read_at_ns = (before_ns + self._clock()) // 2
+        read_at_ns = self._read_at_ns(before_ns, self._clock())
 
         energy_uj = _scaled(energy_mj, UJ_PER_MJ)
         power_uw = _scaled(power_mw, UW_PER_MW)
@@ -146,6 +150,19 @@ class Card:
             process_sm=self._sm.look(read_at_ns, sharing),
             mig_instances=holders.mig_instances,
         )
+
+    def _read_at_ns(self, before_ns: int, after_ns: int) -> int:
+        """When the counter was read: in the middle of the call; of a slow one, when the driver says so.
+
+        A call that waited for the driver's lock has a value from its end, and by the middle of a call of
+        seconds a run that ended meanwhile would be charged for what came after it.
+        """
+        at_wall_us = self._fields.energy_at_wall_us
+        if after_ns - before_ns > _SLOW_NS and at_wall_us is not None:
+            ago_ns = time.time_ns() - at_wall_us * NS_PER_US
+            if 0 <= ago_ns <= after_ns - before_ns:
+                return after_ns - ago_ns
+        return (before_ns + after_ns) // 2
 
     def _ask(self, question: tuple[Callable[..., Any], ...]) -> Any | None:
         return self._asker.ask(question, self.handle)

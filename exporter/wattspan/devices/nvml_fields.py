@@ -61,9 +61,15 @@ _VALUES: Final = (
 
 
 class FieldBatch:
-    """All the fields that we want of one GPU, less those that its driver has refused."""
+    """All the fields that we want of one GPU, less those that its driver has refused.
+
+    Attributes:
+        energy_at_wall_us: when the driver took the energy that was read last, by the wall clock, as it says;
+            None when it has not answered it.
+    """
 
     def __init__(self, pynvml: Any, handle: Handle) -> None:
+        self.energy_at_wall_us: int | None = None
         self._handle = handle
         self._error = pynvml.NVMLError
         # Called without pynvml's wrapper, which makes the array anew each time and reads it slowly.
@@ -119,11 +125,14 @@ class FieldBatch:
         values: dict[int, int] = {}
         refused: list[int] = []
         failed = SUCCESS
-        for field, _, _, _, value_type, code, raw in _ENTRY.iter_unpack(self._array):
+        self.energy_at_wall_us = None
+        for field, _, at_wall_us, _, value_type, code, raw in _ENTRY.iter_unpack(self._array):
             if code == SUCCESS:
                 value = _number(value_type, raw)
                 if value is not None:
                     values[field] = value
+                    if field == ENERGY:
+                        self.energy_at_wall_us = at_wall_us
             elif _is_refusal(code):
                 refused.append(field)
             elif meaning_of(code).action in (Action.RETRY, Action.EMPTY):

@@ -32,7 +32,8 @@ class Holders:
 
     Attributes:
         mig_mode: in force now; a pending change is not.
-        processes: pids with a compute context on the GPU; on MIG, on any of its instances.
+        processes: pids with a compute context on the GPU, clients of MPS among them; on MIG, on any of its
+            instances.
             None when the driver does not say, or not for each instance.
         mig_instances: empty unless MIG is enabled.
     """
@@ -89,7 +90,7 @@ class HoldersLook:
             instances = self._instances()
             self._holders = Holders(mode, _union(instances), instances)
         else:
-            self._holders = Holders(mode, self._asker.ask(self._calls.compute_pids, self._handle))
+            self._holders = Holders(mode, self._pids(self._handle))
         return self._holders
 
     def _stirred(self, memory_bytes: int | None, utilization: int | None) -> bool:
@@ -135,8 +136,19 @@ class HoldersLook:
             slices=attributes.gpuInstanceSliceCount,
             # The driver calls an instance "<model> MIG <profile>".
             profile=(ask(calls.name, handle) or "").partition(" MIG ")[2],
-            processes=ask(calls.compute_pids, handle),
+            processes=self._pids(handle),
         )
+
+    def _pids(self, handle: Handle) -> frozenset[int] | None:
+        """Who computes on a GPU or an instance, clients of MPS among them; None when the driver does not say.
+
+        A driver that knows no MPS has no clients of it.
+        """
+        pids: frozenset[int] | None = self._asker.ask(self._calls.compute_pids, handle)
+        clients: frozenset[int] | None = self._asker.ask(self._calls.mps_pids, handle)
+        if pids is None or not clients:
+            return pids
+        return pids | clients
 
 
 def _union(instances: tuple[MigInstance, ...]) -> frozenset[int] | None:

@@ -6,7 +6,7 @@ The wrappers ask for the list's length first, so that each list costs two calls,
 import ctypes
 import struct
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from wattspan.devices.nvml_errors import FUNCTION_NOT_FOUND, INSUFFICIENT_SIZE, SUCCESS
 
@@ -31,7 +31,13 @@ class SmSample(NamedTuple):
 
 
 class ComputePids:
-    """The pids with a compute context on a GPU or MIG instance, by the struct that this library writes."""
+    """The pids with a compute context on a GPU or MIG instance, by the struct that this library writes.
+
+    Args:
+        pynvml: the module, initialised.
+        of: ``Compute`` for processes with a context of their own, ``MPSCompute`` for clients of MPS, which
+            the driver lists apart.
+    """
 
     _ENTRY: Final = 24
     """Bytes of nvmlProcessInfo_t: pid, memory, GPU instance, compute instance."""
@@ -39,12 +45,11 @@ class ComputePids:
     _ENTRY_WITH_PROTECTED: Final = 32
     """And a fifth member, usedGpuCcProtectedMemory: some R535 libraries write it under the same name."""
 
-    _SYMBOLS: Final = ("nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2")
-
-    def __init__(self, pynvml: Any) -> None:
+    def __init__(self, pynvml: Any, of: Literal["Compute", "MPSCompute"] = "Compute") -> None:
         library = pynvml.nvmlLib
         self._error = pynvml.NVMLError
-        self._function = next((getattr(library, s) for s in self._SYMBOLS if hasattr(library, s)), None)
+        symbols = (f"nvmlDeviceGet{of}RunningProcesses_{version}" for version in ("v3", "v2"))
+        self._function = next((getattr(library, s) for s in symbols if hasattr(library, s)), None)
         # nvitop found how to tell them apart (nvitop/api/libnvml.py): the libraries with five members
         # already have the first of these symbols and not yet the second.
         five = hasattr(library, "nvmlDeviceGetConfComputeMemSizeInfo") and not hasattr(

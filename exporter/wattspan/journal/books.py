@@ -5,7 +5,7 @@ power and health go on being shown.
 """
 
 import logging
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, Protocol
@@ -233,6 +233,11 @@ class Books:
         """A run's accounts as they stand, over all its attempts."""
         return {key: self._entries[key].total for key in self._of_run.get(run_id, ())}
 
+    @property
+    def gained(self) -> Mapping[tuple[str, int], Mapping[CounterKey, int | float]]:
+        """What the accounts of runs have gained in the tick that was taken last, by run id and attempt."""
+        return self._holders.gained
+
     def waste(self, holder: Holder, reason: str, energy_uj: int, cost: float) -> None:
         """Enter energy that came to nothing."""
         self._holders.waste(holder, reason, energy_uj, cost)
@@ -270,6 +275,7 @@ class Books:
             self._enter_energy(charge)
         self.priced = {}
         repeating = self._keeper.repeating
+        self._holders.gained = {}
         idle = {(time.holder, time.uuid) for time in tick.hold_times if time.idle_ns}
         for charge in (*tick.charges, *tick.host_shares):
             if charge.estimated:

@@ -48,6 +48,9 @@ class Add(Protocol):
 class HolderAccounts:
     """Enters what holders used.
 
+    Attributes:
+        gained: what the accounts of runs have gained since this was last cleared, by run id and attempt.
+
     Args:
         add: to an account.
         owners: that have accounts already, as (namespace, project).
@@ -59,6 +62,7 @@ class HolderAccounts:
         self._owners = set(owners)
         self._namespaces = {namespace for namespace, _ in self._owners}
         self._currency = currency
+        self.gained: dict[tuple[str, int], dict[CounterKey, int | float]] = {}
 
     def begin_run(self, run_id: str, basis: Basis | None) -> None:
         """Let the counters that every run has exist at 0."""
@@ -85,14 +89,14 @@ class HolderAccounts:
             return
         component, energy_uj = charge.component, charge.energy_uj
         if holder.run_id:
-            self._add("run_energy", (holder.run_id, component, attribution), energy_uj)
-            self._add("run_unpriced", (holder.run_id,), footprint.unpriced_uj)
+            self._gain(holder, "run_energy", (component, attribution), energy_uj)
+            self._gain(holder, "run_unpriced", (), footprint.unpriced_uj)
             if basis is not None:
-                self._add("run_co2e", (holder.run_id, "operational", basis), grams)
+                self._gain(holder, "run_co2e", ("operational", basis), grams)
             if self._currency:
-                self._add("run_cost", (holder.run_id, self._currency), cost)
+                self._gain(holder, "run_cost", (self._currency,), cost)
             if component == "gpu":
-                self._add("run_gpu_energy", (holder.run_id, charge.device), energy_uj)
+                self._gain(holder, "run_gpu_energy", (charge.device,), energy_uj)
         if holder.pod.name:
             pod = (holder.pod.namespace, holder.pod.name, holder.pod.container)
             self._add("pod_energy", (*pod, component, attribution), energy_uj)
@@ -104,30 +108,30 @@ class HolderAccounts:
             self._add("owner_co2e", (*owner, "operational", basis), grams)
         if self._currency:
             self._add("owner_cost", (*owner, self._currency), cost)
-        self._enter_configured(holder.run_id, owner, footprint)
+        self._enter_configured(holder, owner, footprint)
         if wasted:
             self.waste(holder, wasted, energy_uj, cost)
 
-    def _enter_configured(self, run_id: str, owner: tuple[str, str], footprint: Footprint) -> None:
+    def _enter_configured(self, holder: Holder, owner: tuple[str, str], footprint: Footprint) -> None:
         """What only some operators have figures for."""
         for of, amount in (("market_co2e", footprint.market_grams), ("water", footprint.water_liters)):
             if amount is None:
                 continue
             self._add(f"owner_{of}", owner, amount)
-            if run_id:
-                self._add(f"run_{of}", (run_id,), amount)
+            if holder.run_id:
+                self._gain(holder, f"run_{of}", (), amount)
 
     def enter_time(self, time: HoldTime, embodied_g: float | None) -> None:
         """Enter GPU time, and what making the hardware emitted for it; None where that is not known."""
         holder = time.holder
         if embodied_g is not None:
             if holder.run_id:
-                self._add("run_co2e", (holder.run_id, "embodied", "lifecycle"), embodied_g)
+                self._gain(holder, "run_co2e", ("embodied", "lifecycle"), embodied_g)
             self._add("owner_co2e", (*self._owner(holder), "embodied", "lifecycle"), embodied_g)
         if holder.run_id:
-            self._add("run_gpu", (holder.run_id,), time.gpu_ns)
-            self._add("run_idle_gpu", (holder.run_id,), time.idle_ns)
-            self._add("run_utilization", (holder.run_id,), time.utilization_ns)
+            self._gain(holder, "run_gpu", (), time.gpu_ns)
+            self._gain(holder, "run_idle_gpu", (), time.idle_ns)
+            self._gain(holder, "run_utilization", (), time.utilization_ns)
         if holder.pod.name:
             pod = (holder.pod.namespace, holder.pod.name, holder.pod.container)
             self._add("pod_idle_gpu", pod, time.idle_ns)
@@ -142,11 +146,18 @@ class HolderAccounts:
         """
         owner = self._owner(holder)
         if holder.run_id:
-            self._add("run_wasted", (holder.run_id,), energy_uj)
-            self._add("run_wasted_cost", (holder.run_id,), cost)
+            self._gain(holder, "run_wasted", (), energy_uj)
+            self._gain(holder, "run_wasted_cost", (), cost)
         self._add("owner_wasted_energy", (*owner, reason), energy_uj)
         if self._currency:
             self._add("owner_wasted_cost", (*owner, reason, self._currency), cost)
+
+    def _gain(self, holder: Holder, quantity: str, labels: tuple[str, ...], amount: int | float) -> None:
+        """Add to an account of a run, whose first label is its id."""
+        key = (quantity, (holder.run_id, *labels))
+        self._add(*key, amount)
+        gained = self.gained.setdefault((holder.run_id, holder.attempt), {})
+        gained[key] = gained.get(key, 0) + amount
 
     def _owner(self, holder: Holder) -> tuple[str, str]:
         owner = (holder.pod.namespace, holder.project)

@@ -53,6 +53,9 @@ GREENEST_NS: Final = 60 * NS_PER_S
 
 Totals = Mapping[CounterKey, int | float]
 
+Gained = Mapping[tuple[str, int], Totals]
+"""By run id and attempt."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Projected:
@@ -99,6 +102,15 @@ class _Open:
     greenest_due_wall_ns: int = 0
     projected: _Projected = _Projected()
 
+    def pass_over(self, amounts: Totals) -> None:
+        """What the accounts have gained so much of was another attempt's."""
+        self.start = _plus(self.start, amounts)
+        self.window_start = _plus(self.window_start, amounts)
+        self.phase_start = {phase: _plus(start, amounts) for phase, start in self.phase_start.items()}
+        for (quantity, labels), amount in amounts.items():
+            if quantity == "run_gpu_energy":
+                self.point_energy_uj[labels[1]] = self.point_energy_uj.get(labels[1], 0) + int(amount)
+
 
 class RunBook:
     """The records of live and just-ended runs.
@@ -134,6 +146,7 @@ class RunBook:
         self._open: dict[tuple[str, int], _Open] = {}
         self._final: dict[tuple[str, int], RunRecord] = {}
         self._exemplars: dict[tuple[str, int], WindowExemplar] = {}
+        self._awaited: frozenset[tuple[str, int]] = frozenset()
 
     def begin(self, live: LiveRun) -> None:
         """From here on the run's accounts are this attempt's. Once more changes nothing."""
@@ -167,10 +180,33 @@ class RunBook:
         """Whether the attempt's record is final."""
         return (live.run.run_id, live.run.attempt) in self._final
 
-    def rebegin(self, live: LiveRun) -> None:
-        """An attempt begun in the tick in which the one before it ended: that tick was the other's."""
-        self._open.pop((live.run.run_id, live.run.attempt), None)
-        self.begin(live)
+    def entered(self, gained: Gained, awaited: frozenset[tuple[str, int]]) -> None:
+        """A tick is in the accounts.
+
+        Of two attempts of a run that are open at once, the one not closed yet and the next, each has what
+        it gained itself: the other's part is taken to have been in the accounts before.
+
+        Args:
+            gained: in the tick, by run id and attempt.
+            awaited: attempts that are over, and whose last energy is not in the accounts.
+        """
+        self._awaited = awaited
+        if len({run_id for run_id, _ in self._open}) == len(self._open):
+            return
+        for (run_id, attempt), amounts in gained.items():
+            for (other_id, other), state in self._open.items():
+                if other_id == run_id and other != attempt:
+                    state.pass_over(amounts)
+
+    def pass_over(self, live: LiveRun, wasted_uj: int, wasted_cost: float) -> None:
+        """What was just entered as wasted was so by the attempt before this one."""
+        labels = (live.run.run_id,)
+        amounts: Totals = {("run_wasted", labels): wasted_uj, ("run_wasted_cost", labels): wasted_cost}
+        self._open[live.run.run_id, live.run.attempt].pass_over(amounts)
+
+    def awaits(self, live: LiveRun) -> bool:
+        """Whether an attempt is over, and its GPUs have not been read since: it goes on until then."""
+        return (live.run.run_id, live.run.attempt) in self._awaited
 
     def watch(
         self,
@@ -242,7 +278,7 @@ class RunBook:
         if key in self._final:
             return self._final[key]
         state = self._open[key]
-        ending = live.ending
+        ending = None if self.awaits(live) else live.ending
         return RunRecord(
             run=live.run,
             node=self._node,
@@ -522,7 +558,7 @@ def _totals(accounts: Totals, start: Totals) -> RunTotals:
     cost: float | None = None
     for key, value in accounts.items():
         quantity, labels = key
-        gained = value - start.get(key, 0)
+        gained = max(0, value - start.get(key, 0))  # grams are floats, and may be off by their last digit
         if quantity == "run_energy":
             if gained:
                 energy[labels[1], labels[2]] = int(gained)  # type: ignore[index]  # written by us alone
@@ -550,6 +586,10 @@ def _totals(accounts: Totals, start: Totals) -> RunTotals:
         wasted_uj=int(sums.get("run_wasted", 0)),
         wasted_cost=float(sums.get("run_wasted_cost", 0.0)),
     )
+
+
+def _plus(totals: Totals, amounts: Totals) -> dict[CounterKey, int | float]:
+    return {**totals, **{key: totals.get(key, 0) + amount for key, amount in amounts.items()}}
 
 
 def _rows(totals: Totals) -> list[list[Any]]:

@@ -6,15 +6,16 @@ an A40 with a context and no kernel draws 110 W instead of 30, NVIDIA open-gpu-k
 - nobody: ``idle``, or ``unattributed`` when a process computes that belongs to nobody known;
 - one holder of the whole GPU: ``exclusive``;
 - several: what the GPU draws without work is split equally, the rest by SM time where the driver tells it;
-- MIG: by slices; what no instance holds is idle, and what works goes to the slices with a process.
+- MIG: by slices; what no instance holds is idle, and what works goes to the slices with a process;
+  several on one instance have equal parts of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from wattspan.model import GpuReading, Share, UnattributedReason
-from wattspan.runs import STRANGER, Attribution, Hold, Holder, Holdings, HoldTime
+from wattspan.runs import LAPSED, STRANGER, Attribution, Hold, Holder, Holdings, HoldTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +68,8 @@ def hold_times(start_ns: int, reading: GpuReading, holdings: Holdings) -> list[H
         present = [hold for hold in holds if _covers(hold, start, end)]
         if not present:
             continue
-        slices = slices_of(reading)
-        idle_weight = max(0, slices - sum(hold.weight for hold in present)) if slices else 0
-        weights = [hold.weight if slices else 1 for hold in present]
-        times = apportion(end - start, [*weights, idle_weight])
-        for hold, held_ns in zip(present, times, strict=False):
-            total_by_holder[hold.holder] = total_by_holder.get(hold.holder, 0) + held_ns
+        for holder, held_ns in _times(end - start, present, slices_of(reading)):
+            total_by_holder[holder] = total_by_holder.get(holder, 0) + held_ns
     utilization = reading.utilization_ratio
     return [
         HoldTime(
@@ -83,8 +80,23 @@ def hold_times(start_ns: int, reading: GpuReading, holdings: Holdings) -> list[H
             utilization_ns=int(held_ns * utilization) if utilization is not None else 0,
         )
         for holder, held_ns in total_by_holder.items()
-        if holder != STRANGER
+        if holder not in (STRANGER, LAPSED)
     ]
+
+
+def _times(length_ns: int, present: Sequence[Hold], slices: int) -> Iterator[tuple[Holder, int]]:
+    """Each holder's part of a stretch: by slices, of one and the same instance equally; else all equally."""
+    if not slices:
+        holders = [hold.holder for hold in present]
+        yield from zip(holders, apportion(length_ns, [1] * len(holders)), strict=True)
+        return
+    weights = {hold.mig_uuid: hold.weight for hold in present}
+    holders_of = _holders_by_instance(present)
+    idle_weight = max(0, slices - sum(weights.values()))
+    times = apportion(length_ns, [*weights.values(), idle_weight])
+    for mig_uuid, held_ns in zip(weights, times, strict=False):
+        holders = holders_of[mig_uuid]
+        yield from zip(holders, apportion(held_ns, [1] * len(holders)), strict=True)
 
 
 def sole_holder(reading: GpuReading, holdings: Holdings) -> Holder | None:
@@ -97,15 +109,26 @@ def sole_holder(reading: GpuReading, holdings: Holdings) -> Holder | None:
 
 
 def occupied(reading: GpuReading) -> bool:
-    """Whether a process holds the GPU or one of its MIG instances.
+    """Whether a process holds the GPU or one of its MIG instances, or it works for somebody unseen."""
+    return any(_listed(reading)) or works(reading)
 
-    Where the driver does not list processes, only a utilization of zero says that nobody is there.
+
+def works(reading: GpuReading) -> bool:
+    """Whether the GPU works, whoever is listed; nobody is said to be away without evidence.
+
+    Some drivers list no process at all (AMD's and Intel's sources), and NVIDIA's list is empty for a daemon
+    that does not share the host's pid namespace.
+    Utilization is the better witness; where there is none, as on MIG, an empty list has to do.
     """
-    lists = [reading.processes, *(instance.processes for instance in reading.mig_instances)]
-    known = [processes for processes in lists if processes is not None]
-    if known:
-        return any(known)
-    return reading.utilization_ratio != 0
+    if reading.utilization_ratio is not None:
+        return reading.utilization_ratio > 0
+    return not _listed(reading)
+
+
+def _listed(reading: GpuReading) -> list[frozenset[int]]:
+    """The process lists of the GPU and its instances, of those that are known."""
+    lists = (reading.processes, *(instance.processes for instance in reading.mig_instances))
+    return [processes for processes in lists if processes is not None]
 
 
 def slices_of(reading: GpuReading) -> int:
@@ -185,30 +208,51 @@ def _by_slices(
     energy_uj: int, base_uj: int, slices: int, present: Sequence[Hold], reading: GpuReading
 ) -> list[Part]:
     """What it draws without work by slices, the rest by slices with a process; unused slices are idle."""
-    held = {hold.mig_uuid: hold for hold in present}
-    holders: list[Holder | None] = []
+    held = _holders_by_instance(present)
+    busy = {hold.mig_uuid for hold in present if hold.processes}
+    holders: list[Sequence[Holder]] = []
     base_weights: list[int] = []
     work_weights: list[int] = []
     for instance in reading.mig_instances:
-        hold = held.get(instance.uuid)
-        works = bool(instance.processes) or bool(hold and hold.processes)
-        holders.append(hold.holder if hold else STRANGER if works else None)
+        has_process = bool(instance.processes) or instance.uuid in busy
+        holders.append(held.get(instance.uuid) or ([STRANGER] if has_process else []))
         base_weights.append(instance.slices)
-        work_weights.append(instance.slices if works else 0)
-    holders.append(None)
+        work_weights.append(instance.slices if has_process else 0)
+    holders.append([])
     base_weights.append(slices - sum(base_weights))
     work_weights.append(0)
     base = apportion(base_uj, base_weights)
     work = apportion(energy_uj - base_uj, work_weights if any(work_weights) else base_weights)
     return [
-        Part(idle + active, "idle") if holder is None else _held(idle + active, holder, "mig_slices")
-        for holder, idle, active in zip(holders, base, work, strict=True)
+        part
+        for of_instance, idle, active in zip(holders, base, work, strict=True)
+        for part in _of_instance(idle + active, of_instance)
     ]
+
+
+def _holders_by_instance(present: Sequence[Hold]) -> dict[str, list[Holder]]:
+    """Who holds each MIG instance, each of them once."""
+    holders: dict[str, dict[Holder, None]] = {}
+    for hold in present:
+        holders.setdefault(hold.mig_uuid, {})[hold.holder] = None
+    return {mig_uuid: list(found) for mig_uuid, found in holders.items()}
+
+
+def _of_instance(energy_uj: int, holders: Sequence[Holder]) -> list[Part]:
+    """An instance's part of the GPU's energy; the driver does not tell who of several did how much there."""
+    if not holders:
+        return [Part(energy_uj, "idle")]
+    if len(holders) == 1:
+        return [_held(energy_uj, holders[0], "mig_slices")]
+    parts = apportion(energy_uj, [1] * len(holders))
+    return [_held(part_uj, holder, "equal") for holder, part_uj in zip(holders, parts, strict=True)]
 
 
 def _held(energy_uj: int, holder: Holder, attribution: Attribution) -> Part:
     if holder == STRANGER:
         return Part(energy_uj, "unattributed", "foreign_process")
+    if holder == LAPSED:
+        return Part(energy_uj, "unattributed", "gap")
     return Part(energy_uj, "run" if holder.run_id else "pod", None, holder, attribution)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from wattspan.ledger.left import Left
 from wattspan.ledger.meters import GpuMeter, HostMeter, Mark, Past, gpu_series, host_series
 from wattspan.model import (
     Charge,
@@ -31,6 +32,8 @@ class Tick:
         host_shares: of the host's measured energy, the part of each holder by its CPU time; it is in
             `charges` already and must not be added to the node again.
         hold_times: GPU time of each holder.
+        awaited: runs, by id and attempt, that have let go of a GPU that has not been read since; they are to
+            be closed when they are here no more.
         marks: counters that were read in this tick, by device key; to be kept for the next daemon.
         gpus, hosts, platforms: every device known, with its reading while that is fresh.
         node_power_uw: measured GPU + CPU + DRAM, each once; None when nothing measures.
@@ -41,6 +44,7 @@ class Tick:
     tallies: tuple[Tally, ...]
     host_shares: tuple[Charge, ...]
     hold_times: tuple[HoldTime, ...]
+    awaited: frozenset[tuple[str, int]]
     marks: Mapping[str, Mark]
     gpus: tuple[GpuState, ...]
     hosts: tuple[HostState, ...]
@@ -77,6 +81,7 @@ class Ledger:
         self._gpus: dict[str, _GpuBooks] = {}
         self._hosts: dict[tuple[Component, str, bool], _HostBooks] = {}
         self._platforms: dict[str, tuple[str, PlatformReading]] = {}
+        self._left = Left(interval_ns)
 
     def apply(self, snapshot: Snapshot, holdings: Holdings = NOBODY) -> Tick:
         """Take a snapshot into the books, with who held what since the one before."""
@@ -84,6 +89,7 @@ class Ledger:
         tallies: list[Tally] = []
         times: list[HoldTime] = []
         marks: dict[str, Mark] = {}
+        holdings = self._left.remind(holdings)
         for report in sorted(snapshot.reports, key=_estimates_last):
             times += self._gpu_readings(report, holdings, charges, tallies, marks)
             self._host_readings(report, charges, tallies, marks)
@@ -100,6 +106,7 @@ class Ledger:
             tallies=tuple(tallies),
             host_shares=tuple(_host_shares(charges, holdings)),
             hold_times=tuple(times),
+            awaited=self._left.settle(self._settled_until_ns, snapshot.taken_at_ns),
             marks=marks,
             gpus=self._gpu_states(holdings),
             hosts=self._host_states(),
@@ -159,6 +166,10 @@ class Ledger:
                 tallies.append(Tally("source_read_failures", (report.source, "malformed"), 1))
             if books.meter.mark is not None:
                 marks[mark_key] = books.meter.mark
+
+    def _settled_until_ns(self, uuid: str) -> int | None:
+        books = self._gpus.get(uuid)
+        return None if books is None else books.meter.settled_until_ns
 
     def _forget_stale(self, snapshot: Snapshot) -> None:
         """A source that is down loses its readings; its devices stay known and their counters hold."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wattspan.ledger import deltas
-from wattspan.ledger.attribution import Part, hold_times, occupied, sole_holder, split
+from wattspan.ledger.attribution import Part, hold_times, occupied, sole_holder, split, works
 from wattspan.ledger.deltas import Delta, Verdict
 from wattspan.model import (
     METHODS,
@@ -27,6 +27,12 @@ TRAPEZOID_INTERVALS: Final = 3
 
 GAP_NS: Final = 60 * NS_PER_S
 """After a longer silence the holders may have changed unseen, so the energy is nobody's (reason gap)."""
+
+BUSY_NS: Final = NS_PER_S
+"""Utilization is of the time before the look, a second at most (nvml.h, nvmlUtilization_t).
+
+So the first looks after somebody has left may still tell of him.
+"""
 
 CHECK_WINDOW_NS: Final = 60 * NS_PER_S
 """The counter is held against integrated power over windows of this length.
@@ -82,9 +88,18 @@ class GpuMeter:
         self._max_trapezoid_ns = TRAPEZOID_INTERVALS * interval_ns
         self._previous: GpuReading | None = None
         self._moved_at_ns = 0
+        self._held_until_ns: int | None = None
         self._throttled_ns: Mapping[str, int] = {}
         self._idle_floor_uw = past.mark.idle_floor_uw if past else None
         self._check_uj = self._check_power_uj = self._check_ns = 0
+
+    @property
+    def settled_until_ns(self) -> int | None:
+        """Up to when it is settled whose energy it was; None before the first look."""
+        if self.mark is not None:
+            return self.mark.read_at_ns
+        previous = self._previous
+        return None if previous is None or previous.gpu.has_energy_counter else previous.read_at_ns
 
     def read(
         self, reading: GpuReading, holdings: Holdings
@@ -101,6 +116,9 @@ class GpuMeter:
             charges = self._by_power(reading, holdings)
         times = [] if previous is None else hold_times(previous.read_at_ns, reading, holdings)
         self._previous = reading
+        for hold in holdings.by_gpu.get(reading.gpu.uuid, ()):
+            until_ns = reading.read_at_ns if hold.until_ns is None else hold.until_ns
+            self._held_until_ns = max(until_ns, self._held_until_ns or until_ns)
         return charges, tallies, times
 
     def _by_counter(self, reading: GpuReading, holdings: Holdings, tallies: list[Tally]) -> list[Charge]:
@@ -184,19 +202,30 @@ class GpuMeter:
     ) -> tuple[Part, ...]:
         interval_ns = reading.read_at_ns - start_ns
         empty = self._was_empty(reading, holdings)
-        if empty:
+        if empty and not any(works(look) for look in self._ends(reading)):
             mean_uw = deltas.mean_power_uw(energy_uj, interval_ns)
             self._idle_floor_uw = min(mean_uw, self._idle_floor_uw or mean_uw)
         base_uj = energy_of(self._idle_floor_uw or 0, interval_ns)
         return split(energy_uj, base_uj, start_ns, reading, holdings, empty)
 
     def _was_empty(self, reading: GpuReading, holdings: Holdings) -> bool:
-        """Nobody held the GPU, and no process was on it at either end."""
+        """Nobody held the GPU, and at neither end was a process on it or did it work.
+
+        Who is listed and known to nobody holds it as a stranger, where somebody watches.
+        """
         if holdings.by_gpu.get(reading.gpu.uuid):
             return False
         if holdings.watched:
-            return True
-        return not occupied(reading) and (self._previous is None or not occupied(self._previous))
+            return not any(works(look) for look in self._ends(reading) if not self._tells_of_holder(look))
+        return not any(occupied(look) for look in self._ends(reading))
+
+    def _ends(self, reading: GpuReading) -> list[GpuReading]:
+        """The looks at both ends of the interval that ends with this one."""
+        return [look for look in (self._previous, reading) if look is not None]
+
+    def _tells_of_holder(self, look: GpuReading) -> bool:
+        """Whether what the GPU did before this look may have been the work of who has left since."""
+        return self._held_until_ns is not None and look.read_at_ns - self._held_until_ns <= BUSY_NS
 
     def _by_power(self, reading: GpuReading, holdings: Holdings) -> list[Charge]:
         previous = self._previous

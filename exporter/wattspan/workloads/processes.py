@@ -32,6 +32,10 @@ MAX_DESCENDANTS: Final = 4096
 _MAX_ANCESTORS: Final = 256
 
 
+_MPS_SERVER: Final = b"nvidia-cuda-mps"
+"""``nvidia-cuda-mps-server``, as far as the 15 bytes of a program's name go (proc_pid_comm(5))."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessFacts:
     """One process at one moment.
@@ -46,6 +50,7 @@ class ProcessFacts:
         environ_readable: False where it may not.
         cpu_ns: CPU time of all its threads since it started.
         children_cpu_ns: the same of the children that have ended and that it has waited for, and of theirs.
+        serves_mps: it calls itself as the server of CUDA MPS does, whose clients work through it.
     """
 
     pid: int
@@ -57,6 +62,7 @@ class ProcessFacts:
     environ_readable: bool
     cpu_ns: int
     children_cpu_ns: int
+    serves_mps: bool = False
 
 
 @dataclass(slots=True)
@@ -211,6 +217,7 @@ class Processes:
             environ_readable=known.environ_readable,
             cpu_ns=stat.cpu_ns,
             children_cpu_ns=stat.children_cpu_ns,
+            serves_mps=stat.comm == _MPS_SERVER,
         )
 
     def _know(self, pid: int, folder: int, stat: procfs.Stat, now_ns: int) -> _Known:

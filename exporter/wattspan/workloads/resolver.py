@@ -437,6 +437,8 @@ class Resolver:
             for pid in pids or ():
                 if pid not in facts and pid in self._known_pids:
                     continue  # it ended between two looks
+                if len(pids or ()) > 1 and _serves_others(facts.get(pid), owners.get(pid)):
+                    continue  # its clients are listed, too
                 holder = owners.get(pid) or _allocated_to(found, uuid, mig_uuid, facts.get(pid)) or STRANGER
                 started_ns = facts[pid].started_ns if pid in facts else 0
                 key, before = _taken_over(found, (uuid, holder, mig_uuid))
@@ -540,6 +542,14 @@ def _allocated_to(
     if len(holders) != 1 or (fact is not None and not fact.cgroup.pod_uid):
         return None
     return next(iter(holders))
+
+
+def _serves_others(fact: ProcessFacts | None, owner: Holder | None) -> bool:
+    """Whether a process is on a GPU for others alone: the MPS server, which owns the context of its clients.
+
+    NVML lists it as any process that computes (docs.nvidia.com/deploy/mps, nvidia-cuda-mps-server).
+    """
+    return fact is not None and fact.serves_mps and not (owner is not None and owner.run_id)
 
 
 def _pids_on(reading: GpuReading) -> Iterable[int]:
