@@ -612,7 +612,7 @@ class Config:
     )
     api_silence_ns: int = setting(
         "api.silence",
-        duration("1m", "7d"),
+        duration("10m", "7d"),  # twice what a client of ours is silent at most
         "A run that only a token vouches for is lost when nothing has been heard of it for so long.",
         30 * 60 * NS_PER_S,
     )
