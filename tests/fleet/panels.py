@@ -154,16 +154,21 @@ class Reader:
         return max(least_s, next((nice for nice in NICE_S if nice >= wanted_s), NICE_S[-1]))
 
     def _values(self, board: Any) -> dict[str, str]:
-        """Variables: all where one may choose all, else the value that most series have."""
+        """Variables: all where one may choose all, one by one where Grafana does so; else the commonest."""
         values: dict[str, str] = {}
         for variable in board["templating"]["list"]:
             if variable["type"] != "query":
                 values[variable["name"]] = str((variable.get("current") or {}).get("value") or "")
-            elif variable.get("includeAll"):
-                values[variable["name"]] = variable.get("allValue") or ".*"
+            elif variable.get("allValue"):
+                values[variable["name"]] = variable["allValue"]
             else:
                 match = _LABEL_VALUES.match(variable["definition"])
                 assert match is not None, variable["definition"]
+                if variable.get("includeAll"):
+                    every = f"count by ({match[2]}) ({filled(match[1], values)})"
+                    found = self._post("query", {"query": every})["data"]["result"]
+                    values[variable["name"]] = "|".join(series["metric"][match[2]] for series in found)
+                    continue
                 count = f"topk(1, count by ({match[2]}) ({filled(match[1], values)}))"
                 found = self._post("query", {"query": count})["data"]["result"]
                 values[variable["name"]] = found[0]["metric"].get(match[2], "") if found else ""
