@@ -602,6 +602,62 @@ def test_joules_per_token_of_runs_and_projects(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+def test_what_servers_answer_and_their_pods_use(tmp_path: Path) -> None:
+    """Each server's counters by pod under our labels; energy, grams, idling and money of these pods alone."""
+
+    def ours(pod: str) -> str:
+        return f'cluster="eu",instance="n1",pod_namespace="serving",pod_name="{pod}",container_name="main"'
+
+    def theirs(pod: str) -> str:
+        return f'cluster="eu",namespace="serving",pod="{pod}"'
+
+    use = {
+        name: {
+            f'wattspan_pod_energy_joules_total{{{ours(name)},component="gpu",attribution="exclusive"}}': "0+18000x20",
+            f'wattspan_pod_energy_joules_total{{{ours(name)},component="cpu",attribution="cpu_time"}}': "0+600x20",
+            f'wattspan_pod_co2e_grams_total{{{ours(name)},basis="lifecycle"}}': "0+3x20",
+            f'wattspan_pod_idle_gpu_seconds_total{{{ours(name)}}}': "0+30x20",
+        }
+        for name in ("chat-0", "notebook-0")
+    }  # fmt: skip
+    check(
+        tmp_path,
+        ["serving"],
+        {
+            **use["chat-0"],
+            **use["notebook-0"],
+            'wattspan_electricity_price_per_kwh{cluster="eu",instance="n1",currency="EUR"}': "0.3x20",
+            'wattspan_pue_ratio{cluster="eu",instance="n1"}': "1.2x20",
+            # Two reasons to finish, two models of one pod: all are its requests. A restart is no answer.
+            f'vllm:request_success_total{{{theirs("chat-0")},finished_reason="stop"}}': "0+120x9 0+120x10",
+            f'vllm:request_success_total{{{theirs("chat-0")},finished_reason="length"}}': "0+60x20",
+            f'vllm:generation_tokens_total{{{theirs("chat-0")}}}': "0+6000x20",
+            f'tgi_request_success{{{theirs("tgi-0")}}}': "0+60x20",
+            f'tgi_request_generated_tokens_sum{{{theirs("tgi-0")}}}': "0+600x20",
+            f'nv_inference_request_success{{{theirs("triton-0")}}}': "0+60x20",
+            f'bentoml_service_request_total{{{theirs("bento-0")},http_response_code="200"}}': "0+60x20",
+            f'bentoml_service_request_total{{{theirs("bento-0")},http_response_code="500"}}': "0+6000x20",
+        },
+        [
+            ("round(pod:wattspan_served_requests:rate5m, 0.01)", "20m", {
+                '{cluster="eu",pod_namespace="serving",pod_name="chat-0",server="vLLM"}': 3,
+                **{f'{{cluster="eu",pod_namespace="serving",pod_name="{pod}-0",server="{server}"}}': 1
+                   for pod, server in (("tgi", "TGI"), ("triton", "Triton"), ("bento", "BentoML"))},
+            }),
+            ("round(pod:wattspan_served_tokens:rate5m, 0.01)", "20m", {
+                '{cluster="eu",pod_namespace="serving",pod_name="chat-0",server="vLLM"}': 100,
+                '{cluster="eu",pod_namespace="serving",pod_name="tgi-0",server="TGI"}': 10,
+            }),
+            *((f"round(pod:wattspan_served_{what}:rate5m, 0.01)", "20m",
+               {'{cluster="eu",instance="n1",pod_namespace="serving",pod_name="chat-0"}': value})
+              for what, value in (("energy_joules", 310), ("co2e_grams", 0.05), ("gpus_idle", 0.5))),
+            # 310 W for an hour are 0.31 kWh, at 0.30 EUR and a PUE of 1.2.
+            ("round(pod:wattspan_served_cost:rate5m * 3600, 0.0001)", "20m",
+             {'{cluster="eu",instance="n1",pod_namespace="serving",pod_name="chat-0",currency="EUR"}': 0.1116}),
+        ],
+    )  # fmt: skip
+
+
 def test_projected_over_nodes_is_the_contracts(tmp_path: Path) -> None:
     """What all nodes used of a run's budget over the progress that rank 0 tells; none before there is progress."""
     used = "wattspan_run_budget_used_ratio"
