@@ -96,7 +96,7 @@ def _attempts() -> object:
     return table(
         "Attempts", "Each attempt has its own trace; it is complete when the attempt has ended.",
         [
-            Column("Attempt", "attempt", width=85),
+            Column("Attempt", "attempt", width=75),
             Column("Began", "A", look.WHEN, width=155),
             Column("Trace", "trace_id", link=TO_TRACE),
         ],

@@ -237,16 +237,16 @@ CASES = [
     Case("WattspanThresholdsMissing", "reset", "A reload of the rules shows nothing.", {}, "5m"),
 
     # WattspanMonthsMissing
-    Case("WattspanMonthsMissing", "fires", "Three hours without an hour, for three hours, is a warning.",
+    Case("WattspanMonthsMissing", "fires", "Three hours of metering without an hour are a warning.",
          {'node:wattspan_node_energy_joules:rate5m{instance="n1"}': "5x40",
-          'node:wattspan_node_energy_joules:rate5m{instance="n2"}': "5x40"}, "3h",
+          'node:wattspan_node_energy_joules:rate5m{instance="n2"}': "5x40"}, "3h15m",
          (Firing("warning", "2 nodes are metered, but no hour was added to the month for three hours; "
                  "is rules/months.yaml loaded?"),), step="15m"),
     Case("WattspanMonthsMissing", "fires", "It names its cluster, where there is one.",
          {'node:wattspan_node_energy_joules:rate5m{instance="n1",cluster="eu"}': "5x40",
           'node:wattspan_node_energy_joules:rate5m{instance="n2",cluster="us"}': "5x40",
           'month:wattspan_node_energy_joules:increase1h{instance="n2",cluster="us",month="1"}': "7 _x7 7 _x7 7"},
-         "3h", (Firing("warning", "1 nodes of cluster eu are metered, but no hour was added to the month for three "
+         "3h15m", (Firing("warning", "1 nodes of cluster eu are metered, but no hour was added to the month for three "
                        "hours; is rules/months.yaml loaded?", {"cluster": "eu"}),), step="15m"),
     Case("WattspanMonthsMissing", "quiet", "An hour that was lost now and then shows nothing.",
          {'node:wattspan_node_energy_joules:rate5m{instance="n1"}': "5x40",
