@@ -238,10 +238,10 @@ CASES = [
 
     # WattspanMonthsMissing
     Case("WattspanMonthsMissing", "fires", "Three hours of metering without an hour are a warning.",
-         {'node:wattspan_node_energy_joules:rate5m{instance="n1"}': "5x40",
-          'node:wattspan_node_energy_joules:rate5m{instance="n2"}': "5x40"}, "3h15m",
+         {'node:wattspan_node_energy_joules:rate5m{instance="n1"}': "5x60",
+          'node:wattspan_node_energy_joules:rate5m{instance="n2"}': "5x60"}, "3h15m",
          (Firing("warning", "2 nodes are metered, but no hour was added to the month for three hours; "
-                 "is rules/months.yaml loaded?"),), step="15m"),
+                 "is rules/months.yaml loaded?"),), step="5m"),
     Case("WattspanMonthsMissing", "fires", "It names its cluster, where there is one.",
          {'node:wattspan_node_energy_joules:rate5m{instance="n1",cluster="eu"}': "5x40",
           'node:wattspan_node_energy_joules:rate5m{instance="n2",cluster="us"}': "5x40",
