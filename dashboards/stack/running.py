@@ -151,6 +151,6 @@ def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - ours, of loopback
             return bool(answer.status == HTTPStatus.OK)
-    # A port of loopback that nobody has yet can be our own end of the connection: it answers with our question.
+    # A port that nobody has yet can be our own end of the connection: it answers with our question.
     except (OSError, HTTPException):
         return False
