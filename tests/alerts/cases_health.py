@@ -181,17 +181,21 @@ CASES = [
     Case("WattspanUnattributedHigh", "quiet", "Exactly a tenth is none.",
          {'node:wattspan_gpu_unattributed:ratio_rate5m{instance="n1"}': "0.1x60"}, "1h"),
 
-    # WattspanEnergyCheckOff
-    *[Case("WattspanEnergyCheckOff", kind, why, {f"wattspan_gpu_energy_check_ratio{{{GPU}}}": values}, at, firing)
+    # WattspanEnergyCheckOff: two cards, one of them in order
+    *[Case("WattspanEnergyCheckOff", kind, why,
+           {f"wattspan_gpu_energy_check_ratio{{{GPU}}}": values,
+            f'wattspan_gpu_energy_check_ratio{{{NODE},uuid="GPU-2",gpu="1"}}': "_x120" if kind == "missing" else "1x120"},
+           at, firing, ("recording",))
       for kind, why, values, at, firing in [
           ("fires", "A counter 13 % too high is a warning after half an hour.", "1.13x120", "30m",
-           (Firing("warning", "Energy counter and power of GPU 0 (GPU-1) of n1 differ by 13%.",
-                   {"instance": "n1", "uuid": "GPU-1", "gpu": "0", "job": "wattspan"}),)),
+           (Firing("warning", "Energy counter and power of a GPU of n1 differ by 13%; the runbook's query names the GPU.",
+                   {"instance": "n1"}),)),
           ("fires", "So is one that is too low.", "0.87x120", "30m",
-           (Firing("warning", "Energy counter and power of GPU 0 (GPU-1) of n1 differ by 13%.",
-                   {"instance": "n1", "uuid": "GPU-1", "gpu": "0", "job": "wattspan"}),)),
+           (Firing("warning", "Energy counter and power of a GPU of n1 differ by 13%; the runbook's query names the GPU.",
+                   {"instance": "n1"}),)),
           ("quiet", "12 % is none.", "1.12x120", "2h", ()),
           ("quiet", "Nor is exactly an eighth.", "1.125x120", "2h", ()),
+          ("quiet", "Nor an eighth too low.", "0.875x120", "2h", ()),
           ("missing", "Where there is no counter to check there is nothing to say.", "_x120", "2h", ()),
           ("reset", "A minute that was off is averaged out.", "1x40 1.9 1x80", "2h", ()),
       ]],
