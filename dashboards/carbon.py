@@ -52,7 +52,7 @@ def _wrong() -> list[object]:
              " its period.", look.COUNT, Query(f"max({_of_budget('budget:wattspan_co2e_grams:burn_ratio')})"),
              w=3,
              steps=look.BURN, alarm=True, decimals=1, empty="no budget"),
-        stat("Month forecast", "What the month will have used of its tightest budget, at the pace of the"
+        stat("Forecast", "What the month will have used of its tightest budget, at the pace of the"
              " last three days.", look.RATIO,
              Query(f"max({_of_budget('budget:wattspan_co2e_grams:forecast_ratio')})"), w=3, steps=look.FULL,
              alarm=True, decimals=0, empty="no budget is by month"),
@@ -64,7 +64,7 @@ def _wrong() -> list[object]:
              look.COUNT,
              Query(how_many(_grid_of("fallback_level"), "> 0")), w=3, steps=look.ANY_IS_ODD,
              alarm=True),
-        stat("Unpriced energy", "Energy of the chosen range for which no intensity was known: it is in no"
+        stat("Unpriced", "Energy of the chosen range for which no intensity was known: it is in no"
              " gram.", look.KWH,
              Query(kwh(f"sum(increase(wattspan_unpriced_energy_joules_total{{{C}}}[$__range]))")), w=3,
              steps=((None, look.GREY), (0, look.GREEN), (0.001, look.RED)), alarm=True, decimals=1),
@@ -82,13 +82,13 @@ def _in_force() -> object:
         " hour; estimated is a yearly mean or a model. Age is since it was fetched; a dash is a table or"
         " your own figure.",
         [
-            Column("Zone", "grid_zone", width=75),
-            Column("Signal", "signal", width=80),
-            Column("Basis", "basis", width=80),
+            Column("Zone", "grid_zone", width=60),
+            Column("Signal", "signal", width=75),
+            Column("Basis", "basis", width=75),
             Column("Intensity", "A", look.INTENSITY, steps=look.DIRTY, width=100, decimals=0),
-            Column("Kind", "B", words=look.ESTIMATED, width=90),
-            Column("Chain", "C", words=look.FALLBACK, width=110),
-            Column("Age", "D", look.SECONDS, width=85, decimals=0,
+            Column("Kind", "B", words=look.ESTIMATED, width=85),
+            Column("Chain", "C", words=look.FALLBACK, width=95),
+            Column("Age", "D", look.SECONDS, width=75, decimals=0,
                    steps=((None, "text"), (3600, look.YELLOW), (7200, look.RED))),
             Column("Holds for", "E", look.SECONDS, decimals=0),
         ],
@@ -244,9 +244,9 @@ def _footprint() -> list[object]:
 def _owners() -> object:
     operational, embodied = f'part="operational", {C}', f'part="embodied", {C}'
     return table(
-        "This month, by namespace and project", "Since the first of the month (UTC), from hourly rules:"
-        " up to an hour behind. A dash: not configured, or not known for these cards; market based grams"
-        " and water are of configured nodes alone.",
+        "This month, by namespace and project", "Since the first of the month (UTC). A dash: not"
+        " configured, or not known for these cards; market based grams and water are of configured nodes"
+        " alone.",
         [
             Column("Namespace", "pod_namespace", width=130),
             Column("Project", "project"),
@@ -269,7 +269,7 @@ def _owners() -> object:
 
 def _money() -> list[object]:
     return [
-        table("Cost this month", "By namespace, project and currency, PUE applied; up to an hour behind.",
+        table("Cost this month", "By namespace, project and currency, PUE applied.",
               [
                   Column("Namespace", "pod_namespace"),
                   Column("Project", "project"),

@@ -32,6 +32,7 @@ def build() -> dashboard.Dashboard:
             ("Journal, spans and hub", _delivery()),
             ("What it costs", _cost()),
         ],
+        since="now-1h",
     )
 
 
@@ -55,7 +56,7 @@ def _wrong() -> list[object]:
              Query(f"sum(wattspan_spans_pending{{{E}}})"), w=3,
              steps=((None, look.GREY), (0, look.GREEN), (100, look.YELLOW), (1000, look.RED)), alarm=True,
              empty="spans are off"),
-        stat("Series dropped", "Series that scrapes left out for the series budget, in the chosen range.",
+        stat("Left out", "Series that scrapes left out for the series budget, in the chosen range.",
              look.COUNT, Query(f"sum(increase(wattspan_series_dropped_total{{{E}}}[$__range]))"), w=3,
              steps=look.ANY_IS_ODD, alarm=True, decimals=0),
         stat("Not believed", "Intervals whose energy counter moved more than the card can draw, or back,"
@@ -110,7 +111,6 @@ def _silent() -> object:
 
 
 def _sources() -> list[object]:
-    checks = f"wattspan_gpu_energy_check_ratio{{{E}}}"
     return [
         states("Sources", "Green while the source reads well on every node; red when it fails on one.",
                Query(f"min by (source) (wattspan_source_up{{{E}}})", "{{source}}"), words=look.UP, w=8, h=7),
@@ -127,7 +127,8 @@ def _sources() -> list[object]:
                                                              (0.001, look.RED))),
         course("Self-check of energy counters", "Energy counter over integrated power in the last minute:"
                " the lowest and the highest of all cards. Both belong near 1.", look.TEXT,
-               Query(f"max({checks})", "highest"), Query(f"min({checks})", "lowest"), w=8, h=7, low=None,
+               Query(f"max(node:wattspan_gpu_energy_check_ratio:max{{{E}}})", "highest"),
+               Query(f"min(node:wattspan_gpu_energy_check_ratio:min{{{E}}})", "lowest"), w=8, h=7, low=None,
                decimals=3, colours={"highest": look.ORANGE, "lowest": look.BLUE}, empty="after a minute"),
         course("Energy that belongs to nobody", "Share of a node's GPU energy that is unattributed, the"
                " worst nodes; the dashboard of the node tells the reasons.", look.RATIO,
@@ -152,7 +153,8 @@ def _delivery() -> list[object]:
                " room; and requests without an answer.", look.PER_SECOND,
                Query(f"sum(rate(wattspan_spans_exported_total{{{E}}}{RATE}))", "exported"),
                Query(f"sum(rate(wattspan_spans_rejected_total{{{E}}}{RATE}))", "rejected"),
-               Query(f"sum(rate(wattspan_spans_dropped_total{{{E}}}{RATE}))", "dropped"),
+               Query(f"sum(rate(wattspan_spans_dropped_total{{{E}}}{RATE}))"
+                     f" or 0 * sum(wattspan_spans_pending{{{E}}})", "dropped"),
                Query(f"sum(rate(wattspan_span_export_failures_total{{{E}}}{RATE}))", "requests failed"), w=8,
                colours={"exported": look.GREEN, "rejected": look.ORANGE, "dropped": look.RED,
                         "requests failed": look.YELLOW}, empty="spans are off"),

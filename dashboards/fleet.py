@@ -24,6 +24,7 @@ from dashboards.queries import (
     RATE,
     alerts,
     how_many,
+    in_range,
     kwh,
     named,
     of_run,
@@ -80,7 +81,7 @@ def _wrong() -> list[object]:
              " and no idle card: foreign processes, gaps, implausible counters, a stopped exporter.",
              look.RATIO, Query(f"sum({_UNATTRIBUTED}) / sum({_SHARES})"),
              w=3, steps=look.SHARE_LOST, alarm=True, decimals=1, empty="no rules"),
-        stat("GPUs held, idle", "GPUs that a run or a pod holds and on which almost no kernel ran for 15"
+        stat("Held, idle", "GPUs that a run or a pod holds and on which almost no kernel ran for 15"
              " minutes (utilization below 1 %).",
              look.COUNT,
              Query(how_many(f"wattspan_gpu_holders{{{C}}}", "> 0 and on (uuid)"
@@ -121,14 +122,13 @@ def _nodes() -> object:
         "Nodes", "One line a node, trouble first: lost GPUs and sources that are down, or the exporter"
         " itself.",
         [
-            Column("Node", "instance", link=to_node(), width=130),
+            Column("Node", "instance", link=to_node()),
             Column("Trouble", "A", look.COUNT, steps=look.ANY_IS_BAD, width=75),
             Column("GPUs", "B", look.COUNT, width=60),
-            Column("Power", "C", look.WATT, width=95, decimals=1),
-            Column("CO2e per hour", "D", look.GRAMS, width=110, decimals=1),
+            Column("Power", "C", look.WATT, width=85, decimals=1),
+            Column("CO2e / h", "D", look.GRAMS, width=85, decimals=1),
             Column("Unattributed", "E", look.RATIO, steps=look.SHARE_LOST, width=105, decimals=1),
-            Column("Oldest reading", "F", look.SECONDS, width=115, decimals=0,
-                   steps=look.OLD),
+            Column("Oldest read", "F", look.SECONDS, width=100, decimals=0, steps=look.OLD),
         ],
         Query(f"({_LOST} + on (cluster, instance) {_DOWN})"
               f" or on (cluster, instance) {sum_by(BY_NODE, f'1 - {EXPORTERS}')}"),
@@ -149,14 +149,14 @@ def _totals() -> list[object]:
         stat("CO2e per hour", "Operational CO2e at the rate of the last minutes, PUE applied.", look.GRAMS,
              Query(f"sum(rate({grams}_total{{{C}}}{RATE})) * {look.S_PER_H}"), w=3, decimals=1),
         stat("Energy today", "Measured energy since midnight UTC.", look.KWH,
-             Query(kwh(f"sum(increase({energy}_total{{{C}}}[$__range]))")), w=3, today=True, decimals=1,
+             Query(kwh(in_range(energy))), w=3, today=True, decimals=1,
              empty="no data today"),
         stat("CO2e today", "Operational CO2e since midnight UTC, PUE applied.", look.GRAMS,
-             Query(f"sum(increase({grams}_total{{{C}}}[$__range]))"), w=3, today=True, decimals=1,
+             Query(in_range(grams)), w=3, today=True, decimals=1,
              empty="no data today"),
-        stat("Energy, month", "Measured energy since the first of the month (UTC), from hourly rules: up"
-             " to an hour behind.", look.KWH, Query(kwh(this_month(energy, ""))), w=3, decimals=1),
-        stat("CO2e, month", "Operational CO2e since the first of the month (UTC), up to an hour behind.",
+        stat("Energy, month", "Measured energy since the first of the month (UTC).", look.KWH,
+             Query(kwh(this_month(energy, ""))), w=3, decimals=1),
+        stat("CO2e, month", "Operational CO2e since the first of the month (UTC), PUE applied.",
              look.GRAMS, Query(this_month(grams, "")), w=3, decimals=1),
         stat("Cost, month", "Electricity of runs and pods since the first of the month (UTC), PUE"
              " applied, by currency.", look.MONEY, Query(this_month("wattspan_owner_cost", "currency"),
@@ -182,10 +182,10 @@ def _now() -> list[object]:
                " GPUs' limits allow.", look.WATT,
                Query(gpus, "GPU"),
                Query(f"sum(cluster:wattspan_node_power_watts:sum{{{C}}}) - {gpus}", "CPU and DRAM"),
-               Query(f"sum(cluster:wattspan_gpu_power_limit_watts:sum{{{C}}})", "limit"),
-               w=8, stack=True, dashed=["limit"], empty=NEEDS_RULES,
+               Query(f"sum(cluster:wattspan_gpu_power_limit_watts:sum{{{C}}})", "GPU limit"),
+               w=8, stack=True, dashed=["GPU limit"], empty=NEEDS_RULES,
                colours={"GPU": look.COMPONENTS["GPU"], "CPU and DRAM": look.COMPONENTS["CPU"],
-                        "limit": look.COMPONENTS["limit"]}),
+                        "GPU limit": look.COMPONENTS["GPU limit"]}),
         course("GPU power by who holds the card", "Run and pod are work; idle is a card that nobody"
                " holds; unattributed is what nobody can be charged for.", look.WATT,
                Query(f"sum by (share) ({_SHARES})", "{{share}}"),
@@ -227,13 +227,13 @@ def _runs() -> object:
     return table(
         "Top runs", "Runs that go on now or ended within 5 minutes, the most power first.",
         [
-            Column("Run", "run_id", link=to_run(), width=165),
-            Column("Project", "project"),
+            Column("Run", "run_id", link=to_run()),
+            Column("Project", "project", width=85),
             Column("Power", "A", look.WATT, width=80, decimals=1),
-            Column("Energy", "B", look.KWH, width=90, decimals=1),
-            Column("CO2e", "C", look.GRAMS, width=80, decimals=1),
-            Column("J per token", "D", look.JOULE, width=95, decimals=2),
-            Column("Done", "E", look.RATIO, bar=1, width=125, decimals=0),
+            Column("Energy", "B", look.KWH, width=80, decimals=1),
+            Column("CO2e", "C", look.GRAMS, width=75, decimals=1),
+            Column("J / token", "D", look.JOULE, width=80, decimals=2),
+            Column("Done", "E", look.RATIO, bar=1, width=95, decimals=0),
         ],
         Query(of_run(sum_by("run_id", f"wattspan_run_power_watts{{{C}}}"), "project")),
         Query(kwh(sum_by("run_id", f"wattspan_run_energy_joules_total{{{C}}}"))),
@@ -248,7 +248,7 @@ def _owners() -> object:
     labels = "pod_namespace, project"
     return table(
         "Top namespaces and projects this month", "Runs and pods by namespace and project since the first"
-        " of the month (UTC), up to an hour behind. CO2e is operational.",
+        " of the month (UTC). CO2e is operational.",
         [
             Column("Namespace", "pod_namespace"),
             Column("Project", "project"),
@@ -279,7 +279,7 @@ def _leaderboard() -> object:
 def _waste() -> list[object]:
     return [
         bars("Wasted energy, month", "Held but idle; of attempts that failed; of steps made again after a"
-             " resume. Since the first of the month (UTC), up to an hour behind.", look.KWH,
+             " resume. Since the first of the month (UTC).", look.KWH,
              Query(kwh(this_month("wattspan_owner_wasted_energy_joules", "reason")), "{{reason}}"),
              w=5, colours=look.WASTE, empty="nothing was wasted", decimals=1),
         bars("Wasted money, month", "What the wasted energy cost, PUE applied, by currency.", look.MONEY,

@@ -48,14 +48,16 @@ TO_TRACE: Final = Link("Open the trace", f"/explore?schemaVersion=1&orgId=${{__o
 
 
 def choice(
-    name: str, label: str, about: str, metric: str, of: str, *, every: bool = False, multi: bool = False
-) -> Any:
+    name: str, label: str, about: str, metric: str, of: str, *, every: bool = False, multi: bool = False,
+    hidden: bool = False,
+) -> Any:  # fmt: skip
     """A variable with the values that a label has.
 
     Args:
         metric: a selector.
         of: the label.
         every: one may choose all of them, those without the label included.
+        hidden: always all that there are, and nobody chooses: it narrows what a query reads.
     """
     query = f"label_values({metric}, {of})"
     variable = (
@@ -71,7 +73,11 @@ def choice(
         .include_all(every)
     )
     if every:
-        variable.all_value(".*").current(dashboard.VariableOption(selected=True, text="All", value="$__all"))
+        variable.all_value(".*")
+    if hidden:
+        variable.hide(dashboard.VariableHide.HIDE_VARIABLE).multi(True).include_all(True)
+    if every or hidden:
+        variable.current(dashboard.VariableOption(selected=True, text="All", value="$__all"))
     return variable
 
 

@@ -45,7 +45,7 @@ GREEN, YELLOW, ORANGE, RED, BLUE, PURPLE, GREY = (
 SHARES: Final = {"run": BLUE, "pod": PURPLE, "idle": YELLOW, "unattributed": RED}
 """Who held the GPU, by the label `share`."""
 
-COMPONENTS: Final = {"GPU": GREEN, "CPU": ORANGE, "DRAM": "#5794F2", "limit": RED}
+COMPONENTS: Final = {"GPU": GREEN, "CPU": ORANGE, "DRAM": "#5794F2", "GPU limit": RED}
 """Parts of a node, by legend."""
 
 WASTE: Final = {"idle_held": YELLOW, "failed": RED, "repeated": ORANGE}

@@ -19,10 +19,13 @@ GPU: Final = choice("gpu", "GPU", "Its cards, by NVML index.", f"wattspan_gpu_in
                     every=True, multi=True)  # fmt: skip
 
 
-def _by_gpu(counter: str, labels: str = "gpu") -> str:
+HEAT: Final = 'reason!="sw_power_cap", '
+
+
+def _by_gpu(counter: str, where: str = "") -> str:
     """Counters are keyed by uuid; the index comes from the card's info."""
     return (
-        f"sum by ({labels}) (rate({counter}{{{N}}}{RATE})"
+        f"sum by (gpu) (rate({counter}{{{where}{N}}}{RATE})"
         f" * on (uuid) group_left (gpu) max by (uuid, gpu) (wattspan_gpu_info{{{G}}}))"
     )
 
@@ -67,11 +70,12 @@ def _wrong() -> list[object]:
              Query(f"sum(increase(wattspan_gpu_xid_errors_total{{{N}}}[$__range]))"
                    f" or 0 * count(wattspan_gpu_up{{{N}}})"), w=3,
              steps=look.ANY_IS_BAD, alarm=True, decimals=0),
-        stat("Throttled", "Cards whose clocks are held down now, for whatever reason, as a share of all.",
-             look.RATIO,
-             Query(f"avg(clamp_max({_by_gpu('wattspan_gpu_throttled_seconds_total')}, 1))"), w=3,
+        stat("Throttled", "Cards whose clocks heat or the power brake holds down now, as a share of all; a"
+             " power cap is no trouble and is below.", look.RATIO,
+             Query(f"avg(clamp_max({_by_gpu('wattspan_gpu_throttled_seconds_total', where=HEAT)}, 1))"
+                   f" or 0 * avg({_by_gpu('wattspan_gpu_throttled_seconds_total')})"), w=3,
              steps=look.SHARE_LOST, alarm=True, decimals=0, empty="not told"),
-        meter("Power over limit", "Power of the GPUs over what their limits allow.",
+        meter("Power / limit", "Power of the GPUs over what their limits allow.",
               Query(f"{power} / {limit}"), w=3,
               steps=((None, look.GREY), (0, look.GREEN), (0.95, look.YELLOW), (1.05, look.RED))),
     ]  # fmt: skip
@@ -84,8 +88,8 @@ def _power() -> list[object]:
                Query(f"sum(wattspan_gpu_power_watts{{{N}}})", "GPU"),
                Query(f'sum(wattspan_host_power_watts{{component="cpu", {N}}})', "CPU"),
                Query(f'sum(wattspan_host_power_watts{{component="dram", {N}}})', "DRAM"),
-               Query(f"sum(wattspan_gpu_power_limit_watts{{{N}}})", "limit"),
-               w=9, stack=True, colours=look.COMPONENTS, dashed=["limit"]),
+               Query(f"sum(wattspan_gpu_power_limit_watts{{{N}}})", "GPU limit"),
+               w=9, stack=True, colours=look.COMPONENTS, dashed=["GPU limit"]),
         course("GPU energy by share", "Watts by who held the card: a run, a pod, nobody (idle), or"
                " unknown (unattributed). The shares add up to the cards' energy.", look.WATT,
                Query(f"sum by (share) (rate(wattspan_gpu_attributed_energy_joules_total{{{N}}}{RATE}))",
@@ -162,10 +166,10 @@ def _holders() -> list[object]:
               " this node alone.",
               [
                   Column("Run", "run_id", link=to_run()),
-                  Column("Project", "project", width=90),
+                  Column("Project", "project", width=80),
                   Column("GPUs", "A", look.COUNT, width=55),
-                  Column("Power", "B", look.WATT, width=85, decimals=1),
-                  Column("Energy", "C", look.KWH, width=90, decimals=1),
+                  Column("Power", "B", look.WATT, width=75, decimals=1),
+                  Column("Energy", "C", look.KWH, width=80, decimals=1),
               ],
               Query(of_run(f"sum by (run_id) (wattspan_run_gpus{{{N}}})", "project", N)),
               Query(f"sum by (run_id) (wattspan_run_power_watts{{{N}}})"),

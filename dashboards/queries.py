@@ -1,8 +1,7 @@
 """PromQL that several dashboards share.
 
 Grafana fills in ``$__rate_interval`` (at least four scrapes), ``$__range`` and the variables.
-Ranges of months are read from the hourly rules of ``alerts/rules/months.yaml``.
-They are up to an hour behind, which is much on the first day: what the last hour added is the least there is.
+Months are read from ``alerts/rules/months.yaml``: their whole hours, and the hour that runs.
 """
 
 from typing import Final
@@ -34,20 +33,24 @@ def sum_by(labels: str, expr: str) -> str:
 
 
 def this_month(family: str, labels: str, where: str = IN_CLUSTER) -> str:
-    """What a counter has gained in this calendar month (UTC), or in the last hour where that is more.
+    """What a counter has gained in this calendar month (UTC), to the minute.
 
     Args:
         family: the counter's name without ``_total``.
         labels: to sum by.
         where: label matchers.
     """
-    recorded = sum_by(
-        labels,
-        f"sum_over_time(month:{family}:increase1h{{{where}}}[31d])"
-        ' and on (month) count_values("month", month())',
-    )
-    recent = sum_by(labels, f"increase({family}_total{{{where}}}[1h])")
-    return f"({recorded} > {recent}) or {recent} or {recorded}"
+    level = "cluster" if family.startswith("wattspan_node_") else "owner"
+    return sum_by(labels, f"{level}:{family}:month{{{where}}}")
+
+
+def in_range(family: str) -> str:
+    """What all nodes' counters gained in the range, from the minutes of the rules.
+
+    Args:
+        family: a node's counter without ``_total``.
+    """
+    return f"60 * sum(sum_over_time(cluster:{family}:rate5m{{{IN_CLUSTER}}}[$__range:1m]))"
 
 
 def kwh(joules: str) -> str:

@@ -34,6 +34,12 @@ COMPARE: Final = choice(
 GROUP: Final = choice("group", "Group", "A sweep, for the row of groups.",
                       f'wattspan_run_info{{{C}, group!=""}}', "group")  # fmt: skip
 
+MEMBERS: Final = choice(
+    "members", "Members", "The runs of the group.",
+    f'wattspan_run_info{{{C}, group="$group", group!=""}}', "run_id", hidden=True,
+)  # fmt: skip
+IN_GROUP: Final = f'{C}, run_id=~"$members"'
+
 
 def build() -> dashboard.Dashboard:
     """The dashboard."""
@@ -41,7 +47,7 @@ def build() -> dashboard.Dashboard:
         "wattspan-run",
         "Wattspan / Run",
         "One training run over all its nodes; then its group side by side, and two runs compared.",
-        [CLUSTER, RUN, COMPARE, GROUP, TRACES],
+        [CLUSTER, RUN, COMPARE, GROUP, MEMBERS, TRACES],
         [
             ("How it stands", [*_now(), _attempts(), _who(), _nodes()]),
             ("Power and grams over time", _courses()),
@@ -90,14 +96,14 @@ def _attempts() -> object:
     return table(
         "Attempts", "Each attempt has its own trace; it is complete when the attempt has ended.",
         [
-            Column("Attempt", "attempt", width=90),
-            Column("Began", "A", look.WHEN, width=165),
+            Column("Attempt", "attempt", width=75),
+            Column("Began", "A", look.WHEN, width=155),
             Column("Trace", "trace_id", link=TO_TRACE),
         ],
         Query(f"max by (run_id, attempt, trace_id) ({last(f'wattspan_run_attempt_info{{{R}}}')})"
               f" * on (run_id) group_left () min by (run_id)"
               f" ({last(f'wattspan_run_start_timestamp_seconds{{{R}}}')}) * 1000"),
-        w=8, h=5, sort="Attempt", empty="the run is not in this range",
+        w=9, h=5, sort="Attempt", empty="the run is not in this range",
     )  # fmt: skip
 
 
@@ -106,32 +112,32 @@ def _who() -> object:
         "What it is", "As the run or its scheduler told.",
         [
             Column("Name", "run_name"),
-            Column("Project", "project", width=90),
+            Column("Project", "project", width=80),
             Column("Group", "group", width=80),
-            Column("Framework", "framework", width=100),
-            Column("Known by", "source", width=95),
+            Column("Framework", "framework", width=95),
+            Column("Known by", "source", width=90),
         ],
         Query("max by (run_id, run_name, project, group, framework, source)"
               f" ({last(f'wattspan_run_info{{{R}}}')})"),
-        w=8, h=5, empty="it has not told its name yet (30 s)",
+        w=9, h=5, empty="it has not told its name yet (30 s)",
     )  # fmt: skip
 
 
 def _nodes() -> object:
     return table(
-        "Nodes", "Where it runs, and with how many cards.",
+        "Nodes", "Where it runs, with how many cards, and how much of the time these do nothing.",
         [
             Column("Node", "instance", link=to_node()),
-            Column("GPUs", "A", look.COUNT, width=60),
-            Column("Power", "B", look.WATT, width=90, decimals=1),
-            Column("Without work", "C", look.RATIO, width=110, decimals=0,
+            Column("GPUs", "A", look.COUNT, width=55),
+            Column("Power", "B", look.WATT, width=80, decimals=1),
+            Column("Idle", "C", look.RATIO, width=60, decimals=0,
                    steps=((None, "text"), (0.2, look.YELLOW), (0.5, look.RED))),
         ],
         Query(f"sum by (instance) ({last(f'wattspan_run_gpus{{{R}}}')})"),
         Query(f"sum by (instance) ({last(f'wattspan_run_power_watts{{{R}}}')})"),
         Query(f"sum by (instance) ({last(f'wattspan_run_idle_gpu_seconds_total{{{R}}}')})"
               f" / sum by (instance) ({last(f'wattspan_run_gpu_seconds_total{{{R}}}')} > 0)"),
-        w=8, h=5, sort="Power", empty="the run is not in this range",
+        w=6, h=5, sort="Power", empty="the run is not in this range",
     )  # fmt: skip
 
 
@@ -214,41 +220,36 @@ def _columns(by: str) -> list[Column]:
     ]
 
 
-def _figures(where: str, info: str, by: str) -> list[Query]:
-    """Of several runs, the first query decides which: those in `info`."""
-    of = f" and on (run_id) max by (run_id) ({last(f'wattspan_run_info{{{info}}}')})"
+def _figures(where: str, by: str) -> list[Query]:
+    """Of several runs; the first query decides which are shown."""
+    info = f"max by (run_id, {by}) ({last(f'wattspan_run_info{{{where}}}')})"
     energy = sum_by("run_id", last(f"wattspan_run_energy_joules_total{{{where}}}"))
     return [
         Query(f"(max by (run_id) ({last(f'wattspan_run_progress_ratio{{{where}}}')})"
-              f" or max by (run_id) ({last(f'wattspan_run_info{{{info}}}')}) * 0)"
-              f" * on (run_id) group_left ({by})"
-              f" max by (run_id, {by}) ({last(f'wattspan_run_info{{{info}}}')})"),
-        Query(f"{energy} / {look.J_PER_KWH}{of}"),
-        Query(f"{sum_by('run_id', last(f'wattspan_run_co2e_grams_total{{{where}}}'))}{of}"),
-        Query(f"{sum_by('run_id', last(f'wattspan_run_gpu_seconds_total{{{where}}}'))}"
-              f" / {look.S_PER_H}{of}"),
-        *(Query(f"{energy} / (max by (run_id) ({last(f'wattspan_run_{what}_total{{{where}}}')}) > 0){of}")
+              f" or 0 * max by (run_id) ({last(f'wattspan_run_info{{{where}}}')}))"
+              f" * on (run_id) group_left ({by}) {info}"),
+        Query(f"{energy} / {look.J_PER_KWH}"),
+        Query(sum_by("run_id", last(f"wattspan_run_co2e_grams_total{{{where}}}"))),
+        Query(f"{sum_by('run_id', last(f'wattspan_run_gpu_seconds_total{{{where}}}'))} / {look.S_PER_H}"),
+        *(Query(f"{energy} / (max by (run_id) ({last(f'wattspan_run_{what}_total{{{where}}}')}) > 0)")
           for what in ("steps", "samples", "tokens")),
     ]  # fmt: skip
 
 
 def _group() -> list[object]:
-    info = f'{C}, group="$group"'
-    join = f" * on (run_id) group_left () max by (run_id) (wattspan_run_info{{{info}}})"
     return [
         table("Runs of group $group", "Totals of each run of the sweep in the chosen range; joules per"
               " step, sample and token are over its whole life.", _columns("project"),
-              *_figures(C, info, "project"), w=24, h=7, sort="CO2e",
+              *_figures(IN_GROUP, "project"), w=24, h=7, sort="CO2e",
               empty="no run of this group is in this range"),
         course("Joules per step", "Over 15 minutes. A sweep's members do comparable steps; the lowest"
                " line is the thriftiest.",
                look.JOULE,
-               Query(f"max by (run_id) (run:wattspan_joules_per_step:ratio_rate15m{{{C}}}){join}",
+               Query(f"max by (run_id) (run:wattspan_joules_per_step:ratio_rate15m{{{IN_GROUP}}})",
                      "{{run_id}}"), w=12, decimals=2,
                empty="no run of this group tells steps"),
         bars("CO2e of each run", "Operational and embodied grams so far.", look.GRAMS,
-             Query(f"sort_desc(sum by (run_id) ({last(f'wattspan_run_co2e_grams_total{{{C}}}')})"
-                   f" and on (run_id) max by (run_id) ({last(f'wattspan_run_info{{{info}}}')}))",
+             Query(f"sort_desc(sum by (run_id) ({last(f'wattspan_run_co2e_grams_total{{{IN_GROUP}}}')}))",
                    "{{run_id}}"), w=12, decimals=1, empty="no run of this group is in this range"),
     ]  # fmt: skip
 
@@ -259,7 +260,7 @@ def _compared() -> list[object]:
 
     return [
         table("Two runs", "The run and the one that it is compared with; choose both at the top.",
-              _columns("group"), *_figures(BOTH, BOTH, "group"), w=24, h=5, sort="CO2e",
+              _columns("group"), *_figures(BOTH, "group"), w=24, h=5, sort="CO2e",
               empty="choose two runs at the top"),
         course("Power", "Of both runs.", look.WATT, *both(f"sum(wattspan_run_power_watts{{{R}}})"), w=8,
                colours={name: look.RUNS[name] for name in ("this run", "the other run")}),

@@ -92,18 +92,20 @@ CASES = [
          (Firing("critical", "XID 79 on GPU GPU-0 of n1.", {**XID, "xid": "79"}),)),
     *[Case("WattspanXidErrors", "fires", f"So is XID {number}.", xid(number, "0x20 1x20"), "21m",
            (Firing("critical", f"XID {number} on GPU GPU-0 of n1.", {**XID, "xid": str(number)}),))
-      for number in (48, 64, 74, 95, 119, 120, 140)],
-    Case("WattspanXidErrors", "fires", "One that is not known is a warning.", xid(63, "0x20 1x20"), "21m",
-         (Firing("warning", "XID 63 on GPU GPU-0 of n1.", {**XID, "xid": "63"}),)),
-    *[Case("WattspanXidErrors", "fires", f"XID {number} of a program is info.", xid(number, "0x20 1x20"), "21m",
-           (Firing("info", f"XID {number} on GPU GPU-0 of n1; most often a bug of the job.",
+      for number in (46, 48, 62, 64, 74, 95, 109, 110, 119, 120, 136, 140, 143, 156, 158)],
+    Case("WattspanXidErrors", "fires", "A contained memory error is a warning.", xid(94, "0x20 1x20"), "21m",
+         (Firing("warning", "XID 94 on GPU GPU-0 of n1.", {**XID, "xid": "94"}),)),
+    Case("WattspanXidErrors", "fires", "So is one that nobody knows.", xid(999, "0x20 1x20"), "21m",
+         (Firing("warning", "XID 999 on GPU GPU-0 of n1.", {**XID, "xid": "999"}),)),
+    *[Case("WattspanXidErrors", "fires", f"XID {number} needs nobody.", xid(number, "0x20 1x20"), "21m",
+           (Firing("info", f"XID {number} on GPU GPU-0 of n1; the card is well.",
                    {**XID, "xid": str(number)}),))
-      for number in (13, 31, 43, 45)],
+      for number in (11, 13, 25, 31, 37, 43, 45, 63, 69, 80, 106, 107, 121, 137, 154)],
     Case("WattspanXidErrors", "quiet", "Errors of the past are over after 15 minutes.",
-         {**xid(79, "0x5 3x60"), **xid(63, "0x5 3x60"), **xid(13, "0x5 3x60")}, "30m"),
+         {**xid(79, "0x5 3x60"), **xid(94, "0x5 3x60"), **xid(13, "0x5 3x60")}, "30m"),
     Case("WattspanXidErrors", "missing", "A driver that tells none has none.", {}, "1h"),
     Case("WattspanXidErrors", "reset", "Counters that start anew are no errors.",
-         {**xid(79, "3x10 0x60"), **xid(63, "3x10 0x60"), **xid(13, "3x10 0x60")}, "12m"),
+         {**xid(79, "3x10 0x60"), **xid(94, "3x10 0x60"), **xid(13, "3x10 0x60")}, "12m"),
 
     # WattspanGpuRecoveryNeeded
     Case("WattspanGpuRecoveryNeeded", "fires", "What the driver asks for is a warning after five minutes.",

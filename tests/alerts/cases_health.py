@@ -181,17 +181,21 @@ CASES = [
     Case("WattspanUnattributedHigh", "quiet", "Exactly a tenth is none.",
          {'node:wattspan_gpu_unattributed:ratio_rate5m{instance="n1"}': "0.1x60"}, "1h"),
 
-    # WattspanEnergyCheckOff
-    *[Case("WattspanEnergyCheckOff", kind, why, {f"wattspan_gpu_energy_check_ratio{{{GPU}}}": values}, at, firing)
+    # WattspanEnergyCheckOff: two cards, one of them in order
+    *[Case("WattspanEnergyCheckOff", kind, why,
+           {f"wattspan_gpu_energy_check_ratio{{{GPU}}}": values,
+            f'wattspan_gpu_energy_check_ratio{{{NODE},uuid="GPU-2",gpu="1"}}': "_x120" if kind == "missing" else "1x120"},
+           at, firing, ("recording",))
       for kind, why, values, at, firing in [
           ("fires", "A counter 13 % too high is a warning after half an hour.", "1.13x120", "30m",
-           (Firing("warning", "Energy counter and power of GPU 0 (GPU-1) of n1 differ by 13%.",
-                   {"instance": "n1", "uuid": "GPU-1", "gpu": "0", "job": "wattspan"}),)),
+           (Firing("warning", "Energy counter and power of a GPU of n1 differ by 13%; the runbook's query names the GPU.",
+                   {"instance": "n1"}),)),
           ("fires", "So is one that is too low.", "0.87x120", "30m",
-           (Firing("warning", "Energy counter and power of GPU 0 (GPU-1) of n1 differ by 13%.",
-                   {"instance": "n1", "uuid": "GPU-1", "gpu": "0", "job": "wattspan"}),)),
+           (Firing("warning", "Energy counter and power of a GPU of n1 differ by 13%; the runbook's query names the GPU.",
+                   {"instance": "n1"}),)),
           ("quiet", "12 % is none.", "1.12x120", "2h", ()),
           ("quiet", "Nor is exactly an eighth.", "1.125x120", "2h", ()),
+          ("quiet", "Nor an eighth too low.", "0.875x120", "2h", ()),
           ("missing", "Where there is no counter to check there is nothing to say.", "_x120", "2h", ()),
           ("reset", "A minute that was off is averaged out.", "1x40 1.9 1x80", "2h", ()),
       ]],
@@ -237,16 +241,16 @@ CASES = [
     Case("WattspanThresholdsMissing", "reset", "A reload of the rules shows nothing.", {}, "5m"),
 
     # WattspanMonthsMissing
-    Case("WattspanMonthsMissing", "fires", "Three hours without an hour, for three hours, is a warning.",
-         {'node:wattspan_node_energy_joules:rate5m{instance="n1"}': "5x40",
-          'node:wattspan_node_energy_joules:rate5m{instance="n2"}': "5x40"}, "3h",
+    Case("WattspanMonthsMissing", "fires", "Three hours of metering without an hour are a warning.",
+         {'node:wattspan_node_energy_joules:rate5m{instance="n1"}': "5x60",
+          'node:wattspan_node_energy_joules:rate5m{instance="n2"}': "5x60"}, "3h15m",
          (Firing("warning", "2 nodes are metered, but no hour was added to the month for three hours; "
-                 "is rules/months.yaml loaded?"),), step="15m"),
+                 "is rules/months.yaml loaded?"),), step="5m"),
     Case("WattspanMonthsMissing", "fires", "It names its cluster, where there is one.",
          {'node:wattspan_node_energy_joules:rate5m{instance="n1",cluster="eu"}': "5x40",
           'node:wattspan_node_energy_joules:rate5m{instance="n2",cluster="us"}': "5x40",
           'month:wattspan_node_energy_joules:increase1h{instance="n2",cluster="us",month="1"}': "7 _x7 7 _x7 7"},
-         "3h", (Firing("warning", "1 nodes of cluster eu are metered, but no hour was added to the month for three "
+         "3h15m", (Firing("warning", "1 nodes of cluster eu are metered, but no hour was added to the month for three "
                        "hours; is rules/months.yaml loaded?", {"cluster": "eu"}),), step="15m"),
     Case("WattspanMonthsMissing", "quiet", "An hour that was lost now and then shows nothing.",
          {'node:wattspan_node_energy_joules:rate5m{instance="n1"}': "5x40",

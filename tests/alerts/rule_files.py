@@ -14,7 +14,7 @@ RUNBOOKS: Final = ALERTS / "RUNBOOKS.md"
 DEFAULT: Final = tuple(sorted(RULES.glob("*.yaml")))
 COMPAT: Final = tuple(sorted((RULES / "compat").glob("*.yaml")))
 
-ORDER: Final = ("thresholds", "recording", "months", "budgets", "health", "hardware", "carbon")
+ORDER: Final = ("thresholds", "recording", "serving", "months", "budgets", "health", "hardware", "carbon")
 """Files in the order in which promtool has to evaluate them, so that a rule sees its inputs at once."""
 
 

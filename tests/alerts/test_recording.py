@@ -186,16 +186,185 @@ def test_months_bear_a_reset_and_a_gap(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+HOURS = re.compile(
+    r"sum by \((cluster[\w, ]*)\) \(increase\(wattspan_\w+_total\[1h\]\)\) "
+    r'\* on \(\) group_left \(month\) count_values\("month", month\(vector\(time\(\) - 1800\)\)\)'
+)
+SUMS = re.compile(r"sum by \(cluster[\w, ]*, month\) \(month:wattspan_node_\w+:increase1h\)")
+SHARES = "month:wattspan_gpu_attributed_energy_joules:increase1h"
+
+
 def test_months_keep_their_interval() -> None:
     """One sample for each hour: the groups' interval is their range, and every rule has the same form."""
-    for group in groups(RULES / "months.yaml"):
+    hourly = [
+        group for group in groups(RULES / "months.yaml") if group["name"].startswith("wattspan.months.")
+    ]
+    assert len(hourly) == 3
+    for group in hourly:
         assert group["interval"] == "1h"
-        for rule in group["rules"]:
-            assert re.fullmatch(
-                r"sum by \((cluster[\w, ]*)\) \(increase\(wattspan_\w+_total\[1h\]\)\) "
-                r'\* on \(\) group_left \(month\) count_values\("month", month\(vector\(time\(\) - 1800\)\)\)',
-                rule["expr"],
-            )
+        marker, *hours = group["rules"]
+        assert (marker["record"], marker["expr"]) == (
+            "month:wattspan_hours:timestamp_seconds",
+            "vector(time())",
+        )
+        assert marker["labels"] == {"of": group["name"].rpartition(".")[2]}
+        for rule in hours:
+            assert HOURS.fullmatch(rule["expr"]) or SUMS.fullmatch(rule["expr"]) or rule["record"] == SHARES
+
+
+def test_months_so_far_read_the_marker_of_their_hours() -> None:
+    """What the running hour has added counts from the evaluation that recorded the hours beside it."""
+    of = {
+        rule["record"]: group["name"].rpartition(".")[2]
+        for group in groups(RULES / "months.yaml")
+        for rule in group["rules"]
+    }
+    found = 0
+    for rule in rules(RULES / "months.yaml"):
+        if rule.name.endswith((":month", ":hour")) and "of" not in rule.labels:
+            hours = re.findall(r"month:\w+:increase1h", rule.expr) or [f"{REC}"]
+            markers = set(re.findall(r'of="(\w+)"', rule.expr)) or {"co2e"}
+            assert markers == {of[hours[0]]}, rule.name
+            found += 1
+    assert found == 12
+
+
+def running(folder: Path, *records: str) -> Path:
+    """A folder of rules, with only those of the running hour: promtool evaluates whole hours each minute, too."""
+    rule_dir = folder / "rules"
+    rule_dir.mkdir()
+    kept = [group for group in groups(RULES / "months.yaml") if group["name"].startswith("wattspan.month.")]
+    [so_far] = [group for group in groups(RULES / "months.yaml") if group["name"] == "wattspan.month"]
+    so_far["rules"] = [rule for rule in so_far["rules"] if rule["record"] in records]
+    for path in RULES.glob("*.yaml"):
+        shutil.copy(path, rule_dir)
+    (rule_dir / "months.yaml").write_text(yaml.safe_dump({"groups": [*kept, so_far]}, width=1000))
+    return rule_dir
+
+
+def hours_at(minute: int, grams: int, until_h: int, step_m: int = 1, month: str = "1") -> dict[str, str]:
+    """What the hourly rules would have recorded at this minute of each hour, and their marker."""
+    first, gap = f"_x{minute // step_m} ", f"_x{60 // step_m - 1}"
+    times = [minute + 60 * hour for hour in range(until_h)]
+    amounts = [grams * minute // 60, *([grams] * (until_h - 1))]
+    return {
+        'month:wattspan_hours:timestamp_seconds{of="co2e"}': first
+        + f" {gap} ".join(f"{60 * at_m}" for at_m in times),
+        REC + OWNER.replace("}", f',month="{month}"}}'): first + f" {gap} ".join(map(str, amounts)),
+    }
+
+
+MONTH = "owner:wattspan_owner_co2e_grams:month"
+HOUR = "owner:wattspan_owner_co2e_grams:hour"
+CONSUMED = "budget:wattspan_co2e_grams:consumed"
+REMAINING = "budget:wattspan_co2e_grams:remaining"
+
+
+def test_a_budget_is_used_within_five_minutes_of_the_first_scrape(tmp_path: Path) -> None:
+    """Of whatever period: no hourly rule has spoken yet, and what is used is what was scraped."""
+    rule_dir = running(tmp_path, MONTH, HOUR)
+    budgets_of = {
+        f'wattspan_budget_co2e_grams{{cluster="eu",budget="{period}",project="nlp",period="{period}"}}': "9000x90"
+        for period in ("month", "7d", "30d", "90d")
+    }
+    check(
+        tmp_path,
+        ["recording", "months", "budgets"],
+        {**budgets_of, f"wattspan_owner_co2e_grams_total{OWNER}": "0+60x90"},
+        [
+            # 300 g after five minutes: the rates of the first minutes are still on their way.
+            (f"count({CONSUMED} > 100 < 300)", "5m", {"{}": 4}),
+            (f"count({REMAINING} > 8700 < 8900)", "5m", {"{}": 4}),
+            # Then never more than three minutes behind.
+            *((f"count({CONSUMED} > {60 * (at_m - 3)} <= {60 * at_m})", f"{at_m}m", {"{}": 4})
+              for at_m in (10, 30, 59)),
+        ],
+        rule_dir=rule_dir,
+    )  # fmt: skip
+
+
+def test_the_month_goes_on_across_its_hours(tmp_path: Path) -> None:
+    """Whole hours and the running one are what was scraped, no minute twice, and never less than before."""
+    rule_dir = running(tmp_path, MONTH, HOUR)
+    check(
+        tmp_path,
+        ["recording", "months"],
+        {f"wattspan_owner_co2e_grams_total{OWNER}": "0+10x260", **hours_at(20, 600, 4)},
+        [
+            (f"count(sum({MONTH}) >= {10 * (at_m - 3)} <= {10 * (at_m + 2)})", f"{at_m}m", {"{}": 1})
+            for at_m in (6, 19, 20, 21, 50, 79, 80, 81, 110, 139, 140, 141, 200, 230)
+        ]
+        + [
+            (f"min_over_time(({MONTH} - {MONTH} offset 1m)[200m:1m]) >= bool 0", "210m",
+             {OWNER: 1}),
+        ],
+        rule_dir=rule_dir,
+    )  # fmt: skip
+
+
+def test_the_running_hour_bears_a_reset_and_a_gap(tmp_path: Path) -> None:
+    """A journal begun anew adds what it has since; minutes that nobody scraped add nothing."""
+    rule_dir = running(tmp_path, MONTH, HOUR)
+    anew, away = OWNER, OWNER.replace("nlp", "vision")
+    check(
+        tmp_path,
+        ["recording", "months"],
+        {
+            f"wattspan_owner_co2e_grams_total{anew}": "0+10x29 0+10x60",
+            f"wattspan_owner_co2e_grams_total{away}": "0+10x20 _x19 5000+10x60",
+        },
+        [
+            (f'count({MONTH}{{project="nlp"}} >= 550 <= 600)', "59m", {"{}": 1}),
+            # Forty minutes of sixty; the first samples after the gap bring no jump.
+            (f'count({MONTH}{{project="vision"}} >= 360 <= 420)', "59m", {"{}": 1}),
+        ],
+        rule_dir=rule_dir,
+    )
+
+
+@pytest.mark.parametrize(
+    ("minute", "of_month", "january", "february"),
+    [
+        # The hour that ends at 0:20 lies in January for the most part, and so do its last twenty minutes.
+        (20, "1", {"743h50m": 743 * 60 + 50, "744h10m": None}, {"744h10m": 0, "744h50m": 30}),
+        # The one that ends at 0:40 is February's from its beginning.
+        (40, "2", {"743h30m": 743 * 60 + 30, "743h50m": 743 * 60 + 40}, {"744h10m": 30, "744h50m": 70}),
+    ],
+)
+def test_the_running_hour_across_a_months_end(
+    tmp_path: Path, minute: int, of_month: str, january: dict[str, int | None], february: dict[str, int]
+) -> None:
+    """The running hour is counted to the month that its sample will carry: no figure jumps when it is recorded.
+
+    One gram a minute, samples of five minutes to keep the walk from 1970 short.
+    """
+    rule_dir = running(tmp_path, MONTH, HOUR)
+    steps = 746 * 12
+    recorded = {f"owner:wattspan_owner_co2e_grams:rate5m{OWNER}": f"0.0166666666667x{steps}"}
+    marks = hours_at(minute, 60, 746, step_m=5)
+    hours = marks.pop(REC + OWNER.replace("}", ',month="1"}')).split()
+    # The samples from the month's end on carry the next month where their middle lies there.
+    first_of_february = (744 if of_month == "2" else 745) * 12 + minute // 5
+    points: list[str] = []
+    for token in hours:
+        count = int(token[2:]) if token.startswith("_x") else 1
+        points += [("_" if token.startswith("_") else token)] * count
+    rec = REC + OWNER.replace("}", ',month="%s"}')
+    marks[rec % 1] = " ".join(points[:first_of_february])
+    marks[rec % 2] = " ".join(["_"] * first_of_february + points[first_of_february:])
+    check(
+        tmp_path,
+        ["months"],
+        {**recorded, **marks},
+        [
+            # Within the minute or five that a step is.
+            (f"abs(sum({MONTH}) - {grams}) <= bool 6", at, {"{}": 1})
+            for at, grams in {**january, **february}.items()
+            if grams is not None
+        ],
+        step="5m",
+        rule_dir=rule_dir,
+    )
 
 
 def test_windows_divide_by_their_samples() -> None:
@@ -247,11 +416,14 @@ def owners(name: str, values: str, labels: str = "") -> dict[str, str]:
 def test_budgets_by_shape_and_period(tmp_path: Path) -> None:
     """A label that a budget lacks means all of them, each period has its own sum, and no label is lost."""
     of_period = {"month": 1, "sum7d": 10, "sum30d": 100, "sum90d": 1000}
+    operational = ',part="operational"'
     series = budgets(month="9000x9", **{"7d": "9000x9", "30d": "9000x9", "90d": "9000x9"})
     for name, factor in of_period.items():
         series |= {
             key: str(float(values) * factor) + "x9"
-            for key, values in owners(f"owner:wattspan_owner_co2e_grams:{name}", "%d").items()
+            for key, values in owners(
+                f"owner:wattspan_owner_co2e_grams:{name}", "%d", operational if name == "month" else ""
+            ).items()
         }
     consumed, remaining, pace = (
         f"budget:wattspan_co2e_grams:{what}" for what in ("consumed", "remaining", "pace")
@@ -315,7 +487,10 @@ def test_burn_and_forecast(tmp_path: Path) -> None:
         for key, values in owners(f"owner:wattspan_owner_co2e_grams:rate{window}", "%d").items()
     }
     series |= {
-        key: f"{values}x9" for key, values in owners("owner:wattspan_owner_co2e_grams:month", "%d000").items()
+        key: f"{values}x9"
+        for key, values in owners(
+            "owner:wattspan_owner_co2e_grams:month", "%d000", ',part="operational"'
+        ).items()
     }
     check(
         tmp_path,
@@ -352,9 +527,10 @@ def test_month_consumed_from_the_hours(tmp_path: Path) -> None:
         series[f'{rec}{{project="nlp",{labels},month="1"}}'] = "_ 10x743 stale"
         series[f'{rec}{{project="nlp",{labels},month="2"}}'] = "_x745 10x500"
     series[f'{rec}{{project="nlp",part="embodied",basis="lifecycle",month="1"}}'] = "_ 999x743 stale"
+    rule_dir = running(tmp_path, MONTH, HOUR)
     check(
         tmp_path,
-        ["budgets"],
+        ["months", "budgets"],
         series,
         [
             (
@@ -365,6 +541,7 @@ def test_month_consumed_from_the_hours(tmp_path: Path) -> None:
             for at, grams in (("743h", 2 * 7430), ("744h", 0), ("749h", 2 * 50))
         ],
         step="1h",
+        rule_dir=rule_dir,
     )
 
 
@@ -421,6 +598,62 @@ def test_joules_per_token_of_runs_and_projects(tmp_path: Path) -> None:
             ("round(run:wattspan_joules_per_token:ratio_rate15m, 0.001)", "30m",
              {'{run_id="r1"}': 10, '{run_id="r2"}': 2.5}),
             ("round(project:wattspan_joules_per_token:ratio_rate15m, 0.001)", "30m", {'{project="nlp"}': 5}),
+        ],
+    )  # fmt: skip
+
+
+def test_what_servers_answer_and_their_pods_use(tmp_path: Path) -> None:
+    """Each server's counters by pod under our labels; energy, grams, idling and money of these pods alone."""
+
+    def ours(pod: str) -> str:
+        return f'cluster="eu",instance="n1",pod_namespace="serving",pod_name="{pod}",container_name="main"'
+
+    def theirs(pod: str) -> str:
+        return f'cluster="eu",namespace="serving",pod="{pod}"'
+
+    use = {
+        name: {
+            f'wattspan_pod_energy_joules_total{{{ours(name)},component="gpu",attribution="exclusive"}}': "0+18000x20",
+            f'wattspan_pod_energy_joules_total{{{ours(name)},component="cpu",attribution="cpu_time"}}': "0+600x20",
+            f'wattspan_pod_co2e_grams_total{{{ours(name)},basis="lifecycle"}}': "0+3x20",
+            f'wattspan_pod_idle_gpu_seconds_total{{{ours(name)}}}': "0+30x20",
+        }
+        for name in ("chat-0", "notebook-0")
+    }  # fmt: skip
+    check(
+        tmp_path,
+        ["serving"],
+        {
+            **use["chat-0"],
+            **use["notebook-0"],
+            'wattspan_electricity_price_per_kwh{cluster="eu",instance="n1",currency="EUR"}': "0.3x20",
+            'wattspan_pue_ratio{cluster="eu",instance="n1"}': "1.2x20",
+            # Two reasons to finish, two models of one pod: all are its requests. A restart is no answer.
+            f'vllm:request_success_total{{{theirs("chat-0")},finished_reason="stop"}}': "0+120x9 0+120x10",
+            f'vllm:request_success_total{{{theirs("chat-0")},finished_reason="length"}}': "0+60x20",
+            f'vllm:generation_tokens_total{{{theirs("chat-0")}}}': "0+6000x20",
+            f'tgi_request_success{{{theirs("tgi-0")}}}': "0+60x20",
+            f'tgi_request_generated_tokens_sum{{{theirs("tgi-0")}}}': "0+600x20",
+            f'nv_inference_request_success{{{theirs("triton-0")}}}': "0+60x20",
+            f'bentoml_service_request_total{{{theirs("bento-0")},http_response_code="200"}}': "0+60x20",
+            f'bentoml_service_request_total{{{theirs("bento-0")},http_response_code="500"}}': "0+6000x20",
+        },
+        [
+            ("round(pod:wattspan_served_requests:rate5m, 0.01)", "20m", {
+                '{cluster="eu",pod_namespace="serving",pod_name="chat-0",server="vLLM"}': 3,
+                **{f'{{cluster="eu",pod_namespace="serving",pod_name="{pod}-0",server="{server}"}}': 1
+                   for pod, server in (("tgi", "TGI"), ("triton", "Triton"), ("bento", "BentoML"))},
+            }),
+            ("round(pod:wattspan_served_tokens:rate5m, 0.01)", "20m", {
+                '{cluster="eu",pod_namespace="serving",pod_name="chat-0",server="vLLM"}': 100,
+                '{cluster="eu",pod_namespace="serving",pod_name="tgi-0",server="TGI"}': 10,
+            }),
+            *((f"round(pod:wattspan_served_{what}:rate5m, 0.01)", "20m",
+               {'{cluster="eu",instance="n1",pod_namespace="serving",pod_name="chat-0"}': value})
+              for what, value in (("energy_joules", 310), ("co2e_grams", 0.05), ("gpus_idle", 0.5))),
+            # 310 W for an hour are 0.31 kWh, at 0.30 EUR and a PUE of 1.2.
+            ("round(pod:wattspan_served_cost:rate5m * 3600, 0.0001)", "20m",
+             {'{cluster="eu",instance="n1",pod_namespace="serving",pod_name="chat-0",currency="EUR"}': 0.1116}),
         ],
     )  # fmt: skip
 

@@ -146,7 +146,7 @@ def assert_metrics_exist(expr: str) -> None:
 @pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.name)
 def test_ranges_hold_four_scrapes(rule: Rule) -> None:
     """No range is shorter than four scrapes, even at 60 s."""
-    for window in re.findall(r"\[(\w+)\]", rule.expr):
+    for window in re.findall(r"\[(\w+)(?::\w+)?\]", rule.expr):
         assert seconds(window) >= 4 * SCRAPE_S
 
 

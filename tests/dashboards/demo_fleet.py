@@ -147,7 +147,7 @@ def main() -> None:
     with (
         suppress(KeyboardInterrupt),
         tempfile.TemporaryDirectory() as folder,
-        DemoFleet(Path(folder), "15s") as fleet,
+        DemoFleet(Path(folder), "1m") as fleet,
     ):
         sys.stdout.write(f"{fleet.prometheus.url}\n")
         sys.stdout.flush()

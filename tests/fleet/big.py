@@ -19,7 +19,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -63,12 +63,14 @@ class Group:
         seconds: by Prometheus' own figure, its last evaluation.
         rules: how many it has.
         slowest: the rule that took longest, and how long.
+        samples: that one evaluation reads: the same on every machine.
     """
 
     name: str
     seconds: float
     rules: int
     slowest: str = ""
+    samples: int = 0
 
 
 class Server:
@@ -152,12 +154,16 @@ class Server:
             time.sleep(1)
         raise AssertionError("rules are not evaluated")
 
-    def groups(self) -> list[Group]:
-        """Each group's last evaluation."""
+    def groups(self, *, count: bool = False) -> list[Group]:
+        """Each group's last evaluation.
+
+        Args:
+            count: also the samples that it reads, which takes as long as an evaluation.
+        """
         took = self.own("prometheus_rule_group_last_duration_seconds")
         with urllib.request.urlopen(f"{self.url}/api/v1/rules", timeout=30) as answer:
             known = json.load(answer)["data"]["groups"]
-        found = []
+        reader, found = Reader(self.url, SCRAPE_S), []
         for group in known:
             slowest = max(group["rules"], key=lambda rule: rule["evaluationTime"])
             found.append(
@@ -166,6 +172,7 @@ class Server:
                     took[f"{group['file']};{group['name']}"],
                     len(group["rules"]),
                     f"{slowest['name']} {slowest['evaluationTime']:.3f} s",
+                    sum(reader.samples(rule["query"]) for rule in group["rules"]) if count else 0,
                 )
             )
         return found
@@ -289,7 +296,11 @@ def _time_groups(server: Server) -> list[Group]:
     for evaluations in range(2, 2 + ROUNDS):
         server.until_evaluated(evaluations)
         rounds.append(sorted(server.groups(), key=lambda group: group.name))
-    return [sorted(same, key=lambda group: group.seconds)[ROUNDS // 2] for same in zip(*rounds, strict=True)]
+    read = {group.name: group.samples for group in server.groups(count=True)}
+    medians = [
+        sorted(same, key=lambda group: group.seconds)[ROUNDS // 2] for same in zip(*rounds, strict=True)
+    ]
+    return [replace(group, samples=read[group.name]) for group in medians]
 
 
 def _time_panels(server: Server, boards: Path) -> list[Timed]:
@@ -310,13 +321,19 @@ def report(panels: list[Timed], groups: list[Group], failures: float, arguments:
     errors = [error for panel in panels for error in panel.errors]
     print(f"\npanels: {len(panels)}, of them with data: {len(panels) - len(empty)}")
     for panel in sorted(panels, key=lambda panel: -panel.seconds)[:10]:
-        print(f"  {panel.seconds:7.3f} s  {panel.series:6} series  {panel.board}: {panel.title}")
+        print(
+            f"  {panel.seconds:7.3f} s  {panel.samples:10,} samples  {panel.series:6} series"
+            f"  {panel.board}: {panel.title}"
+        )
     print("without data here: " + (", ".join(f"{panel.board}: {panel.title}" for panel in empty) or "none"))
     for error in errors:
         print(f"  refused: {error}")
     print(f"\ngroups of rules: {len(groups)}, failed evaluations: {failures:.0f}")
-    for group in sorted(groups, key=lambda group: -group.seconds)[:10]:
-        print(f"  {group.seconds:7.3f} s  {group.rules:3} rules   {group.name}: most of it {group.slowest}")
+    for group in sorted(groups, key=lambda group: -group.seconds)[:12]:
+        print(
+            f"  {group.seconds:7.3f} s  {group.samples:10,} samples  {group.rules:3} rules"
+            f"   {group.name}: most of it {group.slowest}"
+        )
     slowest, longest = max(panel.seconds for panel in panels), max(group.seconds for group in groups)
     good = slowest < arguments.panel_s and longest < arguments.group_s and not errors and not failures
     print(

@@ -68,6 +68,8 @@ class Timed:
         seconds: all its queries, one after the other.
         series: that came back.
         errors: what Prometheus did not like.
+        samples: that were read for it, over all steps: the same on every machine.
+        peak: samples that were in memory at once, by the greatest of its queries.
     """
 
     board: str
@@ -75,6 +77,8 @@ class Timed:
     seconds: float
     series: int
     errors: tuple[str, ...] = ()
+    samples: int = 0
+    peak: int = 0
 
 
 class Reader:
@@ -98,7 +102,7 @@ class Reader:
             targets = [target for target in panel.get("targets", ()) if target.get("expr")]
             if not targets:
                 continue
-            spent_s, series, errors = 0.0, 0, []
+            spent_s, series, errors, samples, peak = 0.0, 0, [], 0, 0
             for target in targets:
                 query = self._query(panel, target, values, range_s)
                 began_s = time.perf_counter()
@@ -106,19 +110,26 @@ class Reader:
                 spent_s += time.perf_counter() - began_s
                 if answer["status"] == "success":
                     series += len(answer["data"]["result"])
+                    samples += answer["data"]["stats"]["samples"]["totalQueryableSamples"]
+                    peak = max(peak, answer["data"]["stats"]["samples"]["peakSamples"])
                 else:
                     errors.append(f"{answer['error']}: {query.expr}")
-            yield Timed(board["uid"], panel["title"], spent_s, series, tuple(errors))
+            yield Timed(board["uid"], panel["title"], spent_s, series, tuple(errors), samples, peak)
 
     def ask(self, query: Query) -> Any:
         """Prometheus' answer as a document, also when it says no."""
         now_s = time.time()
         if not query.range_s:
-            return self._post("query", {"query": query.expr, "time": f"{now_s:.3f}"})
+            return self._post("query", {"query": query.expr, "time": f"{now_s:.3f}", "stats": "1"})
         end_s = int(now_s) // query.step_s * query.step_s
         start_s = end_s - query.range_s // query.step_s * query.step_s
         asked = {"query": query.expr, "start": str(start_s), "end": str(end_s), "step": str(query.step_s)}
-        return self._post("query_range", asked)
+        return self._post("query_range", {**asked, "stats": "1"})
+
+    def samples(self, expr: str) -> int:
+        """How many an instant query reads."""
+        answer = self.ask(Query(expr, 0, self._scrape_s))
+        return int(answer["data"]["stats"]["samples"]["totalQueryableSamples"])
 
     def _query(self, panel: Any, target: Any, values: Mapping[str, str], range_s: int) -> Query:
         if panel.get("timeFrom"):
@@ -143,16 +154,21 @@ class Reader:
         return max(least_s, next((nice for nice in NICE_S if nice >= wanted_s), NICE_S[-1]))
 
     def _values(self, board: Any) -> dict[str, str]:
-        """Variables: all where one may choose all, else the value that most series have."""
+        """Variables: all where one may choose all, one by one where Grafana does so; else the commonest."""
         values: dict[str, str] = {}
         for variable in board["templating"]["list"]:
             if variable["type"] != "query":
                 values[variable["name"]] = str((variable.get("current") or {}).get("value") or "")
-            elif variable.get("includeAll"):
-                values[variable["name"]] = variable.get("allValue") or ".*"
+            elif variable.get("allValue"):
+                values[variable["name"]] = variable["allValue"]
             else:
                 match = _LABEL_VALUES.match(variable["definition"])
                 assert match is not None, variable["definition"]
+                if variable.get("includeAll"):
+                    every = f"count by ({match[2]}) ({filled(match[1], values)})"
+                    found = self._post("query", {"query": every})["data"]["result"]
+                    values[variable["name"]] = "|".join(series["metric"][match[2]] for series in found)
+                    continue
                 count = f"topk(1, count by ({match[2]}) ({filled(match[1], values)}))"
                 found = self._post("query", {"query": count})["data"]["result"]
                 values[variable["name"]] = found[0]["metric"].get(match[2], "") if found else ""
