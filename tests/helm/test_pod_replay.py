@@ -1,0 +1,283 @@
+"""The pod of each profile, run on this machine as it is rendered: who it is, what it meters, what a roll-out loses."""
+
+import errno
+import http.client
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import bcrypt
+import pytest
+import yaml
+
+from tests.e2e.daemon import PATIENCE_S, Scrape
+from tests.e2e.prometheus import Prometheus
+from tests.e2e.training import RUNS, write
+from tests.e2e.truth import Truth, falls
+from tests.fakes.kubelet import Https, holding, https, pod, pod_list, pod_resources, response
+from tests.fakes.machine import Machine, set_int
+from tests.fakes.nvml import FakeNvml, Process, parse_scenario
+from tests.helm.chart import PROFILES, ROOT, Object, daemon_pod, of_kind, render
+from tests.helm.replay import SERVICE_ACCOUNT, Node, Pod, control_groups, need_containers, network
+from tests.publish.certificates import Authority
+from wattspan.units import UJ_PER_J
+from wattspan.workloads.endpoint import KUBELET_PORT
+
+FAST: Final = {"sample": {"interval": "200ms"}}
+
+CARDS: Final = parse_scenario(
+    "cards",
+    {"clock": "real", "gpu": [{"generation": "h100", "count": 2, "curve": [[0, 300]], "base_mj": 10**9}]},
+)
+CONTEXT_MIB: Final = 500
+
+JOB: Final = ("batch/v1", "Job", "sft", "1a2b3c4d-6a52-4a3c-9d5c-3c6f4f2c7e11")
+RUN: Final = "k8s:nlp:Job:sft:1a2b3c4d"
+TRAINER: Final = {"pod_namespace": "nlp", "pod_name": "sft-0", "container_name": "main"}
+
+RUNTIMES: Final = {"/proc", "/dev", "/dev/shm", "/dev/nvidiactl", "/dev/null", "/dev/zero"} | {
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+}
+"""What a container runtime lets every container write to."""
+
+ENERGY: Final = "wattspan_gpu_energy_joules_total"
+ATTRIBUTED: Final = "wattspan_gpu_attributed_energy_joules_total"
+UNATTRIBUTED: Final = "wattspan_gpu_unattributed_energy_joules_total"
+HOST_ENERGY: Final = "wattspan_host_energy_joules_total"
+POD_ENERGY: Final = "wattspan_pod_energy_joules_total"
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    """A node with nothing on it, and this test in its network."""
+    need_containers()
+    # A short path: the kubelet's socket is in it.
+    with network(), control_groups() as groups, tempfile.TemporaryDirectory(prefix="node-") as folder:
+        (root := Path(folder, "root")).mkdir()
+        (scratch := Path(folder, "pods")).mkdir()
+        yield Node(root, scratch, groups, labels={"topology.kubernetes.io/region": "eu-north-1"})
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[FakeNvml]:
+    """Two cards that draw 300 W each."""
+    with FakeNvml(CARDS, tmp_path) as driver:
+        yield driver
+
+
+@contextmanager
+def training(node: Node, fake: FakeNvml) -> Iterator[Https]:
+    """A kubelet whose Job trains on the first card, a process in a control group of its own, until the block ends."""
+    uid, container = "77777777-6a52-4a3c-9d5c-3c6f4f2c7e11", "5f" * 32
+    document = pod("sft-0", owner=JOB, container_id=container)
+    document["metadata"]["uid"] = uid
+    trainer = subprocess.Popen(["sleep", "600"])
+    try:
+        (node.group(uid, container) / "cgroup.procs").write_text(str(trainer.pid))
+        fake.set_processes(0, [Process(trainer.pid, memory_mib=CONTEXT_MIB)])
+        fake.set_look(0, memory_used_mib=CONTEXT_MIB)
+        folder = node.folder("/var/lib/kubelet/pod-resources")
+        with pod_resources(folder) as kubelet, https(node.scratch, KUBELET_PORT) as server:
+            kubelet.answer = response(holding("sft-0", "nvidia.com/gpu", fake.uuids[0]))
+            server.documents["/pods"] = server.documents["/api/v1/pods"] = pod_list(document)
+            node.token = server.token.encode()
+            node.authority = server.ca_file.read_bytes()
+            node.api = (node.address, server.port)
+            yield server
+    finally:
+        trainer.kill()
+        trainer.wait()
+
+
+@contextmanager
+def powercap(node: Node, watts: int) -> Iterator[None]:
+    """A socket that draws so much, in files that only root may read, until the block ends."""
+    machine = Machine(node.root)
+    files = machine.zone("intel-rapl:0", "package-0", energy_uj=5_000_000).resolve()
+    counter = files / "energy_uj"
+    counter.chmod(0o400)
+    over = threading.Event()
+
+    def draw() -> None:
+        begun = time.monotonic()
+        while not over.wait(0.05):
+            set_int(counter, 5_000_000 + int((time.monotonic() - begun) * watts * UJ_PER_J))
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def with_profile(profile: str, **values: Any) -> list[Object]:
+    """What the chart makes of a profile, with a daemon that samples at 5 Hz."""
+    return render({"profile": profile, "config": FAST, **values})
+
+
+@contextmanager
+def running(profile: str, node: Node, fake: FakeNvml, **values: Any) -> Iterator[Pod]:
+    """The profile's pod on a node that has what every node has, ready."""
+    with training(node, fake), powercap(node, watts=40), Pod(with_profile(profile, **values), node, fake) as up:
+        yield up.wait_ready()
+
+
+def read_s(scrape: Scrape, source: str = "nvidia") -> float:
+    """When the source says that it was read."""
+    return scrape.value("wattspan_source_last_read_timestamp_seconds", source=source)
+
+
+def assert_true(truth: Truth, gpu: int, uuid: str, first: Scrape, last: Scrape) -> None:
+    """Between two scrapes a card used what the scenario says, to the microjoule."""
+    joules = last.value(ENERGY, uuid=uuid) - first.value(ENERGY, uuid=uuid)
+    could_be = {
+        round((end - start) * UJ_PER_J)
+        for start in truth.joules_at(gpu, read_s(first))
+        for end in truth.joules_at(gpu, read_s(last))
+    }
+    assert round(joules * UJ_PER_J) in could_be
+
+
+def begin_a_run(up: Pod) -> int:
+    """The status of an attempt to begin one over TCP."""
+    connection = http.client.HTTPConnection(up.host, up.port, timeout=PATIENCE_S)
+    return write(connection, RUNS, {"run_id": "sft"}).status
+
+
+def may_not_write(folder: Path) -> bool:
+    """Whether the kernel refuses a file there because what is mounted there is read-only."""
+    try:
+        (folder / "x").touch()
+    except OSError as error:
+        return error.errno == errno.EROFS
+    return False
+
+
+def environment_of(up: Pod) -> dict[str, str]:
+    """The variables that its process has."""
+    words = Path(f"/proc/{up.pid}/environ").read_text().split("\0")
+    return {name: value for name, _, value in (word.partition("=") for word in words if word)}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_pod_is_no_more_than_its_profile_says(profile: str, node: Node, fake: FakeNvml) -> None:
+    """No capability, no way to get one, a root that nobody may write to, and folders of its own alone."""
+    spec = daemon_pod(with_profile(profile))["spec"]
+    user = 65532 if profile == "minimal" else 0
+    state = {"/var/lib/wattspan"} if profile == "minimal" else {"/var/lib/wattspan", "/run/wattspan"}
+    with running(profile, node, fake) as up:
+        status = up.status()
+        assert status["Uid"].split() == status["Gid"].split() == [str(user)] * 4
+        assert {status[f"Cap{which}"] for which in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
+        assert status["NoNewPrivs"] == "1"
+        assert status["Groups"].split() == (["65532"] if profile == "minimal" else [])
+        # Its pid within its own namespace is the last of them.
+        first = status["NSpid"].split()[-1] == "1"
+        assert first is (profile == "minimal")
+        assert up.writable_mounts() == RUNTIMES | state
+        folders = ["/", "/tmp", "/etc", "/usr/bin", "/etc/wattspan/config"]
+        folders += [] if profile == "minimal" else ["/var/lib/kubelet/pod-resources", SERVICE_ACCOUNT]
+        folders += ["/host/sys/class"] if profile == "host" else []
+        assert [folder for folder in folders if not may_not_write(up.inside(folder))] == []
+        peak_kib = int(status["VmHWM"].split()[0])
+        limit = up.container["resources"]["limits"]["memory"]
+        print(f"{profile}: {peak_kib / 1024:.0f} MiB at most, limit {limit}")
+        assert limit == "256Mi"
+        assert peak_kib < 256 * 1024
+
+        live, ready = up.probe("livenessProbe"), up.probe("readinessProbe")
+        assert live is not None
+        assert ready is not None
+        assert (live.status, ready.status) == (200, 200)
+        scrape = up.metrics()
+        assert scrape.value("wattspan_config_info", profile=profile) == 1
+        links = {"WATTSPAN_PORT": "tcp://10.0.0.1:9746", "WATTSPAN_SERVICE_HOST": "10.0.0.1"}
+        assert links.items() <= environment_of(up).items()
+        assert "level=warning" not in up.stderr
+        code, seconds = up.stop()
+        assert code == 0
+        assert seconds < spec["terminationGracePeriodSeconds"]
+
+
+def test_minimal_meters_cards_and_knows_nobody(node: Node, fake: FakeNvml) -> None:
+    """Every joule of a card is metered and nobody's; there is no run, no pod, no host and no way to begin a run."""
+    with running("minimal", node, fake) as up:
+        first = up.metrics()
+        last = up.until(
+            lambda s: min(s.value(ENERGY, uuid=uuid) - first.value(ENERGY, uuid=uuid) for uuid in fake.uuids) > 100,
+            "100 J of each card",
+        )
+        truth = Truth(fake)
+        for gpu, uuid in enumerate(fake.uuids):
+            assert_true(truth, gpu, uuid, first, last)
+            assert last.value(ATTRIBUTED, uuid=uuid, share="unattributed") == last.value(ENERGY, uuid=uuid)
+        assert [name for name, _ in last if name.startswith(("wattspan_run_", "wattspan_pod_", "wattspan_owner_"))] == []
+        assert last.series("wattspan_host_energy_joules_total") == {}
+        assert not up.inside("/run/wattspan").exists()
+        assert not up.inside(SERVICE_ACCOUNT).exists()
+        assert begin_a_run(up) == 404
+        kept = [file.stat() for file in up.inside("/var/lib/wattspan").iterdir()]
+        assert {(file.st_uid, file.st_gid) for file in kept} == {(65532, 65532)}
+
+
+@pytest.mark.parametrize("source", ["kubelet", "api"])
+def test_attributed_says_which_pod_and_which_run(source: str, node: Node, fake: FakeNvml) -> None:
+    """The pod that holds a card has its energy, its Job is a run, and a stranger on the other card is found out."""
+    stranger = subprocess.Popen(["sleep", "600"])
+    try:
+        fake.set_processes(1, [Process(stranger.pid, memory_mib=CONTEXT_MIB)])
+        fake.set_look(1, memory_used_mib=CONTEXT_MIB)
+        with running("attributed", node, fake, pods=source) as up:
+            up.until(lambda s: s.find("wattspan_run_gpus", run_id=RUN) == 1, "the run")
+            first = up.until(
+                lambda s: s.find(POD_ENERGY, component="gpu", attribution="exclusive", **TRAINER), "the pod"
+            )
+            last = up.until(
+                lambda s: s.value(ENERGY, uuid=fake.uuids[0]) - first.value(ENERGY, uuid=fake.uuids[0]) > 200,
+                "200 J of the card",
+            )
+            held, free = fake.uuids
+            assert_true(Truth(fake), 0, held, first, last)
+            card_j = last.value(ENERGY, uuid=held) - first.value(ENERGY, uuid=held)
+            of_pod = {"component": "gpu", "attribution": "exclusive", **TRAINER}
+            assert last.value(POD_ENERGY, **of_pod) - first.value(POD_ENERGY, **of_pod) == pytest.approx(card_j)
+            of_run = {"component": "gpu", "attribution": "exclusive", "run_id": RUN}
+            run_j = [scrape.value("wattspan_run_energy_joules_total", **of_run) for scrape in (first, last)]
+            assert run_j[1] - run_j[0] == pytest.approx(card_j)
+            foreign = {"uuid": free, "reason": "foreign_process"}
+            assert last.value(UNATTRIBUTED, **foreign) > first.value(UNATTRIBUTED, **foreign)
+            assert last.value("wattspan_run_pod_info", run_id=RUN, pod_namespace="nlp", pod_name="sft-0") == 1
+            # The trainer is in a control group that lies outside of the daemon's.
+            assert last.find(POD_ENERGY, component="cpu", **TRAINER) is None
+            assert last.series("wattspan_host_energy_joules_total") == {}
+            assert {file.stat().st_uid for file in node.folder("/var/lib/wattspan").iterdir()} == {0}
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_host_reads_what_only_root_may(node: Node, fake: FakeNvml) -> None:
+    """The socket's energy comes from the mounted /sys, where uid 0 needs no capability; another user would fail."""
+    with running("host", node, fake) as up:
+        counter = up.inside("/host/sys/class/powercap/intel-rapl:0").resolve() / "energy_uj"
+        assert (counter.stat().st_mode & 0o777, counter.stat().st_uid) == (0o400, 0)
+        first = up.until(lambda s: s.find(HOST_ENERGY, component="cpu"), "the socket")
+        last = up.until(
+            lambda s: s.value(HOST_ENERGY, component="cpu") - first.value(HOST_ENERGY, component="cpu") > 80,
+            "two seconds of the socket",
+        )
+        seconds = read_s(last, "rapl") - read_s(first, "rapl")
+        joules = last.value(HOST_ENERGY, component="cpu") - first.value(HOST_ENERGY, component="cpu")
+        print(f"{joules:.1f} J in {seconds:.2f} s of 40 W")
+        assert last.value("wattspan_source_up", source="rapl") == 1
+        assert joules / seconds == pytest.approx(40, rel=0.2)
+        up.until(lambda s: s.find("wattspan_run_gpus", run_id=RUN) == 1, "the run, as with attributed")
