@@ -249,8 +249,11 @@ class Pod(Program):
         """What a probe gets, with the path, port and scheme that it names; None where it cannot connect."""
         probe = self.container[kind]
         if "httpGet" not in probe:
-            with contextlib.suppress(OSError), socket.create_connection(
-                (self.host, self._port_number(probe["tcpSocket"]["port"])), probe["timeoutSeconds"]
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(
+                    (self.host, self._port_number(probe["tcpSocket"]["port"])), probe["timeoutSeconds"]
+                ),
             ):
                 return Answer(200, {}, b"")
             return None
@@ -355,7 +358,7 @@ class Pod(Program):
         yield "printf 'root:x:0:0::/:\\nnonroot:x:65532:65532::/:\\n' >\"$root/etc/passwd\""
         yield f"printf '{self.address} {self.name}\\n127.0.0.1 localhost\\n' >\"$root/etc/hosts\""
         yield "own mode=0755 /dev"
-        yield 'for each in null zero full random urandom; do put /dev/$each /dev/$each rw; done'
+        yield "for each in null zero full random urandom; do put /dev/$each /dev/$each rw; done"
         yield "own mode=1777 /dev/shm"
         yield 'mkdir "$root/proc" "$root/sys"'
         yield 'mount -t proc -o nosuid,nodev,noexec proc "$root/proc"'

@@ -4,6 +4,7 @@ import errno
 import http.client
 import subprocess
 import tempfile
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from tests.fakes.kubelet import Https, holding, https, pod, pod_list, pod_resour
 from tests.fakes.machine import Machine, set_int
 from tests.fakes.nvml import FakeNvml, Process, parse_scenario
 from tests.helm.chart import PROFILES, ROOT, Object, daemon_pod, of_kind, render
+from tests.helm.operator import discovered, labels_of, plain_config, scrape_config
 from tests.helm.replay import SERVICE_ACCOUNT, Node, Pod, control_groups, need_containers, network
 from tests.publish.certificates import Authority
 from wattspan.units import UJ_PER_J
@@ -46,6 +48,19 @@ RUNTIMES: Final = {"/proc", "/dev", "/dev/shm", "/dev/nvidiactl", "/dev/null", "
     "/dev/urandom",
 }
 """What a container runtime lets every container write to."""
+MONITORS: Final = ("ServiceMonitor", "PodMonitor")
+WAYS: Final = {
+    "ServiceMonitor": 'service!="",bare=""',
+    "PodMonitor": 'service="",namespace!="",bare=""',
+    "plain": 'namespace="",bare=""',
+}
+"""How series of each way to be scraped are told apart: by what the operator adds besides our rules."""
+
+BARE: Final = 'bare!=""'
+"""Those of a target that is named by default."""
+
+STEADY_S: Final = 8.0
+AWAY_S: Final = 4.0
 
 ENERGY: Final = "wattspan_gpu_energy_joules_total"
 ATTRIBUTED: Final = "wattspan_gpu_attributed_energy_joules_total"
@@ -76,7 +91,8 @@ def fake(tmp_path: Path) -> Iterator[FakeNvml]:
 def training(node: Node, fake: FakeNvml) -> Iterator[Https]:
     """A kubelet whose Job trains on the first card, a process in a control group of its own, until the block ends."""
     uid, container = "77777777-6a52-4a3c-9d5c-3c6f4f2c7e11", "5f" * 32
-    document = pod("sft-0", owner=JOB, container_id=container)
+    labels = {"batch.kubernetes.io/job-name": "sft", "batch.kubernetes.io/controller-uid": JOB[3]}
+    document = pod("sft-0", labels=labels, owner=JOB, container_id=container)
     document["metadata"]["uid"] = uid
     trainer = subprocess.Popen(["sleep", "600"])
     try:
@@ -101,14 +117,15 @@ def powercap(node: Node, watts: int) -> Iterator[None]:
     """A socket that draws so much, in files that only root may read, until the block ends."""
     machine = Machine(node.root)
     files = machine.zone("intel-rapl:0", "package-0", energy_uj=5_000_000).resolve()
-    counter = files / "energy_uj"
-    counter.chmod(0o400)
     over = threading.Event()
 
     def draw() -> None:
         begun = time.monotonic()
         while not over.wait(0.05):
-            set_int(counter, 5_000_000 + int((time.monotonic() - begun) * watts * UJ_PER_J))
+            part = files / "part"
+            set_int(part, 5_000_000 + int((time.monotonic() - begun) * watts * UJ_PER_J))
+            part.chmod(0o400)
+            part.replace(files / "energy_uj")
 
     thread = threading.Thread(target=draw)
     thread.start()
@@ -127,8 +144,13 @@ def with_profile(profile: str, **values: Any) -> list[Object]:
 @contextmanager
 def running(profile: str, node: Node, fake: FakeNvml, **values: Any) -> Iterator[Pod]:
     """The profile's pod on a node that has what every node has, ready."""
-    with training(node, fake), powercap(node, watts=40), Pod(with_profile(profile, **values), node, fake) as up:
-        yield up.wait_ready()
+    with (
+        training(node, fake),
+        powercap(node, watts=40),
+        Pod(with_profile(profile, **values), node, fake) as up,
+    ):
+        up.wait_ready().after(2)
+        yield up
 
 
 def read_s(scrape: Scrape, source: str = "nvidia") -> float:
@@ -136,15 +158,25 @@ def read_s(scrape: Scrape, source: str = "nvidia") -> float:
     return scrape.value("wattspan_source_last_read_timestamp_seconds", source=source)
 
 
+def joules(scrape: Scrape, uuid: str) -> float:
+    """A card's energy."""
+    return scrape.value(ENERGY, uuid=uuid, method="counter")
+
+
 def assert_true(truth: Truth, gpu: int, uuid: str, first: Scrape, last: Scrape) -> None:
     """Between two scrapes a card used what the scenario says, to the microjoule."""
-    joules = last.value(ENERGY, uuid=uuid) - first.value(ENERGY, uuid=uuid)
+    gained_uj = round((joules(last, uuid) - joules(first, uuid)) * UJ_PER_J)
     could_be = {
         round((end - start) * UJ_PER_J)
         for start in truth.joules_at(gpu, read_s(first))
         for end in truth.joules_at(gpu, read_s(last))
     }
-    assert round(joules * UJ_PER_J) in could_be
+    assert gained_uj in could_be
+
+
+def jobs_of(configurations: list[Object]) -> str:
+    """Further scrape configurations, as the lines that follow on the first one."""
+    return textwrap.indent(yaml.safe_dump(configurations, sort_keys=False), "  ")
 
 
 def begin_a_run(up: Pod) -> int:
@@ -213,14 +245,18 @@ def test_minimal_meters_cards_and_knows_nobody(node: Node, fake: FakeNvml) -> No
     with running("minimal", node, fake) as up:
         first = up.metrics()
         last = up.until(
-            lambda s: min(s.value(ENERGY, uuid=uuid) - first.value(ENERGY, uuid=uuid) for uuid in fake.uuids) > 100,
-            "100 J of each card",
+            lambda s: min(joules(s, uuid) - joules(first, uuid) for uuid in fake.uuids) > 200,
+            "200 J of each card",
         )
         truth = Truth(fake)
         for gpu, uuid in enumerate(fake.uuids):
             assert_true(truth, gpu, uuid, first, last)
-            assert last.value(ATTRIBUTED, uuid=uuid, share="unattributed") == last.value(ENERGY, uuid=uuid)
-        assert [name for name, _ in last if name.startswith(("wattspan_run_", "wattspan_pod_", "wattspan_owner_"))] == []
+            of_runs = [last.value(ATTRIBUTED, uuid=uuid, share=share) for share in ("run", "pod")]
+            assert of_runs == [0, 0]
+            assert last.total(ATTRIBUTED, uuid=uuid) == pytest.approx(joules(last, uuid))
+        assert [
+            name for name, _ in last if name.startswith(("wattspan_run_", "wattspan_pod_", "wattspan_owner_"))
+        ] == []
         assert last.series("wattspan_host_energy_joules_total") == {}
         assert not up.inside("/run/wattspan").exists()
         assert not up.inside(SERVICE_ACCOUNT).exists()
@@ -242,14 +278,16 @@ def test_attributed_says_which_pod_and_which_run(source: str, node: Node, fake: 
                 lambda s: s.find(POD_ENERGY, component="gpu", attribution="exclusive", **TRAINER), "the pod"
             )
             last = up.until(
-                lambda s: s.value(ENERGY, uuid=fake.uuids[0]) - first.value(ENERGY, uuid=fake.uuids[0]) > 200,
+                lambda s: joules(s, fake.uuids[0]) - joules(first, fake.uuids[0]) > 200,
                 "200 J of the card",
             )
             held, free = fake.uuids
             assert_true(Truth(fake), 0, held, first, last)
-            card_j = last.value(ENERGY, uuid=held) - first.value(ENERGY, uuid=held)
+            card_j = joules(last, held) - joules(first, held)
             of_pod = {"component": "gpu", "attribution": "exclusive", **TRAINER}
-            assert last.value(POD_ENERGY, **of_pod) - first.value(POD_ENERGY, **of_pod) == pytest.approx(card_j)
+            assert last.value(POD_ENERGY, **of_pod) - first.value(POD_ENERGY, **of_pod) == pytest.approx(
+                card_j
+            )
             of_run = {"component": "gpu", "attribution": "exclusive", "run_id": RUN}
             run_j = [scrape.value("wattspan_run_energy_joules_total", **of_run) for scrape in (first, last)]
             assert run_j[1] - run_j[0] == pytest.approx(card_j)
@@ -268,7 +306,7 @@ def test_attributed_says_which_pod_and_which_run(source: str, node: Node, fake: 
 def test_host_reads_what_only_root_may(node: Node, fake: FakeNvml) -> None:
     """The socket's energy comes from the mounted /sys, where uid 0 needs no capability; another user would fail."""
     with running("host", node, fake) as up:
-        counter = up.inside("/host/sys/class/powercap/intel-rapl:0").resolve() / "energy_uj"
+        counter = up.inside("/host/sys/class/powercap/intel-rapl:0/energy_uj")
         assert (counter.stat().st_mode & 0o777, counter.stat().st_uid) == (0o400, 0)
         first = up.until(lambda s: s.find(HOST_ENERGY, component="cpu"), "the socket")
         last = up.until(
@@ -276,8 +314,84 @@ def test_host_reads_what_only_root_may(node: Node, fake: FakeNvml) -> None:
             "two seconds of the socket",
         )
         seconds = read_s(last, "rapl") - read_s(first, "rapl")
-        joules = last.value(HOST_ENERGY, component="cpu") - first.value(HOST_ENERGY, component="cpu")
-        print(f"{joules:.1f} J in {seconds:.2f} s of 40 W")
+        gained_j = last.value(HOST_ENERGY, component="cpu") - first.value(HOST_ENERGY, component="cpu")
+        print(f"{gained_j:.1f} J in {seconds:.2f} s of 40 W")
         assert last.value("wattspan_source_up", source="rapl") == 1
-        assert joules / seconds == pytest.approx(40, rel=0.2)
+        assert gained_j / seconds == pytest.approx(40, rel=0.2)
         up.until(lambda s: s.find("wattspan_run_gpus", run_id=RUN) == 1, "the run, as with attributed")
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_command_line_of_the_image_takes_the_configuration(
+    profile: str, node: Node, fake: FakeNvml
+) -> None:
+    """`check-config` in the pod, with its variables and its file, has nothing to say against them."""
+    words = ["check-config", "/etc/wattspan/config/wattspan.yml"]
+    node.folder("/sys")
+    node.folder("/var/lib/kubelet/pod-resources")
+    with Pod(with_profile(profile), node, fake, args=words) as up:
+        assert up.finished() == 0, up.stderr
+        print(up.stderr)
+
+
+@pytest.mark.slow
+def test_a_roll_out_loses_no_energy(node: Node, fake: FakeNvml, tmp_path: Path) -> None:
+    """A pod of another name and address goes on with the same series, and increase() is what the cards used.
+
+    It holds behind the rules of each way to be scraped; as a target is named by default the time away is lost.
+    """
+    targets = tmp_path / "targets.json"
+    discovered(targets, [])
+    monitors = {
+        kind: of_kind(with_profile("attributed", monitor={"kind": kind}), kind)[0] for kind in MONITORS
+    }
+    plain = yaml.safe_load((ROOT / "helm" / "manifests" / "prometheus.yml").read_text(encoding="utf-8"))
+    jobs = [scrape_config(monitor, targets) for monitor in monitors.values()]
+    jobs += [plain_config(plain, targets), scrape_config(monitors["PodMonitor"], targets, relabelings=False)]
+    jobs[-1]["metric_relabel_configs"] = [{"target_label": "bare", "replacement": "yes"}]
+    rendered = with_profile("attributed")
+    (service,) = of_kind(rendered, "Service")
+
+    def show(up: Pod) -> None:
+        labels = labels_of(up.object, service, name=up.name, node=node.name, address=up.address, port=up.port)
+        discovered(targets, [labels])
+
+    with training(node, fake), Prometheus(tmp_path, node.name, jobs_of(jobs)) as prometheus:
+        with Pod(rendered, node, fake, name="wattspan-x7k2p", address="127.0.0.2") as first:
+            first.wait_ready()
+            show(first)
+            for kind in WAYS:
+                prometheus.wait_for(f"sum({ENERGY}{{{WAYS[kind]}}})")
+            prometheus.wait_for(f"sum({POD_ENERGY}{{{WAYS['plain']}}})")
+            time.sleep(STEADY_S)
+            before = set(prometheus.counters("5m"))
+            stopped_s = time.time()
+            code, _ = first.stop()
+            discovered(targets, [])
+        assert code == 0
+        time.sleep(AWAY_S)
+        with Pod(rendered, node, fake, name="wattspan-q9v4m", address="127.0.0.3") as second:
+            second.wait_ready()
+            away_s = time.time() - stopped_s
+            show(second)
+            prometheus.wait_for(f"timestamp(up{{{WAYS['plain']}}}) > bool {time.time()}")
+            time.sleep(STEADY_S)
+            for way, selector in WAYS.items():
+                for gpu in range(2):
+                    print(
+                        way,
+                        gpu,
+                        prometheus.samples(
+                            f'{ENERGY}{{{selector},uuid="{fake.uuids[gpu]}",method="counter"}}', "5m"
+                        ),
+                    )
+            print(before - set(prometheus.counters("3s")))
+            print(away_s)
+            print(
+                "\n".join(
+                    line
+                    for line in second.metrics().text.splitlines()
+                    if "attributed" in line or "pod_energy" in line
+                )
+            )
+            assert 0
