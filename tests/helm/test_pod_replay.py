@@ -4,7 +4,6 @@ import errno
 import http.client
 import subprocess
 import tempfile
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from tests.e2e.truth import Truth, falls
 from tests.fakes.kubelet import Https, holding, https, pod, pod_list, pod_resources, response
 from tests.fakes.machine import Machine, set_int
 from tests.fakes.nvml import FakeNvml, Process, parse_scenario
-from tests.helm.chart import PROFILES, ROOT, Object, daemon_pod, of_kind, render
+from tests.helm.chart import PROFILES, ROOT, Object, daemon_pod, daemon_yaml, of_kind, render
 from tests.helm.operator import discovered, labels_of, plain_config, scrape_config
 from tests.helm.replay import SERVICE_ACCOUNT, Node, Pod, control_groups, need_containers, network
 from tests.publish.certificates import Authority
@@ -174,9 +173,12 @@ def assert_true(truth: Truth, gpu: int, uuid: str, first: Scrape, last: Scrape) 
     assert gained_uj in could_be
 
 
-def jobs_of(configurations: list[Object]) -> str:
-    """Further scrape configurations, as the lines that follow on the first one."""
-    return textwrap.indent(yaml.safe_dump(configurations, sort_keys=False), "  ")
+def flat(settings: Object, before: str = "") -> dict[str, str]:
+    """Settings of a YAML file by their whole names."""
+    found: dict[str, str] = {}
+    for key, value in settings.items():
+        found |= flat(value, f"{before}{key}.") if isinstance(value, dict) else {before + key: str(value)}
+    return found
 
 
 def begin_a_run(up: Pod) -> int:
@@ -329,9 +331,41 @@ def test_the_command_line_of_the_image_takes_the_configuration(
     words = ["check-config", "/etc/wattspan/config/wattspan.yml"]
     node.folder("/sys")
     node.folder("/var/lib/kubelet/pod-resources")
-    with Pod(with_profile(profile), node, fake, args=words) as up:
+    rendered = with_profile(profile)
+    with Pod(rendered, node, fake, args=words) as up:
         assert up.finished() == 0, up.stderr
-        print(up.stderr)
+        said = dict(line.split()[:2] for line in up.stderr.splitlines())
+    # What the image sets by variables goes before the file, and has to agree with it.
+    written = flat(yaml.safe_load(daemon_yaml(rendered)))
+    assert written.items() <= said.items()
+    assert said["profile"] == profile
+    assert said["node.name"] == node.name
+    assert said["runs"] == ("off" if profile == "minimal" else "on")
+
+
+class Window:
+    """What is between two samples of a way to be scraped, the second to be taken and the last.
+
+    The first may show series that are held at 0, until it has seen them.
+    """
+
+    def __init__(self, prometheus: Prometheus, selector: str) -> None:
+        self._prometheus = prometheus
+        ((_, samples),) = prometheus.samples(
+            f'wattspan_source_last_read_timestamp_seconds{{{selector},source="nvidia"}}', "5m"
+        ).items()
+        (_, (self._begin_s, self._begin_read_s), *_, (self._end_s, self._end_read_s)) = samples
+
+    def increase(self, series: str) -> float:
+        """increase() over the window, of all series together; 0 where there is none."""
+        # A margin, so that both samples are within: nothing is extrapolated for that.
+        milliseconds = round((self._end_s - self._begin_s) * 1000) + 40
+        at_s = self._end_s + 0.02
+        return self._prometheus.value(f"sum(increase({series}[{milliseconds}ms])) or vector(0)", at_s)
+
+    def truth(self, truth: Truth, gpu: int) -> float:
+        """What the card used between what was read for the one sample and for the other."""
+        return min(truth.joules_at(gpu, self._end_read_s)) - min(truth.joules_at(gpu, self._begin_read_s))
 
 
 @pytest.mark.slow
@@ -356,7 +390,7 @@ def test_a_roll_out_loses_no_energy(node: Node, fake: FakeNvml, tmp_path: Path) 
         labels = labels_of(up.object, service, name=up.name, node=node.name, address=up.address, port=up.port)
         discovered(targets, [labels])
 
-    with training(node, fake), Prometheus(tmp_path, node.name, jobs_of(jobs)) as prometheus:
+    with training(node, fake), Prometheus(tmp_path, jobs=yaml.safe_dump(jobs)) as prometheus:
         with Pod(rendered, node, fake, name="wattspan-x7k2p", address="127.0.0.2") as first:
             first.wait_ready()
             show(first)
@@ -364,7 +398,6 @@ def test_a_roll_out_loses_no_energy(node: Node, fake: FakeNvml, tmp_path: Path) 
                 prometheus.wait_for(f"sum({ENERGY}{{{WAYS[kind]}}})")
             prometheus.wait_for(f"sum({POD_ENERGY}{{{WAYS['plain']}}})")
             time.sleep(STEADY_S)
-            before = set(prometheus.counters("5m"))
             stopped_s = time.time()
             code, _ = first.stop()
             discovered(targets, [])
@@ -376,22 +409,39 @@ def test_a_roll_out_loses_no_energy(node: Node, fake: FakeNvml, tmp_path: Path) 
             show(second)
             prometheus.wait_for(f"timestamp(up{{{WAYS['plain']}}}) > bool {time.time()}")
             time.sleep(STEADY_S)
-            for way, selector in WAYS.items():
-                for gpu in range(2):
-                    print(
-                        way,
-                        gpu,
-                        prometheus.samples(
-                            f'{ENERGY}{{{selector},uuid="{fake.uuids[gpu]}",method="counter"}}', "5m"
-                        ),
-                    )
-            print(before - set(prometheus.counters("3s")))
-            print(away_s)
-            print(
-                "\n".join(
-                    line
-                    for line in second.metrics().text.splitlines()
-                    if "attributed" in line or "pod_energy" in line
-                )
-            )
-            assert 0
+            discovered(targets, [])
+            second.stop()
+
+        truth = Truth(fake)
+        held, free = fake.uuids
+        for way, selector in WAYS.items():
+            window = Window(prometheus, selector)
+            for gpu, uuid in enumerate(fake.uuids):
+                true_j = window.truth(truth, gpu)
+                found_j = window.increase(f'{ENERGY}{{{selector},uuid="{uuid}",method="counter"}}')
+                print(f"{way}, GPU {gpu}: increase() {found_j:.1f} J, scenario {true_j:.1f} J")
+                assert found_j == pytest.approx(true_j, rel=0.01)
+            # Who held a card has what it used meanwhile; what a free one used is said to be unwatched.
+            of_pod = f'{POD_ENERGY}{{{selector},pod_name="sft-0"}}'
+            assert window.increase(of_pod) == pytest.approx(window.truth(truth, 0), rel=0.01)
+            unwatched = f'{UNATTRIBUTED}{{{selector},uuid="{free}",reason="exporter_down"}}'
+            print(f"{way}: {window.increase(unwatched):.0f} J of {away_s:.1f} s away at 300 W")
+            assert window.increase(unwatched) > 300 * AWAY_S
+            assert window.increase(unwatched.replace(free, held)) == 0
+            bare_j = window.increase(f'{ENERGY}{{{BARE},uuid="{free}",method="counter"}}')
+            assert bare_j < 0.95 * window.truth(truth, 1)
+        print(f"named by default: increase() {bare_j:.0f} J")
+
+        samples = prometheus.counters("5m")
+        assert {name: falls(values) for name, values in samples.items() if falls(values)} == {}
+        named = {
+            series: {value for _, value in series} for series in samples if ("bare", "yes") not in series
+        }
+        assert len(named) > 100
+        of_the_pod = {"wattspan-x7k2p", "wattspan-q9v4m", "127.0.0.2:9746", "127.0.0.3:9746", "wattspan-http"}
+        assert [series for series, values in named.items() if values & of_the_pod] == []
+        ended = [series for series in named if samples[series][-1][0] < stopped_s + AWAY_S]
+        assert ended == []
+        assert [
+            series for series in samples if series not in named and samples[series][-1][0] < stopped_s + 1
+        ]
