@@ -1,4 +1,4 @@
-"""Scrape configurations as Prometheus would have them: what its operator writes for a monitor, and ours for those without.
+"""Scrape configurations as Prometheus gets them: those that its operator writes for a monitor, and ours.
 
 The discovery of Kubernetes is replaced by a file with the labels that it would give, so that every rule that
 makes them into a target's labels is Prometheus' own work.

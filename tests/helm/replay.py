@@ -1,4 +1,4 @@
-"""The DaemonSet's pod on this machine: what kubelet and container runtime make of the rendered object, made alike.
+"""A pod of the chart on this machine: what kubelet and container runtime make of the object, made alike.
 
 A node is a folder that stands for its file system, in a network of its own that has loopback alone.
 A pod gets a root of the machine's programs, its volumes, the variables that Kubernetes sets, the driver's
@@ -27,16 +27,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+import wattspan
 from tests.e2e.daemon import PATIENCE_S, Answer, DaemonError, Program
 from tests.fakes.nvml import FakeNvml
-from tests.helm.chart import NAMESPACE, ROOT, Object, daemon_container, daemon_pod, of_kind
+from tests.helm.chart import NAMESPACE, Object, daemon_pod, of_kind
 from tests.real_parts import need
 
 ENTRYPOINT: Final = ("wattspan",)
 """Of the image."""
 
 LIBRARIES: Final = "/usr/local/nvidia/lib64"
-"""Where a runtime may put the driver's libraries without renewing the loader's cache; the image looks there."""
+"""Where a runtime may put the driver's libraries; the image looks there, too."""
 
 DEVICE: Final = "/dev/nvidiactl"
 """The fake's state stands where a driver has its device."""
@@ -143,6 +144,7 @@ class Node:
         address: of its kubelet.
         labels: of the node, which newer clusters copy to pods.
         secrets: by name, keys and what they hold.
+        names: addresses by name, as a cluster's DNS knows them.
         token, authority: what a service account is given.
         api: address and port of the API server.
         groups: the control group beneath which those of pods are made.
@@ -155,6 +157,7 @@ class Node:
     address: str = "127.0.0.1"
     labels: Mapping[str, str] = field(default_factory=dict)
     secrets: dict[str, Mapping[str, bytes]] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
     token: bytes = b""
     authority: bytes = b""
     api: tuple[str, int] = (_CLUSTER_IP, 443)
@@ -182,12 +185,13 @@ class _Mount:
 
 
 class Pod(Program):
-    """The daemon's pod on a node, from its object to its process.
+    """A pod's container on a node, from its object to its process.
 
     Args:
         rendered: all that the chart made.
         node: where it runs.
         fake: the driver of that node.
+        pod, container: which of them; by default the DaemonSet's with its only container.
         name, address: the pod's, which are others after each roll-out.
         args: instead of the container's.
         tls: how its port is spoken to, where that is HTTPS.
@@ -202,13 +206,15 @@ class Pod(Program):
         node: Node,
         fake: FakeNvml,
         *,
+        pod: Object | None = None,
+        container: str = "wattspan",
         name: str = "wattspan-x7k2p",
         address: str = "127.0.0.2",
         args: Sequence[str] | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.object = daemon_pod(rendered)
-        self.container = daemon_container(rendered)
+        self.object = pod or daemon_pod(rendered)
+        (self.container,) = (one for one in self.object["spec"]["containers"] if one["name"] == container)
         self.name = name
         self.address = address
         self._rendered = rendered
@@ -218,12 +224,13 @@ class Pod(Program):
         self.volumes = self.folder / "volumes"
         fake.state_path.chmod(0o666)
         words = [*self.container.get("command", ENTRYPOINT), *(args or self.container.get("args", ()))]
+        ports = [each["containerPort"] for each in self.container.get("ports", ())]
         super().__init__(
             self._words(words),
             {"PATH": _path()},
             node.scratch / f"{name}.log",
             host=address,
-            port=self._port_number("http"),
+            port=ports[0] if ports else 0,
             tls=tls,
         )
 
@@ -350,13 +357,15 @@ class Pod(Program):
         yield "for each in /usr/*; do [ $each = /usr/local ] || as_it_is $each; done"
         yield "for each in /usr/local/*; do [ $each = /usr/local/nvidia ] || as_it_is $each; done"
         # In an image the program lies in /opt; here it lies where this test runs from.
-        for python in {sys.prefix, sys.base_prefix, str(ROOT / "exporter")}:
+        for python in {sys.prefix, sys.base_prefix, str(Path(wattspan.__file__).parents[1])}:
             if not python.startswith("/usr/") and python != "/usr":
                 yield f"put {shlex.quote(python)} {shlex.quote(python)} ro"
         for path in ("/etc/ssl", "/etc/ld.so.cache"):
             yield f"[ ! -e {path} ] || as_it_is {path}"
         yield "printf 'root:x:0:0::/:\\nnonroot:x:65532:65532::/:\\n' >\"$root/etc/passwd\""
-        yield f"printf '{self.address} {self.name}\\n127.0.0.1 localhost\\n' >\"$root/etc/hosts\""
+        known = {"localhost": "127.0.0.1", self.name: self.address, **self._node.names}
+        hosts = "".join(f"{address} {name}\\n" for name, address in known.items())
+        yield f"printf '{hosts}' >\"$root/etc/hosts\""
         yield "own mode=0755 /dev"
         yield "for each in null zero full random urandom; do put /dev/$each /dev/$each rw; done"
         yield "own mode=1777 /dev/shm"
@@ -383,8 +392,8 @@ class Pod(Program):
                 "namespace": NAMESPACE.encode(),
             }
             yield _Mount(self._files("kube-api-access", files, 0o644), SERVICE_ACCOUNT, writable=False)
-        volumes = {volume["name"]: self._volume(volume) for volume in self.object["spec"]["volumes"]}
-        for mount in self.container["volumeMounts"]:
+        volumes = {volume["name"]: self._volume(volume) for volume in self.object["spec"].get("volumes", ())}
+        for mount in self.container.get("volumeMounts", ()):
             source = volumes[mount["name"]] / mount.get("subPath", "")
             if not source.exists():
                 raise ReplayError(f"{mount['mountPath']}: the volume has no {mount['subPath']}")
@@ -398,14 +407,14 @@ class Pod(Program):
         """
         name = volume["name"]
         if (host := volume.get("hostPath")) is not None:
-            path = self._node.root / host["path"].lstrip("/")
+            path: Path = self._node.root / str(host["path"]).lstrip("/")
             if host["type"] == "DirectoryOrCreate":
                 path.mkdir(mode=0o755, parents=True, exist_ok=True)
             if not path.is_dir():
                 raise ReplayError(f"{name}: hostPath {host['path']} is no folder of the node")
             return path
         if "emptyDir" in volume:
-            path = self.volumes / name
+            path = self.volumes / str(name)
             path.mkdir(parents=True)
             group = self._pod_security().get("fsGroup")
             if group is not None:
@@ -471,7 +480,7 @@ class Pod(Program):
         }
 
     def _of_services(self) -> Mapping[str, str]:
-        """Of every Service of the namespace, although `enableServiceLinks` is off: they have to do no harm."""
+        """Of every Service of the namespace, although `enableServiceLinks` is off: they do no harm."""
         host, port = self._node.api
         services = {"KUBERNETES": (host, port)}
         for each in of_kind(self._rendered, "Service"):
@@ -500,7 +509,7 @@ class Pod(Program):
         path = of["fieldRef"]["fieldPath"]
         labels = {**self._node.labels, **self.object["metadata"]["labels"]}
         if path.startswith("metadata.labels['"):
-            return labels.get(path.removeprefix("metadata.labels['").removesuffix("']"), "")
+            return str(labels.get(path.removeprefix("metadata.labels['").removesuffix("']"), ""))
         known = {
             "spec.nodeName": self._node.name,
             "status.hostIP": self._node.address,
@@ -508,7 +517,7 @@ class Pod(Program):
             "metadata.name": self.name,
             "metadata.namespace": NAMESPACE,
         }
-        return known[path]
+        return str(known[path])
 
     def _pod_security(self) -> Object:
         security: Object = self.object["spec"].get("securityContext", {})

@@ -1,12 +1,14 @@
-"""The pod of each profile, run on this machine as it is rendered: who it is, what it meters, what a roll-out loses."""
+"""The pod of each profile, run on this machine as it is rendered: who it is, what it meters, its roll-out."""
 
 import errno
+import hashlib
 import http.client
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +19,7 @@ import yaml
 
 from tests.e2e.daemon import PATIENCE_S, Scrape
 from tests.e2e.prometheus import Prometheus
-from tests.e2e.training import RUNS, write
+from tests.e2e.training import RUNS, LocalConnection, write
 from tests.e2e.truth import Truth, falls
 from tests.fakes.kubelet import Https, holding, https, pod, pod_list, pod_resources, response
 from tests.fakes.machine import Machine, set_int
@@ -88,7 +90,7 @@ def fake(tmp_path: Path) -> Iterator[FakeNvml]:
 
 @contextmanager
 def training(node: Node, fake: FakeNvml) -> Iterator[Https]:
-    """A kubelet whose Job trains on the first card, a process in a control group of its own, until the block ends."""
+    """A kubelet whose Job trains on the first card, in a control group of its own, until the block ends."""
     uid, container = "77777777-6a52-4a3c-9d5c-3c6f4f2c7e11", "5f" * 32
     labels = {"batch.kubernetes.io/job-name": "sft", "batch.kubernetes.io/controller-uid": JOB[3]}
     document = pod("sft-0", labels=labels, owner=JOB, container_id=container)
@@ -181,10 +183,12 @@ def flat(settings: Object, before: str = "") -> dict[str, str]:
     return found
 
 
-def begin_a_run(up: Pod) -> int:
+def begin_a_run(up: Pod, headers: Mapping[str, str] | None = None) -> int:
     """The status of an attempt to begin one over TCP."""
-    connection = http.client.HTTPConnection(up.host, up.port, timeout=PATIENCE_S)
-    return write(connection, RUNS, {"run_id": "sft"}).status
+    connection: http.client.HTTPConnection = http.client.HTTPConnection(up.host, up.port, timeout=PATIENCE_S)
+    if up.tls:
+        connection = http.client.HTTPSConnection(up.host, up.port, timeout=PATIENCE_S, context=up.tls)
+    return write(connection, RUNS, {"run_id": "by-hand"}, headers).status
 
 
 def may_not_write(folder: Path) -> bool:
@@ -243,7 +247,7 @@ def test_a_pod_is_no_more_than_its_profile_says(profile: str, node: Node, fake: 
 
 
 def test_minimal_meters_cards_and_knows_nobody(node: Node, fake: FakeNvml) -> None:
-    """Every joule of a card is metered and nobody's; there is no run, no pod, no host and no way to begin a run."""
+    """Every joule of a card is metered and nobody's; no run, no pod, no host, no way to begin a run."""
     with running("minimal", node, fake) as up:
         first = up.metrics()
         last = up.until(
@@ -259,7 +263,7 @@ def test_minimal_meters_cards_and_knows_nobody(node: Node, fake: FakeNvml) -> No
         assert [
             name for name, _ in last if name.startswith(("wattspan_run_", "wattspan_pod_", "wattspan_owner_"))
         ] == []
-        assert last.series("wattspan_host_energy_joules_total") == {}
+        assert last.series(HOST_ENERGY) == {}
         assert not up.inside("/run/wattspan").exists()
         assert not up.inside(SERVICE_ACCOUNT).exists()
         assert begin_a_run(up) == 404
@@ -269,7 +273,7 @@ def test_minimal_meters_cards_and_knows_nobody(node: Node, fake: FakeNvml) -> No
 
 @pytest.mark.parametrize("source", ["kubelet", "api"])
 def test_attributed_says_which_pod_and_which_run(source: str, node: Node, fake: FakeNvml) -> None:
-    """The pod that holds a card has its energy, its Job is a run, and a stranger on the other card is found out."""
+    """The pod that holds a card has its energy, its Job is a run, a stranger on the other is found out."""
     stranger = subprocess.Popen(["sleep", "600"])
     try:
         fake.set_processes(1, [Process(stranger.pid, memory_mib=CONTEXT_MIB)])
@@ -296,17 +300,18 @@ def test_attributed_says_which_pod_and_which_run(source: str, node: Node, fake: 
             foreign = {"uuid": free, "reason": "foreign_process"}
             assert last.value(UNATTRIBUTED, **foreign) > first.value(UNATTRIBUTED, **foreign)
             assert last.value("wattspan_run_pod_info", run_id=RUN, pod_namespace="nlp", pod_name="sft-0") == 1
-            # The trainer is in a control group that lies outside of the daemon's.
-            assert last.find(POD_ENERGY, component="cpu", **TRAINER) is None
-            assert last.series("wattspan_host_energy_joules_total") == {}
-            assert {file.stat().st_uid for file in node.folder("/var/lib/wattspan").iterdir()} == {0}
+            assert last.series(HOST_ENERGY) == {}
+            # In folders of the node: the journal outlives the pod, and a training may mount the socket.
+            assert "journal" in str(list(node.folder("/var/lib/wattspan").iterdir()))
+            door = LocalConnection(node.folder("/run/wattspan") / "wattspan.sock")
+            assert write(door, RUNS, {"run_id": "by-hand"}).status == 201
     finally:
         stranger.kill()
         stranger.wait()
 
 
 def test_host_reads_what_only_root_may(node: Node, fake: FakeNvml) -> None:
-    """The socket's energy comes from the mounted /sys, where uid 0 needs no capability; another user would fail."""
+    """The socket's energy comes from the mounted /sys, whose files uid 0 owns and needs no capability for."""
     with running("host", node, fake) as up:
         counter = up.inside("/host/sys/class/powercap/intel-rapl:0/energy_uj")
         assert (counter.stat().st_mode & 0o777, counter.stat().st_uid) == (0o400, 0)
@@ -321,6 +326,73 @@ def test_host_reads_what_only_root_may(node: Node, fake: FakeNvml) -> None:
         assert last.value("wattspan_source_up", source="rapl") == 1
         assert gained_j / seconds == pytest.approx(40, rel=0.2)
         up.until(lambda s: s.find("wattspan_run_gpus", run_id=RUN) == 1, "the run, as with attributed")
+
+
+@pytest.mark.parametrize(("profile", "security"), [("minimal", "clientCertificates"), ("attributed", "tls")])
+def test_what_secrets_hold_is_read_and_probes_follow(
+    profile: str, security: str, node: Node, fake: FakeNvml, tmp_path: Path
+) -> None:
+    """The user of each profile can read its Secrets; probes need no password, and a scrape does.
+
+    With client certificates a probe only connects.
+    """
+    authority = Authority()
+    pair, password = authority.pair(), {"Authorization": f"Basic {b64encode(b'prometheus:secret').decode()}"}
+    hashed = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+    folder = "/etc/wattspan/tls"
+    tls = {"cert_file": f"{folder}/tls.crt", "key_file": f"{folder}/tls.key"}
+    if security == "clientCertificates":
+        tls |= {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": f"{folder}/ca.crt"}
+    web = {"tls_server_config": tls, "basic_auth_users": {"prometheus": hashed}}
+    digest = hashlib.sha256(b"the-token").hexdigest()
+    node.secrets = {
+        "web": {"web-config.yml": yaml.safe_dump(web).encode()},
+        "tls": {"tls.crt": pair.certificate, "tls.key": pair.key, "ca.crt": authority.pem},
+        "writers": {"tokens": f"ci sha256:{digest} runs:write *\n".encode()},
+    }
+    rendered = with_profile(
+        profile,
+        web={"configSecret": "web", "tlsSecret": "tls", "security": security},
+        tokens={"api": {"secret": "writers", "key": "tokens"}},
+    )
+    client = authority.client(tmp_path, authority.pair("prometheus"))
+    with training(node, fake), Pod(rendered, node, fake, address=node.address, tls=client) as up:
+        up.wait_ready()
+        live = up.probe("livenessProbe")
+        assert live is not None
+        assert live.status == 200
+        assert bool(live.body) is (security == "tls")
+        assert up.get("/metrics").status == 401
+        scrape = up.metrics(password)
+        assert scrape.value("wattspan_source_up", source="nvidia") == 1
+        keys = [up.inside(f"{folder}/tls.key"), up.inside("/etc/wattspan/web/web-config.yml")]
+        assert [key.stat().st_mode & 0o007 for key in keys] == [0, 0]
+        if profile == "attributed":
+            assert begin_a_run(up, {"Authorization": "Bearer the-token"}) == 201
+            assert begin_a_run(up, {"Authorization": "Bearer another"}) == 401
+        assert up.stop()[0] == 0
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_helm_test_is_content_with_a_daemon_that_runs(profile: str, node: Node, fake: FakeNvml) -> None:
+    """Its pod's doctor finds the cards, and its scrape finds the daemon behind the Service's name."""
+    rendered = with_profile(profile)
+    (pod,) = of_kind(rendered, "Pod")
+
+    def ended(container: str) -> tuple[int, str]:
+        with Pod(
+            rendered, node, fake, pod=pod, container=container, name=f"test-{container}", address="127.0.0.9"
+        ) as up:
+            return up.finished(), up.stderr
+
+    code, said = ended("doctor")
+    assert code == 0, said
+    assert "2 x NVIDIA H100" in said
+    node.names["wattspan.wattspan.svc"] = "127.0.0.2"
+    with running(profile, node, fake):
+        code, said = ended("scrape")
+        assert code == 0, said
+        assert "wattspan_build_info{" in said
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -344,17 +416,15 @@ def test_the_command_line_of_the_image_takes_the_configuration(
 
 
 class Window:
-    """What is between two samples of a way to be scraped, the second to be taken and the last.
+    """What is between two samples of one way to be scraped: the first from a moment on, and the last."""
 
-    The first may show series that are held at 0, until it has seen them.
-    """
-
-    def __init__(self, prometheus: Prometheus, selector: str) -> None:
+    def __init__(self, prometheus: Prometheus, selector: str, since_s: float) -> None:
         self._prometheus = prometheus
         ((_, samples),) = prometheus.samples(
             f'wattspan_source_last_read_timestamp_seconds{{{selector},source="nvidia"}}', "5m"
         ).items()
-        (_, (self._begin_s, self._begin_read_s), *_, (self._end_s, self._end_read_s)) = samples
+        since = [sample for sample in samples if sample[0] >= since_s]
+        ((self._begin_s, self._begin_read_s), *_, (self._end_s, self._end_read_s)) = since
 
     def increase(self, series: str) -> float:
         """increase() over the window, of all series together; 0 where there is none."""
@@ -372,7 +442,7 @@ class Window:
 def test_a_roll_out_loses_no_energy(node: Node, fake: FakeNvml, tmp_path: Path) -> None:
     """A pod of another name and address goes on with the same series, and increase() is what the cards used.
 
-    It holds behind the rules of each way to be scraped; as a target is named by default the time away is lost.
+    That holds behind the rules of each way to be scraped; where a target is named by default energy is lost.
     """
     targets = tmp_path / "targets.json"
     discovered(targets, [])
@@ -394,9 +464,11 @@ def test_a_roll_out_loses_no_energy(node: Node, fake: FakeNvml, tmp_path: Path) 
         with Pod(rendered, node, fake, name="wattspan-x7k2p", address="127.0.0.2") as first:
             first.wait_ready()
             show(first)
-            for kind in WAYS:
-                prometheus.wait_for(f"sum({ENERGY}{{{WAYS[kind]}}})")
-            prometheus.wait_for(f"sum({POD_ENERGY}{{{WAYS['plain']}}})")
+            # A series is held at 0 until a scrape has seen it, and a pod is known a moment after its card.
+            for selector in WAYS.values():
+                for metric in (ENERGY, POD_ENERGY):
+                    prometheus.wait_for(f"sum({metric}{{{selector}}})")
+            steady_s = time.time()
             time.sleep(STEADY_S)
             stopped_s = time.time()
             code, _ = first.stop()
@@ -415,7 +487,7 @@ def test_a_roll_out_loses_no_energy(node: Node, fake: FakeNvml, tmp_path: Path) 
         truth = Truth(fake)
         held, free = fake.uuids
         for way, selector in WAYS.items():
-            window = Window(prometheus, selector)
+            window = Window(prometheus, selector, steady_s)
             for gpu, uuid in enumerate(fake.uuids):
                 true_j = window.truth(truth, gpu)
                 found_j = window.increase(f'{ENERGY}{{{selector},uuid="{uuid}",method="counter"}}')
