@@ -194,10 +194,12 @@ class Program:
                 pass
         raise AssertionError("unreachable")
 
-    def until(self, condition: Callable[[Scrape], object], what: str) -> Scrape:
+    def until(
+        self, condition: Callable[[Scrape], object], what: str, headers: Mapping[str, str] | None = None
+    ) -> Scrape:
         """Scrape until something holds; gives the scrape in which it did."""
         for _ in self._patiently(what):
-            scrape = self.metrics()
+            scrape = self.metrics(headers)
             if condition(scrape):
                 return scrape
         raise AssertionError("unreachable")

@@ -67,6 +67,7 @@ ENERGY: Final = "wattspan_gpu_energy_joules_total"
 ATTRIBUTED: Final = "wattspan_gpu_attributed_energy_joules_total"
 UNATTRIBUTED: Final = "wattspan_gpu_unattributed_energy_joules_total"
 HOST_ENERGY: Final = "wattspan_host_energy_joules_total"
+RUN_ENERGY: Final = "wattspan_run_energy_joules_total"
 POD_ENERGY: Final = "wattspan_pod_energy_joules_total"
 
 
@@ -150,7 +151,7 @@ def running(profile: str, node: Node, fake: FakeNvml, **values: Any) -> Iterator
         powercap(node, watts=40),
         Pod(with_profile(profile, **values), node, fake) as up,
     ):
-        up.wait_ready().after(2)
+        up.wait_ready().until(lambda s: all(joules(s, uuid) for uuid in fake.uuids), "energy of each card")
         yield up
 
 
@@ -160,8 +161,8 @@ def read_s(scrape: Scrape, source: str = "nvidia") -> float:
 
 
 def joules(scrape: Scrape, uuid: str) -> float:
-    """A card's energy."""
-    return scrape.value(ENERGY, uuid=uuid, method="counter")
+    """A card's energy; 0 as long as there is none."""
+    return scrape.find(ENERGY, uuid=uuid, method="counter") or 0.0
 
 
 def assert_true(truth: Truth, gpu: int, uuid: str, first: Scrape, last: Scrape) -> None:
@@ -280,8 +281,10 @@ def test_attributed_says_which_pod_and_which_run(source: str, node: Node, fake: 
         fake.set_look(1, memory_used_mib=CONTEXT_MIB)
         with running("attributed", node, fake, pods=source) as up:
             up.until(lambda s: s.find("wattspan_run_gpus", run_id=RUN) == 1, "the run")
+            of_pod = {"component": "gpu", "attribution": "exclusive", **TRAINER}
+            of_run = {"component": "gpu", "attribution": "exclusive", "run_id": RUN}
             first = up.until(
-                lambda s: s.find(POD_ENERGY, component="gpu", attribution="exclusive", **TRAINER), "the pod"
+                lambda s: s.find(POD_ENERGY, **of_pod) and s.find(RUN_ENERGY, **of_run), "energy of both"
             )
             last = up.until(
                 lambda s: joules(s, fake.uuids[0]) - joules(first, fake.uuids[0]) > 200,
@@ -290,12 +293,10 @@ def test_attributed_says_which_pod_and_which_run(source: str, node: Node, fake: 
             held, free = fake.uuids
             assert_true(Truth(fake), 0, held, first, last)
             card_j = joules(last, held) - joules(first, held)
-            of_pod = {"component": "gpu", "attribution": "exclusive", **TRAINER}
             assert last.value(POD_ENERGY, **of_pod) - first.value(POD_ENERGY, **of_pod) == pytest.approx(
                 card_j
             )
-            of_run = {"component": "gpu", "attribution": "exclusive", "run_id": RUN}
-            run_j = [scrape.value("wattspan_run_energy_joules_total", **of_run) for scrape in (first, last)]
+            run_j = [scrape.value(RUN_ENERGY, **of_run) for scrape in (first, last)]
             assert run_j[1] - run_j[0] == pytest.approx(card_j)
             foreign = {"uuid": free, "reason": "foreign_process"}
             assert last.value(UNATTRIBUTED, **foreign) > first.value(UNATTRIBUTED, **foreign)
@@ -363,8 +364,7 @@ def test_what_secrets_hold_is_read_and_probes_follow(
         assert live.status == 200
         assert bool(live.body) is (security == "tls")
         assert up.get("/metrics").status == 401
-        scrape = up.metrics(password)
-        assert scrape.value("wattspan_source_up", source="nvidia") == 1
+        up.until(lambda s: s.find("wattspan_source_up", source="nvidia") == 1, "the cards", password)
         keys = [up.inside(f"{folder}/tls.key"), up.inside("/etc/wattspan/web/web-config.yml")]
         assert [key.stat().st_mode & 0o007 for key in keys] == [0, 0]
         if profile == "attributed":
