@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 from collections import Counter
 
 import jsonschema_rs
@@ -54,7 +55,8 @@ def test_every_object_of_every_values_file_is_valid_for_every_kubernetes(
     with capsys.disabled():
         print(
             f"\nhelm: {checked.total()} rendered objects validated ({len(seen)} of them different):"
-            f" {len(known)} versions of Kubernetes, {known[0]} to {known[-1]}, x {len(FILES)} values files"
+            f" {len(known)} versions of Kubernetes, {known[0]} to {known[-1]}, x {len(FILES)} values files",
+            file=sys.stderr,  # what a worker of xdist prints elsewhere is lost
         )
 
 

@@ -241,7 +241,7 @@ def test_what_an_upgrade_changes_is_known(capsys: pytest.CaptureFixture[str]) ->
         known = [line.partition("  # ")[0] for line in lines]
         found = changes(before, render(values))
         with capsys.disabled():
-            print(f"\nhelm: {len(found)} changes since {folder.name}", *found, sep="\n  ")
+            print(f"\nhelm: {len(found)} changes since {folder.name}", *found, sep="\n  ", file=sys.stderr)
         assert found == known
 
 
