@@ -2,7 +2,7 @@
 
 The discovery of Kubernetes is replaced by a file with the labels that it would give, so that every rule that
 makes them into a target's labels is Prometheus' own work.
-The operator's rules are those of pkg/prometheus/promcfg.go of prometheus-operator 0.80, in its order.
+The operator's rules are those of prometheus-operator's pkg/prometheus/promcfg.go, for the role endpoints.
 """
 
 import json
