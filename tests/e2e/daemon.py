@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -76,53 +76,36 @@ class Scrape(dict[Series, float]):
         return sum(self.series(name, **labels).values())
 
 
-class Daemon:
-    """``wattspan serve`` on a free port of loopback, with no source but the fake driver.
+class Program:
+    """A daemon by the words that start it.
 
     It is started on entry and killed on exit if it still runs; no line it ever wrote may be a traceback.
 
     Args:
-        fake: the driver that it loads; without one it has no source.
-        state_dir: its state folder.
-        flags: further flags; a later one beats an earlier one, so they may turn sources on.
-        env: variables on top of a small environment that says nothing of this machine.
-        port: where to listen; 0 lets the kernel choose.
+        argv, environment: of its process.
+        log: where what it says goes, one start after the other.
+        host, port: where it answers; port 0 lets the kernel choose.
         tls: how to speak to it where its web configuration asks for TLS.
-        command: the command and what belongs to it alone, such as ``("demo", "--gpus", "2")``.
-        python: the words that start the program, before the command.
-        log: where what it says goes, one start after the other; ``<state_dir>.log`` if not given.
     """
 
     def __init__(
         self,
-        fake: FakeNvml | None,
-        state_dir: Path,
-        *flags: str,
-        env: Mapping[str, str] | None = None,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        *,
+        host: str = "127.0.0.1",
         port: int = 0,
         tls: ssl.SSLContext | None = None,
-        command: tuple[str, ...] = ("serve",),
-        python: tuple[str, ...] = (sys.executable, "-m", "wattspan"),
-        log: Path | None = None,
     ) -> None:
-        self.socket_path = state_dir.parent / f"{state_dir.name}.sock"
-        self.log_path = log or state_dir.with_name(f"{state_dir.name}.log")
+        self.log_path = log
+        self.host = host
         self.tls = tls
+        self._argv = tuple(argv)
+        self._environment = dict(environment)
         self._port = port
         self._log_start = 0
         self._process: subprocess.Popen[bytes] | None = None
-        library = ("--nvml.library", str(fake.library)) if fake else ("--source.nvidia", "off")
-        self._argv = (
-            *python,
-            *command,
-            *(library if command[0] == "serve" else ()),
-            *("--state.dir", str(state_dir), "--web.listen-address", f"127.0.0.1:{port}"),
-            *("--socket", str(self.socket_path)),
-            *(word for source in OTHER_SOURCES for word in (f"--source.{source}", "off")),
-            *flags,
-        )
-        base = clean_environment(state_dir.parent)
-        self._environment = {**(fake.environment(base) if fake else base), **(env or {})}
 
     def __enter__(self) -> Self:
         self.start()
@@ -170,7 +153,7 @@ class Daemon:
 
     @property
     def url(self) -> str:
-        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
 
     # Watching it
 
@@ -184,10 +167,10 @@ class Daemon:
         """
         if self.tls:
             connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                "127.0.0.1", self.port, timeout=timeout_s, context=self.tls
+                self.host, self.port, timeout=timeout_s, context=self.tls
             )
         else:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
+            connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
         try:
             connection.request("GET", path, headers=dict(headers or {}))
             response = connection.getresponse()
@@ -211,10 +194,12 @@ class Daemon:
                 pass
         raise AssertionError("unreachable")
 
-    def until(self, condition: Callable[[Scrape], object], what: str) -> Scrape:
+    def until(
+        self, condition: Callable[[Scrape], object], what: str, headers: Mapping[str, str] | None = None
+    ) -> Scrape:
         """Scrape until something holds; gives the scrape in which it did."""
         for _ in self._patiently(what):
-            scrape = self.metrics()
+            scrape = self.metrics(headers)
             if condition(scrape):
                 return scrape
         raise AssertionError("unreachable")
@@ -247,13 +232,13 @@ class Daemon:
 
     def kill(self) -> None:
         """SIGKILL, as of a power cut to the process."""
-        self.process.kill()
+        self._signal(signal.SIGKILL)
         self.process.wait()
 
     def stop(self) -> tuple[int, float]:
         """SIGTERM, as a service manager ends it; gives exit code and seconds."""
         started_s = time.monotonic()
-        self.process.send_signal(signal.SIGTERM)
+        self._signal(signal.SIGTERM)
         return self.ended(), time.monotonic() - started_s
 
     def ended(self) -> int:
@@ -262,6 +247,53 @@ class Daemon:
             return self.process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             raise DaemonError("it did not end") from None
+
+    def _signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+
+class Daemon(Program):
+    """``wattspan serve`` on a free port of loopback, with no source but the fake driver.
+
+    Args:
+        fake: the driver that it loads; without one it has no source.
+        state_dir: its state folder.
+        flags: further flags; a later one beats an earlier one, so they may turn sources on.
+        env: variables on top of a small environment that says nothing of this machine.
+        port: where to listen; 0 lets the kernel choose.
+        tls: how to speak to it where its web configuration asks for TLS.
+        command: the command and what belongs to it alone, such as ``("demo", "--gpus", "2")``.
+        python: the words that start the program, before the command.
+        log: where what it says goes, one start after the other; ``<state_dir>.log`` if not given.
+    """
+
+    def __init__(
+        self,
+        fake: FakeNvml | None,
+        state_dir: Path,
+        *flags: str,
+        env: Mapping[str, str] | None = None,
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+        command: tuple[str, ...] = ("serve",),
+        python: tuple[str, ...] = (sys.executable, "-m", "wattspan"),
+        log: Path | None = None,
+    ) -> None:
+        self.socket_path = state_dir.parent / f"{state_dir.name}.sock"
+        library = ("--nvml.library", str(fake.library)) if fake else ("--source.nvidia", "off")
+        argv = (
+            *python,
+            *command,
+            *(library if command[0] == "serve" else ()),
+            *("--state.dir", str(state_dir), "--web.listen-address", f"127.0.0.1:{port}"),
+            *("--socket", str(self.socket_path)),
+            *(word for source in OTHER_SOURCES for word in (f"--source.{source}", "off")),
+            *flags,
+        )
+        base = clean_environment(state_dir.parent)
+        environment = {**(fake.environment(base) if fake else base), **(env or {})}
+        log = log or state_dir.with_name(f"{state_dir.name}.log")
+        super().__init__(argv, environment, log, port=port, tls=tls)
 
 
 def clean_environment(home: Path) -> dict[str, str]:

@@ -33,23 +33,25 @@ class Prometheus:
         folder: for its configuration and its data.
         node: the name that `instance` is relabelled to, as in the README.
         scrape: further keys of the scrape configuration, as YAML lines.
+        jobs: whole scrape configurations instead, as a YAML list, with a discovery of their own.
     """
 
-    def __init__(self, folder: Path, node: str, scrape: str = "") -> None:
+    def __init__(self, folder: Path, node: str = "", scrape: str = "", jobs: str = "") -> None:
         need("prometheus", shutil.which("prometheus") is not None)
         self._folder = folder
         self._targets = folder / "targets.json"
         self._port = free_port()
         self._targets.write_text("[]")
         config = folder / "prometheus.yml"
-        config.write_text(
-            "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
-            "scrape_configs:\n"
+        of_a_node = (
             "  - job_name: wattspan\n"
             f"    file_sd_configs: [{{files: ['{self._targets}'], refresh_interval: 1s}}]\n"
             "    relabel_configs:\n"
             f"      - {{target_label: instance, replacement: {node}}}\n"
             "      - {source_labels: [__node__], regex: (.+), target_label: instance}\n" + scrape
+        )
+        config.write_text(
+            "global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs:\n" + (jobs or of_a_node)
         )
         subprocess.run(["promtool", "check", "config", config], check=True, capture_output=True)
         self._log = (folder / "prometheus.log").open("wb")

@@ -176,7 +176,7 @@ class Https:
         drip_s: pause after each byte of a body.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, port: int = 0) -> None:
         self.documents: dict[str, object] = {}
         self.token = "the-token"
         self.status = 200
@@ -188,7 +188,7 @@ class Https:
         self.token_file.write_text(self.token + "\n")
         self._authority = Authority()
         self.ca_file.write_bytes(self._authority.pem)
-        self._server = TlsServer(("127.0.0.1", 0), self._handler())
+        self._server = TlsServer(("127.0.0.1", port), self._handler())
         self._server.tls = self._tls(folder)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
 
@@ -254,9 +254,9 @@ class Https:
 
 
 @contextmanager
-def https(folder: Path) -> Iterator[Https]:
-    """An HTTPS listener on loopback, until the block ends."""
-    served = Https(folder)
+def https(folder: Path, port: int = 0) -> Iterator[Https]:
+    """An HTTPS listener on loopback, until the block ends; port 0 lets the kernel choose."""
+    served = Https(folder, port)
     served.start()
     try:
         yield served
