@@ -43,7 +43,7 @@ test: tools debian ## Run lint, types and every test; what cannot be had here is
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(PYTEST) -n $(WORKERS) --dist worksteal -m 'not alone and not cleanroom'
+	$(PYTEST) -n $(WORKERS) --dist loadgroup -m 'not alone and not cleanroom'
 	$(PYTEST) -m alone
 
 lint: tools ## Check style and types.

@@ -24,13 +24,27 @@ A test of another file that does so carries the mark itself.
 """
 
 
+TOGETHER: Final = (
+    "dashboards/test_queries.py",
+    "docs/",
+    "fleet/test_across_nodes.py",
+    "golden/",
+)
+"""Tests that share what takes long to set up: one worker has each of these."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark those of `ALONE`, before marks select."""
+    """Mark those of `ALONE` and `TOGETHER`, before marks select; long waits come first."""
     here = Path(__file__).parent
     for item in items:
-        if item.path.relative_to(here).as_posix().startswith(ALONE):
+        path = item.path.relative_to(here).as_posix()
+        if path.startswith(ALONE):
             item.add_marker("alone")
+        for group in TOGETHER:
+            if path.startswith(group):
+                item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -176,20 +176,20 @@ def test_a_jobset_beside_serving_on_whole_shared_and_partitioned_cards(tmp_path:
             node.process(name, pid, gpu)
         node.publish()
         daemon.until(lambda s: s.find("wattspan_run_gpus", run_id=RUN) == 2, "the run on two cards")
-        daemon.until(
-            lambda s: min(pod_uj(s, "llm-0"), pod_uj(s, "small-0"), run_uj(s, RUN)) > 0, "energy of each"
-        )
-        first = daemon.metrics()
+        pods = ("sft-workers-0-0-x7k2p", "sft-workers-0-1-q9v4m", "llm-0", "small-0")
+        # New series stand at 0 until a scrape has seen them, each for itself.
+        first = daemon.until(
+            lambda s: all(pod_uj(s, name) > 0 for name in pods) and run_uj(s, RUN, attribution="equal") > 0
+            and run_uj(s, RUN, attribution="exclusive") > 0,
+            "energy of each",
+        )  # fmt: skip
         last = daemon.after(10)
 
         for uuid in fake.uuids:
             assert_shares(last, uuid)
-        pods = {labels["pod_name"] for labels in map(dict, last.series("wattspan_run_pod_info", run_id=RUN))}
-        assert pods == {"sft-workers-0-0-x7k2p", "sft-workers-0-1-q9v4m"}
-        gained = {
-            name: pod_uj(last, name) - pod_uj(first, name)
-            for name in ("sft-workers-0-0-x7k2p", "sft-workers-0-1-q9v4m", "llm-0", "small-0")
-        }
+        of_run = {dict(labels)["pod_name"] for labels in last.series("wattspan_run_pod_info", run_id=RUN)}
+        assert of_run == {"sft-workers-0-0-x7k2p", "sft-workers-0-1-q9v4m"}
+        gained = {name: pod_uj(last, name) - pod_uj(first, name) for name in pods}
         assert run_uj(last, RUN) - run_uj(first, RUN) == (
             gained["sft-workers-0-0-x7k2p"] + gained["sft-workers-0-1-q9v4m"]
         )
@@ -241,6 +241,7 @@ def test_a_pod_whose_job_fails_and_is_restarted(tmp_path: Path) -> None:
     """Attempt 0 ends as failure with its pod, attempt 1 begins with the next: one run, two attempts."""
     with a_node(tmp_path) as node:
         node.pod("sft-0", "nvidia.com/gpu", node.fake.uuids[0], labels=JOBSET, owner=JOB)
+        node.fake.set_look(0, utilization_percent=90)  # so that nothing is wasted before the failure
         node.process("sft-0", 42, 0)
         node.publish()
         node.daemon.until(lambda s: run_uj(s, RUN) > 0, "attempt 0")
@@ -250,16 +251,17 @@ def test_a_pod_whose_job_fails_and_is_restarted(tmp_path: Path) -> None:
         node.process("sft-1", 43, 0)
         node.publish()
         node.daemon.until(lambda s: s.find("wattspan_run_attempt_info", run_id=RUN, attempt="1"), "attempt 1")
+        # Attempt 0 is closed once its card has been read again.
+        scrape = node.daemon.after(3)
         answer = node.daemon.get(f"{RUNS}/{RUN}?attempt=0")
         assert json.loads(answer.body)["result"] == "failure"
-        scrape = node.daemon.after(3)
         assert len(scrape.series("wattspan_run_attempt_info", run_id=RUN)) == 1
         attempts = [node.clerk.run(RUN)["attempt"], json.loads(answer.body)["attempt"]]
         assert attempts == [1, 0]
-        wasted = scrape.value(
-            "wattspan_owner_wasted_energy_joules_total", reason="failed", project="team-nlp"
-        )
-        assert wasted == pytest.approx(json.loads(answer.body)["energy_joules"])
+        wasted = "wattspan_owner_wasted_energy_joules_total"
+        labels = {"reason": "failed", "project": "team-nlp"}
+        scrape = node.daemon.until(lambda s: s.find(wasted, **labels), "what attempt 0 has wasted")
+        assert scrape.value(wasted, **labels) == pytest.approx(json.loads(answer.body)["energy_joules"])
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """A run becomes a trace in a real collector, whatever happens to daemon, collector or run."""
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -272,11 +273,13 @@ def test_a_reboot_in_mid_run_ends_its_span(tmp_path: Path) -> None:
         ) as daemon,
     ):
         rotel.start()
+        boots.show(os.getpid())
         clerk = Clerk(daemon.wait_ready())
         clerk.begin(run_id="sft")
         daemon.after(3)
         daemon.kill()
         boots.reboot(fake)
+        boots.show(os.getpid())
         daemon.start()
         daemon.wait_ready()
         rotel.spans(at_least=3)

@@ -117,7 +117,7 @@ def test_there_is_a_values_file_for_each_profile_and_platform() -> None:
         ({"maxUnavailable": 0}, "at '/maxUnavailable': minimum: got 0, want 1"),
         ({"hostPaths": {"state": "wattspan"}}, "at '/hostPaths/state': 'wattspan' does not match pattern"),
         ({"profile": "minimal", "pods": "api"}, "pods: api needs the profile attributed or host"),
-        ({"dra": {"enabled": True}}, "dra.enabled needs pods: api"),
+        ({"pods": "kubelet", "dra": {"enabled": True}}, "dra.enabled needs pods: api"),
         ({"web": {"security": "tls"}}, "web.security: tls needs web.configSecret"),
         (
             {"monitor": {"kind": "ServiceMonitor"}, "service": {"enabled": False}},

@@ -65,7 +65,8 @@ def test_no_object_depends_on_the_version_of_the_cluster() -> None:
     for template in FOLDER.glob("templates/**/*.yaml"):
         assert ".Capabilities" not in template.read_text(encoding="utf-8")
     assert render(kube_version="1.28.0") == render(kube_version="1.37.0")
-    assert notes(kube_version="1.32.5") != notes(kube_version="1.33.0")
+    kubelet = {"pods": "kubelet"}
+    assert notes(kubelet, kube_version="1.32.5") != notes(kubelet, kube_version="1.33.0")
 
 
 @pytest.mark.parametrize("version", schemas.versions())

@@ -73,7 +73,7 @@ def test_the_rendered_rules_are_rules(tmp_path: Path) -> None:
         for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]
     )
     found = [int(line.split()[1]) for line in done.stdout.splitlines() if "rules found" in line]
-    assert len(files) == 9
+    assert len(files) == len(list(ROOT.glob("alerts/rules/**/*.yaml"))) > 8
     assert sum(found) == rules > 100
 
 

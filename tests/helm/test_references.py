@@ -199,7 +199,7 @@ def test_the_checksum_changes_with_the_configuration_alone() -> None:
     base = checksum({})
     for values in (
         {"config": {"grid": {"zone": "FR"}}},
-        {"pods": "api"},
+        {"pods": "kubelet"},
         {"profile": "host"},
         {"tokens": {"eia": {"secret": "s", "key": "k"}}},
         {"web": {"port": 9747}},

@@ -134,8 +134,8 @@ API: Final = [([""], ["pods"], ["get", "list"]), ([""], ["nodes"], ["get"])]
 @pytest.mark.parametrize(
     ("values", "rules"),
     [
-        ({}, [([""], ["nodes/pods"], ["get"])]),
-        ({"pods": "api"}, API),
+        ({}, API),
+        ({"pods": "kubelet"}, [([""], ["nodes/pods"], ["get"])]),
         (
             {"pods": "api", "dra": {"enabled": True}},
             [*API, (["resource.k8s.io"], ["resourceslices"], ["get", "list"])],
@@ -154,7 +154,7 @@ def test_the_role_is_what_pod_metadata_needs(values: Object, rules: list[Any]) -
 
 @pytest.mark.parametrize(
     ("values", "token"),
-    [({}, True), ({"pods": "api"}, True), ({"pods": "none"}, False), ({"profile": "minimal"}, False)],
+    [({}, True), ({"pods": "kubelet"}, True), ({"pods": "none"}, False), ({"profile": "minimal"}, False)],
 )
 def test_there_is_a_token_only_where_it_is_used(values: Object, token: bool) -> None:
     """The service account gives none by itself."""

@@ -48,12 +48,21 @@ def test_generated_files_are_current() -> None:
     }
 
 
+API_RIGHTS = "get/list `pods`, get `nodes`"
+
+
 @pytest.mark.parametrize(
     ("profile", "expected"),
     [
         ("minimal", ("4: ", "uid 65532, no capability", "nothing", "no token", "`restricted`")),
-        ("attributed", ("6: ", "uid 0, no capability", "`hostPID`, ", "get `nodes/pods`", "`privileged`")),
-        ("host", ("6: ", "uid 0, no capability", "`hostPID`, ", "get `nodes/pods`", "`privileged`")),
+        (
+            "attributed",
+            ("6: ", "uid 0, no capability", "`hostPID`, ", "get/list `pods`, get `nodes`", "`privileged`"),
+        ),
+        (
+            "host",
+            ("6: ", "uid 0, no capability", "`hostPID`, ", "get/list `pods`, get `nodes`", "`privileged`"),
+        ),
     ],
 )
 def test_each_row_of_the_table_of_profiles_is_what_is_rendered(
@@ -161,9 +170,9 @@ def test_notes_say_what_to_do_where() -> None:
     """Each trouble has its cure, and none is told where it cannot be."""
     assert "enforce=privileged" in notes()
     assert "enforce=privileged" not in notes({"profile": "minimal"})
-    assert "WARNING: this is Kubernetes v1.32.0" in notes(kube_version="1.32.0")
-    assert "WARNING" not in notes(kube_version="1.33.0")
-    assert "WARNING" not in notes({"pods": "api"}, kube_version="1.28.0")
+    assert "WARNING: this is Kubernetes v1.32.0" in notes({"pods": "kubelet"}, kube_version="1.32.0")
+    assert "WARNING" not in notes({"pods": "kubelet"}, kube_version="1.33.0")
+    assert "WARNING" not in notes(kube_version="1.28.0")
     assert "admin-access=true" in notes({"pods": "api", "dra": {"enabled": True}})
     assert "https://wattspan.wattspan.svc:9746" in notes({"web": {"security": "tls", "configSecret": "w"}})
     assert "WATTSPAN_URL" not in notes({"profile": "minimal"})

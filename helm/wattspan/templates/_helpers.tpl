@@ -42,7 +42,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- /* Where pod metadata comes from. Pairs that cannot work end here, with a word for each. */ -}}
 {{- define "wattspan.pods" -}}
-{{- $pods := .Values.pods | default (ternary "none" "kubelet" (eq .Values.profile "minimal")) -}}
+{{- $pods := .Values.pods | default (ternary "none" "api" (eq .Values.profile "minimal")) -}}
 {{- if and (eq .Values.profile "minimal") (ne $pods "none") -}}
 {{- fail (printf "pods: %s needs the profile attributed or host: minimal has no token and sees no kubelet" $pods) -}}
 {{- end -}}
