@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -108,6 +109,19 @@ def running(subject: Subject, library: Path, environment: dict[str, str]) -> Ite
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+@contextmanager
+def awake() -> Iterator[None]:
+    """Every core of ours runs a loop that gives way to all other work (SCHED_IDLE, sched(7))."""
+    loop = "import os; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile True: pass"
+    loops = [subprocess.Popen([sys.executable, "-S", "-c", loop]) for _ in os.sched_getaffinity(0)]
+    try:
+        yield
+    finally:
+        for each in loops:
+            each.kill()
+            each.wait()
 
 
 @contextmanager
