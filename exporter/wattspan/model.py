@@ -468,7 +468,7 @@ Counters = Mapping[str, Mapping[tuple[str, ...], int | float]]
 """Published values by quantity and label values: uJ, ns and counts are whole numbers, grams are floats."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class LedgerView:
     """All that may be published, as of one tick. Whoever reads it sees one moment and changes nothing.
 

@@ -88,6 +88,7 @@ class Resolver:
         self._cpu_rates: dict[Holder, float] = {}
         self._cpu_at_ns = 0
         self._dead_ns: dict[str, int] = {}
+        self._marked: dict[int, tuple[Mapping[str, str], MarkedRun | None]] = {}
         self._mapped_since: dict[str, int] = {}
         self._seen: tuple[object, ...] = ()
         self._looked_ns = 0
@@ -156,6 +157,7 @@ class Resolver:
         self._follow_pods(pods, now)
         pids = {pid for reading in self._readings.values() for pid in _pids_on(reading)}
         facts = self._processes.look(pids)
+        self._marked = {pid: known for pid, known in self._marked.items() if pid in facts}
         owners = {pid: self._owner(fact, pods, now) for pid, fact in facts.items()}
         jobs = self._jobs(now)
         found: dict[HoldKey, Hold] = {}
@@ -229,7 +231,7 @@ class Resolver:
         ref = _ref(pod, fact) if pod is not None else NO_POD
         if live is not None:
             return _holder(live, ref)
-        marked = markers.run_of(fact.markers, self._cluster) or self._slurm_job(fact)
+        marked = self._marked_run(fact) or self._slurm_job(fact)
         if marked is not None and (pod is None or marked.marker == "WATTSPAN_RUN_ID"):
             claim = Claim(
                 job_id=marked.run_id,
@@ -252,6 +254,13 @@ class Resolver:
             self._registry.heard(live, now)
             return _holder(live, ref)
         return self._holder_of_pod(ref, pods) if pod is not None and pods is not None else None
+
+    def _marked_run(self, fact: ProcessFacts) -> MarkedRun | None:
+        """The run that the process's environment names; looked at once for each environment."""
+        known = self._marked.get(fact.pid)
+        if known is None or known[0] is not fact.markers:
+            known = self._marked[fact.pid] = (fact.markers, markers.run_of(fact.markers, self._cluster))
+        return known[1]
 
     def _slurm_job(self, fact: ProcessFacts) -> MarkedRun | None:
         """The job that a process's control group names, where its environment may not be read."""
