@@ -111,8 +111,8 @@ def application(
 class _Renderings:
     """The newest view's bodies, so that scrapes of one view render once.
 
-    The view itself is not held on to: with the thousands of objects that only it has, it would be let go of in
-    the next scrape, and cost that a twentieth of its time.
+    The view itself is not held on to: it would be let go of in the next scrape, with the thousands of objects
+    that only it has, and cost that a twentieth of its time.
     """
 
     def __init__(self, render: Render) -> None:
