@@ -434,6 +434,24 @@ def test_of_two_attempts_each_has_its_own_also_where_one_look_tells_of_both(stat
     assert station.counter("owner_wasted_energy", "", "", "failed") == 5.5 * WATTS * UJ_PER_J
 
 
+def test_of_two_attempts_that_overlap_each_wastes_its_own(station: Station) -> None:
+    """The failure of the first is entered while the next is open, and is no waste of the next's."""
+    station.begin(project="nlp")
+    station.tick(5)
+    station.tick(0.5, blind="card")
+    station.end(result="failure")
+    station.begin(project="nlp")
+    station.tick(1, blind="card")
+    station.tick(1)
+    station.tick(2)
+    station.end(result="failure")
+    station.tick()
+    assert [record.run.attempt for record in station.closed] == [0, 1]
+    used_uj = sum(uj for record in station.closed for uj in record.totals.energy_uj.values())
+    assert station.counter("owner_wasted_energy", "", "nlp", "failed") == used_uj
+    assert [record.totals.wasted_uj for record in station.closed] == [0, 0]
+
+
 @pytest.mark.parametrize("boot", ["boot-1", "boot-2"])
 def test_an_end_that_waits_for_the_card_is_not_forgotten_by_a_kill(
     station: Station, state: Path, boot: str
