@@ -27,6 +27,13 @@ PATIENCE: Final = 0.8
 MAX_PATIENCE_S: Final = 2.0
 """And this long at most, so that a daemon with a long interval still stops in time."""
 
+HEAD_START_S: Final = 0.02
+"""How long a tick waits for one read before it asks the next worker too.
+
+Workers that read at the same time pass the interpreter's lock to and fro at every call into a library:
+with two of them that was a tenth of the CPU time of metering 8 GPUs.
+"""
+
 TIMEOUT_INTERVALS: Final = 3
 """A read that has been out for longer than this many intervals (and three seconds) has timed out."""
 
@@ -251,22 +258,18 @@ class Sampler:
     def look(self, missed_ticks: int = 0) -> Snapshot:
         """Look once at every source that is free, wait a little, and say what came back."""
         started_ns = self._monotonic_ns()
-        awaited = {worker for worker in self._workers if self._ask_next(worker, started_ns)}
+        awaited: set[Worker] = set()
         reports: list[SourceReport] = []
         failures: list[Failure] = []
         give_up_s = time.monotonic() + self._patience_s
-        while True:
-            try:
-                # What came late from an earlier tick is taken too; only what was asked for now is waited for.
-                worker, outcome = self._results.get(
-                    block=bool(awaited), timeout=max(0.0, give_up_s - time.monotonic())
-                )
-            except queue.Empty:
-                break
-            awaited.discard(worker)
-            self._settle(worker, outcome, reports, failures)
-            if worker.asked is not None:
+        for worker in self._workers:
+            if self._ask_next(worker, started_ns):
                 awaited.add(worker)
+                ahead_until_s = min(give_up_s, time.monotonic() + HEAD_START_S)
+                while worker in awaited and self._settle_next(awaited, ahead_until_s, reports, failures):
+                    pass
+        while self._settle_next(awaited, give_up_s, reports, failures):
+            pass
         now_ns = self._monotonic_ns()
         for worker in self._workers:
             self._watch(worker, now_ns, failures)
@@ -325,6 +328,25 @@ class Sampler:
             worker.ask("open", now_ns)
             return True
         return False
+
+    def _settle_next(
+        self, awaited: set[Worker], until_s: float, reports: list[SourceReport], failures: list[Failure]
+    ) -> bool:
+        """Take the next outcome, if there is one in time.
+
+        What came late from an earlier tick is taken too; only who was asked in this one is waited for.
+        """
+        try:
+            worker, outcome = self._results.get(
+                block=bool(awaited), timeout=max(0.0, until_s - time.monotonic())
+            )
+        except queue.Empty:
+            return False
+        awaited.discard(worker)
+        self._settle(worker, outcome, reports, failures)
+        if worker.asked is not None:
+            awaited.add(worker)
+        return True
 
     def _settle(
         self, worker: Worker, outcome: Outcome, reports: list[SourceReport], failures: list[Failure]

@@ -16,9 +16,9 @@ _XID: Final = 0x8
 _MIG_CHANGED: Final = 0x100
 """nvmlEventMigConfigChange in nvml.h."""
 
-_WAIT_MS: Final = 500
+_WAIT_MS: Final = 1000
 """How long one wait may block, and so how long stopping takes: NVML has no way to wake it.
-Each return wakes a thread for nothing: at 200 ms that was a tenth of the CPU time of metering 8 GPUs."""
+Each return wakes a thread for nothing: at 500 ms that was a tenth of the CPU time of metering 8 GPUs."""
 
 _PAUSE_S: Final = 1.0
 """After a wait that failed at once, so that a lost GPU does not spin the thread."""

@@ -58,6 +58,7 @@ class Journal:
         self._boot_id = standing.boot_id
         self._commits = standing.commits
         self._committed_wall_ns = standing.synced_wall_ns
+        self._month_ns = range(0)  # the month whose start is known to be kept
         self._wall_ns = wall_ns
         self._retention = retention
         self._trimmed_wall_ns = 0
@@ -148,7 +149,8 @@ class Journal:
         now_wall_ns = self._wall_ns() if wall_ns is None else wall_ns
         try:
             with self._transaction() as db:
-                periods.turn(db, now_wall_ns, self._committed_wall_ns)
+                if now_wall_ns not in self._month_ns:
+                    periods.turn(db, now_wall_ns, self._committed_wall_ns)
                 schema.write(db, kept, read)
                 outbox.remove(db, acknowledged)
                 dropped = outbox.write(db, ended)
@@ -171,6 +173,8 @@ class Journal:
             raise _naming_the_row(error, kept) from error.__cause__
         self._commits += 1
         self._committed_wall_ns = now_wall_ns
+        if now_wall_ns not in self._month_ns:
+            self._month_ns = range(*periods.bounds_of(periods.month_of(now_wall_ns)))
         if trims:
             self._trimmed_wall_ns = now_wall_ns
         self._mark.write(Mark(self._commits, self._lineage, self._boot_id))
@@ -221,10 +225,13 @@ class Journal:
     def _transaction(self, durable: bool = False) -> Iterator[sqlite3.Connection]:
         with self._translated():
             db = self._connected()
-            database.durable(db, durable)
+            if durable:
+                database.durable(db, True)
             db.execute("BEGIN IMMEDIATE")
             yield db
             db.execute("COMMIT")
+            if durable:  # and not told anew at each commit, which cost a tenth of it
+                database.durable(db, False)
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

@@ -199,13 +199,15 @@ class Processes:
         return frozenset(found)
 
     def _look_at(self, pid: int, now_ns: int) -> ProcessFacts | None:
-        with procfs.entered(self._root, pid) as folder:
-            stat = procfs.stat(folder)
-            if stat.ended:
-                return None
-            known = self._known.get(pid)
-            if known is None or not known.is_of(stat):
-                known = self._known[pid] = self._know(pid, folder, stat, now_ns)
+        stat = self._stat(pid)
+        known = self._known.get(pid)
+        if not stat.ended and (known is None or not known.is_of(stat)):
+            with procfs.entered(self._root, pid) as folder:
+                stat = procfs.stat(folder)  # anew: who has the pid by now is whom the other files are of
+                if not stat.ended:
+                    known = self._known[pid] = self._know(pid, folder, stat, now_ns)
+        if stat.ended or known is None:
+            return None
         known.asked_at_ns = now_ns
         return ProcessFacts(
             pid=pid,
@@ -243,8 +245,7 @@ class Processes:
         return procfs.started_ns(stat.start_ticks, self._slept())
 
     def _stat(self, pid: int) -> procfs.Stat:
-        with procfs.entered(self._root, pid) as folder:
-            return procfs.stat(folder)
+        return procfs.stat_at(f"{self._root}/{pid}/stat")
 
     def _hides(self, error: OSError) -> bool:
         """Whether procfs has hidden the process: hidepid=1 refuses, hidepid=2 acts as if there were none.
