@@ -6,18 +6,16 @@ Only a password that has not been seen before is checked elsewhere.
 """
 
 import asyncio
-import gzip
 import html
 import logging
 import time
-import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs
 
-from wattspan.model import LedgerView
 from wattspan.publish import ViewDoor, api, openapi, runs_api
+from wattspan.publish.metrics_page import MetricsPage, Render
 from wattspan.publish.pages import (
     BODY_S,
     MAX_BODY_BYTES,
@@ -48,32 +46,6 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 CHUNK_BYTES: Final = 65536
 """Bodies leave in pieces of this size, each once the client has taken the former: a slow reader holds two
 pieces and a share of the rendering, not a copy of it."""
-
-GZIP_LEVEL: Final = 1
-"""Exposition text repeats itself: on 280 kB level 1 makes 7:1 in 0.9 ms, level 6 makes 8:1 in 2.4 ms."""
-
-MAX_FORMATS: Final = 8
-"""Different Accept headers whose bodies are kept for one view; two formats are all there are."""
-
-
-class Rendered(Protocol):
-    """A body of ``/metrics``."""
-
-    @property
-    def body(self) -> bytes:
-        """The text."""
-
-    @property
-    def content_type(self) -> str:
-        """What it is."""
-
-    @property
-    def series_dropped(self) -> int:
-        """How many series the budget left out."""
-
-
-Render = Callable[[LedgerView, str], Rendered]
-"""A view and an Accept header to a body."""
 
 
 class Guard(Protocol):
@@ -108,36 +80,6 @@ def application(
     return answer
 
 
-class _Renderings:
-    """The newest view's bodies, so that scrapes of one view render once.
-
-    The view itself is not held on to: it would be let go of in the next scrape, with the thousands of objects
-    that only it has, and cost that a twentieth of its time.
-    """
-
-    def __init__(self, render: Render) -> None:
-        self._render = render
-        self._view: weakref.ref[LedgerView] | None = None
-        self._plain: dict[str, Rendered] = {}
-        self._gzipped: dict[str, bytes] = {}
-
-    def of(self, view: LedgerView, accept: str) -> Rendered:
-        if self._view is None or self._view() is not view:
-            self._view, self._plain, self._gzipped = weakref.ref(view), {}, {}
-        if accept not in self._plain:
-            if len(self._plain) >= MAX_FORMATS:
-                self._plain, self._gzipped = {}, {}
-            self._plain[accept] = self._render(view, accept)
-        return self._plain[accept]
-
-    def gzipped(self, view: LedgerView, accept: str) -> bytes:
-        rendered = self.of(view, accept)
-        if accept not in self._gzipped:
-            # mtime=0: equal text makes equal bytes.
-            self._gzipped[accept] = gzip.compress(rendered.body, GZIP_LEVEL, mtime=0)
-        return self._gzipped[accept]
-
-
 class Site:
     """Every page. All its requests must come from one event loop; a second loop has a second site.
 
@@ -170,7 +112,7 @@ class Site:
         )
         self._pages: dict[str, Page] = {
             "/": _get(self._landing),
-            **({"/metrics": _get(_Metrics(door, render))} if render else {}),
+            **({"/metrics": _get(MetricsPage(door, render))} if render else {}),
             "/-/healthy": _get(_alive, open=True),
             "/health/live": _get(_alive, open=True),
             "/-/ready": _get(self._ready, open=True),
@@ -272,31 +214,6 @@ class Site:
         )
 
 
-class _Metrics:
-    """The page of metrics.
-
-    Args:
-        door: where the view comes from, and who is told of scrapes.
-        render: makes the body.
-    """
-
-    def __init__(self, door: ViewDoor, render: Render) -> None:
-        self._door = door
-        self._renderings = _Renderings(render)
-
-    def __call__(self, request: Request) -> Response:
-        view = self._door.view
-        accept = request.headers.get("accept", "")
-        rendered = self._renderings.of(view, accept)
-        body, headers = rendered.body, {"vary": "Accept, Accept-Encoding"}
-        if _takes_gzip(request.headers.get("accept-encoding", "")):
-            body = self._renderings.gzipped(view, accept)
-            headers["content-encoding"] = "gzip"
-        if request.method == "GET":
-            self._door.scraped(view.sequence, rendered.series_dropped)
-        return Response(HTTPStatus.OK, rendered.content_type, body, headers)
-
-
 def _get(answer: Callable[[Request], Response], *, open: bool = False) -> Page:  # noqa: A002 - as `Page` has it
     return Page(get=at_once(answer), open=open)
 
@@ -366,22 +283,3 @@ def _strict(query: bytes) -> bool:
     if given in (["0"], ["false"]):
         return False
     raise ProblemError(HTTPStatus.BAD_REQUEST, "strict is none of: 0, 1, false, true")
-
-
-def _takes_gzip(accept_encoding: str) -> bool:
-    """Whether gzip is named, or anything is, with a weight above 0 (RFC 9110, 12.5.3)."""
-    weights: dict[str, float] = {}
-    for part in accept_encoding.lower().split(","):
-        coding, _, parameter = part.partition(";")
-        weights[coding.strip()] = _weight(parameter)
-    return weights.get("gzip", weights.get("*", 0.0)) > 0.0
-
-
-def _weight(parameter: str) -> float:
-    name, _, value = parameter.partition("=")
-    if name.strip() != "q":
-        return 1.0
-    try:
-        return float(value)
-    except ValueError:
-        return 0.0
