@@ -134,11 +134,14 @@ def _sources() -> list[object]:
                " worst nodes; the dashboard of the node tells the reasons.", look.RATIO,
                Query(_worst(f"max by (instance) (node:wattspan_gpu_unattributed:ratio_rate5m{{{E}}})"),
                      "{{instance}}"), w=8, h=7, empty="needs the recording rules of alerts/, a minute old"),
-        course("Clock steps and unpriced energy", "Jumps of the wall clock an hour, and kilowatt-hours an"
-               " hour that no intensity was known for: both belong at 0.", look.COUNT,
+        course("Clock steps, energy without a figure", "Jumps of the wall clock an hour, and kilowatt-hours"
+               " an hour for which no intensity was known (unpriced) or, where prices are set, no price"
+               " (uncosted): all belong at 0.", look.COUNT,
                Query(f"sum(rate(wattspan_clock_steps_total{{{E}}}{RATE})) * {look.S_PER_H}", "clock steps"),
                Query(kwh(f"sum(rate(wattspan_unpriced_energy_joules_total{{{E}}}{RATE})) * {look.S_PER_H}"),
-                     "unpriced kWh"), w=8, h=7),
+                     "unpriced kWh"),
+               Query(kwh(f"sum(rate(wattspan_uncosted_energy_joules_total{{{E}}}{RATE})) * {look.S_PER_H}"),
+                     "uncosted kWh"), w=8, h=7),
     ]  # fmt: skip
 
 
