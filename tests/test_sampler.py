@@ -113,6 +113,29 @@ def test_reports_keep_the_order_of_the_sources(clock: Clock, make: Callable[...,
     assert [report.source for report in snapshot.reports] == ["slow", "fast"]
 
 
+def test_quick_sources_are_read_one_after_the_other(
+    clock: Clock, make: Callable[..., Sampler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers that answer within the head start are never under way together."""
+    monkeypatch.setattr("wattspan.sampler.HEAD_START_S", 30.0)
+    under_way: set[str] = set()
+    together: list[set[str]] = []
+
+    def reading(name: str) -> Callable[[], None]:
+        def read() -> None:
+            under_way.add(name)
+            time.sleep(0.02)
+            together.append(set(under_way))
+            under_way.discard(name)
+
+        return read
+
+    names = ("a", "b", "c")
+    snapshot = make(*(Scripted(name, clock, reading(name)) for name in names)).look()
+    assert seen(snapshot) == set(names)
+    assert together == [{"a"}, {"b"}, {"c"}]
+
+
 def test_a_source_that_hangs_costs_itself_alone(clock: Clock, make: Callable[..., Sampler]) -> None:
     """The others go on; the hung one says timeout, once, and what it finally returns is taken."""
     gate = threading.Event()
