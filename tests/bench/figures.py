@@ -17,6 +17,7 @@ class Turn:
         subject: its name.
         cpu_per_s: CPU seconds per second of metering at 1 Hz, while nobody scrapes.
         nvml_calls_per_s: calls that the driver has to answer, in that time.
+        cpu_at_4_hz_per_s: the first figure at 4 Hz; None where it cannot be had.
         cpu_per_scrape_s: CPU seconds that one scrape adds; None where there is no /metrics.
         scrape_wall_s: median of what the client waited for one scrape.
         samples: in one scrape.
@@ -30,6 +31,7 @@ class Turn:
     rss_bytes: int = 0
     pss_bytes: int = 0
     uss_bytes: int = 0
+    cpu_at_4_hz_per_s: float | None = None
     cpu_per_scrape_s: float | None = None
     scrape_wall_s: float | None = None
     samples: int = 0
@@ -107,6 +109,10 @@ def _ms_per_thousand_samples(seconds: float | None, samples: int) -> float | Non
     return None if seconds is None or not samples else seconds * 1000 / samples * 1000
 
 
+def _percent_at_4_hz(turn: Turn) -> float | None:
+    return None if turn.cpu_at_4_hz_per_s is None else 100 * turn.cpu_at_4_hz_per_s
+
+
 def _percent_while_scraped(turn: Turn) -> float | None:
     if turn.cpu_per_scrape_s is None:
         return None
@@ -123,6 +129,7 @@ METERING = (
 """Of a program that meters, scraped or not."""
 
 SCRAPING = (
+    Figure("CPU of metering at 4 Hz, % of a core", _percent_at_4_hz),
     Figure(
         "scrape time per 1,000 samples, at the client, ms",
         lambda turn: _ms_per_thousand_samples(turn.scrape_wall_s, turn.samples),
