@@ -89,7 +89,7 @@ replay: tools ## 24 h of metering on the fake clock: energy exact to the microjo
 	$(BIN)/python -m tests.bench.replay_24h
 
 soak: tools debian ## 100 x kill -9 at random moments under a 1 s scrape (about 3 min).
-	$(PYTEST) tests/e2e/test_kill.py --kills 100
+	$(PYTEST) -s tests/e2e/test_kill.py --kills 100
 
 gpu: tools ## The tests that need a real NVIDIA GPU.
 	$(PYTEST) -m gpu tests/gpu
