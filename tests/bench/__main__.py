@@ -28,6 +28,7 @@ from tempfile import TemporaryDirectory
 
 from tests.bench import report
 from tests.bench.figures import METERING, SCRAPING, Turn, compare
+from tests.bench.machine import rested_page_s
 from tests.bench.process_cost import cpu_s, memory
 from tests.bench.scrape import Scraper
 from tests.bench.subjects import (
@@ -56,9 +57,11 @@ def main() -> int:
         options.rounds, options.meter_s, options.scrapes, options.warm_s = 1, 8.0, 6, 2.0
     ours, peer = wattspan(options.wattspan), nvitop_exporter(options.peer_python)
     turns: list[Turn] = []
+    rests_s: list[float] = []
     try:
         with nullcontext() if options.idle else awake(), idle_runs(GPUS, PROCESSES_PER_GPU) as pids:
             for number in range(options.rounds):
+                rests_s.append(rested_page_s())
                 # Who goes first alternates, so that neither always gets the cooler machine.
                 turns += [
                     _turn(subject, pids, options) for subject in ((ours, peer), (peer, ours))[number % 2]
@@ -72,11 +75,13 @@ def main() -> int:
     beside = [
         compare(replace(figure, target=None), own[-1:], _of(turns, "codecarbon")) for figure in METERING
     ]
-    print(report.table(f"{GPUS} GPUs x {PROCESSES_PER_GPU} processes", "nvitop-exporter", rows))
+    print(report.rest(rests_s))
+    print(report.table(f"\n{GPUS} GPUs x {PROCESSES_PER_GPU} processes", "nvitop-exporter", rows))
     print(report.table("\nmetering only", "codecarbon", beside))
     written = report.write(
         options.results,
         turns,
+        rests_s,
         {"nvitop-exporter": rows, "codecarbon": beside},
         _versions(options.peer_python),
     )

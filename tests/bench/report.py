@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 
 from tests.bench.figures import Row, Turn
 
@@ -15,6 +16,15 @@ def table(title: str, peer: str, rows: Sequence[Row]) -> str:
     """For a terminal; ratios are ours over theirs."""
     head = f"{title:50}{'wattspan':>10}{peer:>17}{'ratio':>7}{'rounds':>14}  target"
     return "\n".join([head, *map(_line, rows)])
+
+
+def rest(rests_s: Sequence[float]) -> str:
+    """What this machine charges for rest, by the rounds."""
+    low_us, middle_us, high_us = (1e6 * f(rests_s) for f in (min, median, max))
+    return (
+        f"this machine: a page of memory that has rested for a second costs {middle_us:.2f} us more"
+        f" ({low_us:.2f}..{high_us:.2f}); a tick of either touches some 2,000"
+    )
 
 
 def _line(row: Row) -> str:
@@ -31,13 +41,18 @@ def _short(value: float) -> str:
 
 
 def write(
-    folder: Path, turns: Sequence[Turn], rows: Mapping[str, Sequence[Row]], versions: Mapping[str, str]
+    folder: Path,
+    turns: Sequence[Turn],
+    rests_s: Sequence[float],
+    rows: Mapping[str, Sequence[Row]],
+    versions: Mapping[str, str],
 ) -> Path:
     """Everything as JSON, in a file named by the moment.
 
     Args:
         folder: made if it is missing.
         turns: as measured.
+        rests_s: `machine.rested_page_s` by round.
         rows: by the peer they compare with.
         versions: by distribution.
 
@@ -49,7 +64,12 @@ def write(
     target = folder / f"bench-{now:%Y%m%dT%H%M%SZ}.json"
     content = {
         "at": now.isoformat(timespec="seconds"),
-        "machine": {"cpus": os.cpu_count(), "kernel": platform.release(), "arch": platform.machine()},
+        "machine": {
+            "cpus": os.cpu_count(),
+            "kernel": platform.release(),
+            "arch": platform.machine(),
+            "rested_page_s": list(rests_s),
+        },
         "versions": dict(versions),
         "beside": {peer: [_record(row) for row in some] for peer, some in rows.items()},
         "turns": [asdict(turn) for turn in turns],
