@@ -53,6 +53,31 @@ def test_commit_replaces_rows_of_the_same_key_alone(state: Path) -> None:
     assert found.baselines[0].energy_uj is None
 
 
+def test_a_sync_alone_waits_for_the_disk(state: Path) -> None:
+    """Commits between two syncs leave it to the next one, also once one was made and after a reconnect."""
+    journal = Journal.open(state, "boot-1")
+    levels: list[int] = []
+
+    def note(statement: str) -> None:
+        if statement == "COMMIT":
+            levels.append(connection.execute("PRAGMA synchronous").fetchone()[0])
+
+    normal, full = 1, 2  # sqlite.org/pragma.html#pragma_synchronous
+    for _ in range(2):
+        journal.commit([ENERGY], [])
+        connection = journal._connection
+        assert connection is not None
+        connection.set_trace_callback(note)
+        for act in (lambda: journal.commit([ENERGY], []), journal.sync, lambda: journal.commit([ENERGY], [])):
+            act()
+        connection.set_trace_callback(None)
+        assert levels == [normal, full, normal]
+        levels.clear()
+        with pytest.raises(JournalError):
+            journal.commit([replace(ENERGY, total=math.nan)], [])  # after which it connects anew
+    journal.close(clean=False)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     labels=st.lists(st.text(max_size=8), max_size=3).map(tuple),

@@ -17,6 +17,7 @@ from tests.fakes.machine import Clock, unprivileged
 from tests.fakes.procfs import TICKS_PER_S, FakeProcfs
 from wattspan.errors import ReadError
 from wattspan.units import NS_PER_S
+from wattspan.workloads import procfs
 from wattspan.workloads.processes import FORGOTTEN_AFTER_NS, MAX_DESCENDANTS, SETTLED_AFTER_NS, Processes
 
 CONTAINER = "3f1c0a9be5d24c7788f0a6b1e2d3c4f5061728394a5b6c7d8e9f0a1b2c3d4e5f"
@@ -83,6 +84,24 @@ def test_ended_processes_are_absent(world: World) -> None:
     assert world.processes.hidden == frozenset()
     assert world.processes.started_ns(42) is None
     assert world.processes.started_ns(43) is None
+
+
+def test_who_takes_a_pid_over_in_the_middle_of_a_look_is_told_as_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Start, user, container and markers are of one process, whichever of the two it is."""
+    world.procfs.process(42, start_ticks=100, environ=b"WATTSPAN_RUN_ID=old\0")
+    entered = procfs.entered
+
+    def taken_over(root: Path, pid: int) -> contextlib.AbstractContextManager[int]:
+        world.procfs.end(42)
+        world.procfs.process(42, start_ticks=700, environ=b"WATTSPAN_RUN_ID=new\0")
+        return entered(root, pid)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(procfs, "entered", taken_over)
+        facts = world.processes.look([42])[42]
+    assert (facts.started_ns, facts.markers) == (7 * NS_PER_S, {"WATTSPAN_RUN_ID": "new"})
 
 
 @pytest.mark.parametrize("file", ["stat", "status", "cgroup", "environ"])
