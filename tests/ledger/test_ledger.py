@@ -1,14 +1,24 @@
 """Snapshots into charges: the rules of counting, one test each."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from tests.ledger.readings import UUID, gpu, look, package, snapshot
 from wattspan.ledger.ledger import Ledger, Tick
 from wattspan.ledger.meters import Mark, Past
-from wattspan.model import Failure, GpuReading, HostReading, MigInstance, SourceReport
-from wattspan.runs import Hold, Holder, Holdings
+from wattspan.model import (
+    Failure,
+    GpuReading,
+    HostReading,
+    MigInstance,
+    PlatformReading,
+    SourceHealth,
+    SourceReport,
+    Tally,
+)
+from wattspan.runs import STRANGER, Hold, Holder, Holdings
 from wattspan.units import NS_PER_S, UJ_PER_J, UW_PER_W
 
 
@@ -235,6 +245,7 @@ def test_a_counter_that_shows_more_than_the_boot_can_hold_is_a_baseline() -> Non
     past = Past(Mark(9_000_000 * UJ_PER_J, 10**6 * NS_PER_S, None), same_boot=False)
     ticks = run(ledger(past=past), look(50, 9_500_000), look(51, 9_500_300))
     assert joules(ticks) == {("counter", "idle", ""): 300}
+    assert tallied(ticks, "gpu_implausible_intervals") == 1
 
 
 def test_a_failed_gpu_loses_its_reading_and_the_others_go_on() -> None:
@@ -256,6 +267,67 @@ def test_a_source_that_is_down_loses_its_readings() -> None:
     tick = books.apply(snapshot(2, up=False, at_s=5))
     assert [state.reading for state in tick.gpus] == [None]
     assert tick.node_power_uw is None
+
+
+def test_a_source_that_is_down_takes_its_host_and_its_sensors_along() -> None:
+    """And those of the other sources stay."""
+    books = Ledger(NS_PER_S, {})
+
+    def tick(number: int, *reports: SourceReport, down: str = "") -> Tick:
+        health = tuple(SourceHealth(name, name != down, 0) for name in ("rapl", "ipmi", "hwmon"))
+        whole = snapshot(number, at_s=number)
+        return books.apply(replace(whole, reports=reports, health=health))
+
+    def box(source: str, watts: int) -> SourceReport:
+        sensor = PlatformReading(source, NS_PER_S, watts * UW_PER_W)
+        return SourceReport(source, 0, NS_PER_S, platforms=(sensor,))
+
+    def cpu(seconds: int) -> SourceReport:
+        return SourceReport("rapl", 0, NS_PER_S, hosts=(package(seconds, 100 * seconds),))
+
+    tick(1, cpu(1), box("ipmi", 900), box("hwmon", 800))
+    second = tick(2, cpu(2), box("hwmon", 801))  # ipmi is slow, and still up
+    assert {p.sensor: p.power_uw // UW_PER_W for p in second.platforms} == {"ipmi": 900, "hwmon": 801}
+    assert [host.power_uw for host in second.hosts] == [100 * UW_PER_W]
+    third = tick(3, box("hwmon", 802), down="rapl")
+    assert [host.power_uw for host in third.hosts] == [None]
+    fourth = tick(4, cpu(4), down="ipmi")
+    assert [p.sensor for p in fourth.platforms] == ["hwmon"]
+
+
+def test_holders_are_those_who_hold_it_now() -> None:
+    """Not who has left, nor a process that nobody knows; two pids of one run are one holder."""
+    holds = (
+        Hold(Holder("old"), 0, NS_PER_S // 2),
+        Hold(Holder("new"), NS_PER_S // 2, processes=frozenset({7})),
+        Hold(Holder("new"), NS_PER_S // 2, processes=frozenset({8}), mig_uuid="MIG-1"),
+        Hold(STRANGER, NS_PER_S // 2, processes=frozenset({9})),
+    )
+    tick = ledger().apply(snapshot(1, look(1, 100)), Holdings({UUID: holds}))
+    assert [state.holders for state in tick.gpus] == [1]
+
+
+def test_every_counter_of_a_host_component_exists_at_zero_from_its_first_look() -> None:
+    """A measured and an estimated one have counters of their own names."""
+    guess = HostReading("cpu", "all", NS_PER_S, power_uw=90 * UW_PER_W, estimated=True)
+    (measured,) = run(Ledger(NS_PER_S, {}), package(1, 500))
+    (estimated,) = run(Ledger(NS_PER_S, {}), guess)
+    assert measured.tallies == (Tally("host_energy", ("cpu", "package-0"), 0),)
+    assert estimated.tallies == (Tally("host_estimated_energy", ("cpu", "all"), 0),)
+
+
+def test_a_cpu_counter_that_leaps_is_a_failure_of_its_source_and_no_energy() -> None:
+    """More than the package can draw; a silence or an equal look is no failure."""
+    ticks = run(
+        Ledger(NS_PER_S, {}),
+        package(1, 100),
+        package(2, 90_000),
+        package(3, 90_100),
+        package(3, 90_100),
+        package(2_003, 90_200),
+    )
+    assert joules(ticks) == {("counter", "", ""): 100}
+    assert [tallied([tick], "source_read_failures") for tick in ticks] == [0, 1, 0, 0, 0]
 
 
 def test_a_cpu_counter_is_unwrapped() -> None:
