@@ -9,7 +9,7 @@ from wattspan.ledger.attribution import apportion, hold_times, split
 from wattspan.ledger.ledger import Ledger
 from wattspan.ledger.meters import Mark, Past
 from wattspan.model import GpuReading, MigInstance
-from wattspan.runs import STRANGER, Hold, Holder, Holdings, PodRef
+from wattspan.runs import LAPSED, STRANGER, Hold, Holder, Holdings, PodRef
 from wattspan.units import NS_PER_S, UJ_PER_J, UW_PER_W
 
 RUN_A, RUN_B = Holder("run-a"), Holder("run-b")
@@ -164,6 +164,20 @@ def test_a_stranger_on_an_instance_takes_its_part_of_it() -> None:
         ("run", 350_001),
         ("unattributed", 350_000),
     ]
+
+
+def test_an_instance_with_a_process_and_no_holder_is_a_strangers() -> None:
+    """Where no kubelet and no run says who holds an instance, its process does; one without is idle."""
+    reading = mig(("MIG-1", 3, True), ("MIG-2", 1, False))
+    assert shares(140, reading, hold(RUN_A, mig_uuid="MIG-3"), base_j=70) == {
+        ("unattributed", "", "foreign_process"): 100,
+        ("idle", "", ""): 40,
+    }
+
+
+def test_who_left_before_a_hang_does_not_answer_for_what_was_used_since() -> None:
+    """A run that could not be waited for any longer has its report; what is found later is a gap's."""
+    assert shares(300, look(1, 0), hold(LAPSED, 0)) == {("unattributed", "", "gap"): 300}
 
 
 def test_gpu_time_of_a_shared_card_is_never_more_than_the_time() -> None:

@@ -17,6 +17,7 @@ from wattspan.model import (
     SourceHealth,
     SourceReport,
     Tally,
+    XidEvent,
 )
 from wattspan.runs import STRANGER, Hold, Holder, Holdings
 from wattspan.units import NS_PER_S, UJ_PER_J, UW_PER_W
@@ -154,6 +155,48 @@ def test_a_leap_is_not_believed_and_the_next_interval_is() -> None:
     """An implausible difference is replaced by power, and the new value is the next baseline."""
     ticks = run(ledger(), look(1, 100, watts=400), look(2, 10**9, watts=400), look(3, 10**9 + 400, watts=400))
     assert joules(ticks) == {("integrated", "unattributed", "implausible"): 400, ("counter", "idle", ""): 400}
+
+
+@pytest.mark.parametrize(
+    ("limits_w", "believed_j"),
+    [
+        pytest.param((700, 700), 1_155, id="as stated"),
+        pytest.param((700, 300), 1_155, id="lowered meanwhile"),
+        pytest.param((300, 700), 1_155, id="raised meanwhile"),
+        pytest.param((None, None), 4_950, id="not stated"),
+    ],
+)
+def test_as_much_is_believed_as_the_limit_allows(
+    limits_w: tuple[int | None, int | None], believed_j: int
+) -> None:
+    """1.5 times the higher limit, for the second and one refresh of the counter; of 3 kW where none is."""
+
+    def counted(gained_j: int) -> dict[tuple[str, ...], float]:
+        looks = (look(61, 42_000), look(62, 42_000 + gained_j))
+        limited = [
+            replace(reading, power_limit_uw=None if limit is None else limit * UW_PER_W)
+            for reading, limit in zip(looks, limits_w, strict=True)
+        ]
+        # A minute in which the counter moved all the time does not widen the bound.
+        return joules(run(ledger(), *(look(n, 700 * n) for n in range(1, 60)), *limited)[-1:])
+
+    assert counted(believed_j) == {("counter", "idle", ""): believed_j}
+    assert counted(believed_j + 1) == {}
+
+
+def test_errors_and_steps_of_the_clock_are_counted_one_by_one() -> None:
+    """Each XID by its GPU and number, and each step of the wall clock once."""
+    xids = (XidEvent(UUID, 79), XidEvent(UUID, 79), XidEvent(UUID, 48))
+    report = SourceReport("nvidia", 0, NS_PER_S, gpus=(look(1, 100),), xids=xids)
+    tick = ledger().apply(replace(snapshot(1, at_s=1), reports=(report,), clock_stepped=True))
+    counts = Counter({(t.quantity, *t.labels): 0 for t in tick.tallies})
+    for tally in tick.tallies:
+        counts[tally.quantity, *tally.labels] += tally.amount
+    assert +counts == {
+        ("gpu_xid_errors", UUID, "79"): 2,
+        ("gpu_xid_errors", UUID, "48"): 1,
+        ("clock_steps",): 1,
+    }
 
 
 def test_power_made_of_a_counter_does_not_stand_in_for_it() -> None:
@@ -402,7 +445,7 @@ def test_power_made_from_the_counter_does_not_vouch_for_it() -> None:
 def test_throttle_clocks_are_counted_from_a_baseline_and_survive_a_reset() -> None:
     """Differences of the driver's clocks; nonsense larger than the time passed is dropped."""
     second = NS_PER_S
-    clocks = [5 * second, 6 * second, second // 2, 2**63]
+    clocks = [5 * second, 6 * second, second // 2, 300 * second, 2**63]
     ticks = run(
         ledger(), *(look(n, 100, throttled_ns={"power_cap": c}) for n, c in enumerate(clocks, start=1))
     )
