@@ -259,9 +259,10 @@ def test_counters_of_a_run_exist_at_nothing_before_they_count(state: Path) -> No
     assert station.counter("run_energy", "sft", "gpu", "exclusive") == 2 * WATTS * UJ_PER_J
 
 
-def test_a_runs_gauges(station: Station) -> None:
+@pytest.mark.parametrize("nodes", [None, 1])
+def test_a_runs_gauges(station: Station, nodes: int | None) -> None:
     """Power and cards now; zero once it has ended; its begin and progress as long as it is shown."""
-    station.begin(total_steps=100, nodes_expected=1)
+    station.begin(total_steps=100, nodes_expected=nodes)
     station.registry.progress("sft", 0, Told(steps=0))
     station.tick(10)
     station.registry.progress("sft", 0, Told(steps=25))
@@ -275,6 +276,18 @@ def test_a_runs_gauges(station: Station) -> None:
     station.tick()
     now = station.shown["sft"]
     assert (now.power_uw, now.gpus, now.co2e_g_per_s, now.progress_ratio) == (0, 0, 0.0, 0.25)
+
+
+def test_one_node_of_several_projects_nothing(station: Station) -> None:
+    """What it has used is no measure of what the others will."""
+    station.begin(total_steps=100, nodes_expected=2)
+    station.registry.progress("sft", 0, Told(steps=0))
+    station.tick(10)
+    station.registry.progress("sft", 0, Told(steps=25))
+    station.tick(10)
+    now = station.shown["sft"]
+    assert (now.projected_co2e_g, now.projected_end_wall_ns) == (None, None)
+    assert now.progress_ratio == 0.25
 
 
 def test_progress_that_began_elsewhere(station: Station) -> None:
