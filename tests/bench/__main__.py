@@ -29,7 +29,7 @@ from tempfile import TemporaryDirectory
 from tests.bench import report
 from tests.bench.figures import METERING, SCRAPING, Turn, compare
 from tests.bench.machine import rested_page_s
-from tests.bench.process_cost import cpu_s, memory
+from tests.bench.process_cost import cpu_s, memory, touched_pages
 from tests.bench.scrape import Scraper
 from tests.bench.subjects import (
     Running,
@@ -118,12 +118,13 @@ def _turn(subject: Subject, pids: Sequence[Sequence[int]], options: argparse.Nam
             metering = _metering(target, fake, options.meter_s)
             turn = _scraped(metering, target, options.scrapes) if subject.scraped else metering
             used = memory(target.pid)
+            pages = touched_pages(target.pid)
         if subject.at_4_hz:
             with running(subject.faster(), fake.library, environment) as target:
                 time.sleep(options.warm_s)
                 often = _metering(target, fake, options.meter_s / 2, hz=4)
             turn = replace(turn, cpu_at_4_hz_per_s=often.cpu_per_s)
-    return replace(turn, rss_bytes=used.rss, pss_bytes=used.pss, uss_bytes=used.uss)
+    return replace(turn, rss_bytes=used.rss, pss_bytes=used.pss, uss_bytes=used.uss, pages_per_s=pages)
 
 
 def _metering(target: Running, fake: FakeNvml, seconds: float, hz: int = 1) -> Turn:

@@ -17,6 +17,7 @@ class Turn:
         subject: its name.
         cpu_per_s: CPU seconds per second of metering at 1 Hz, while nobody scrapes.
         nvml_calls_per_s: calls that the driver has to answer, in that time.
+        pages_per_s: of memory, that are touched in a second in which nobody scrapes.
         cpu_at_4_hz_per_s: the first figure at 4 Hz; None where it cannot be had.
         cpu_per_scrape_s: CPU seconds that one scrape adds; None where there is no /metrics.
         scrape_wall_s: median of what the client waited for one scrape.
@@ -31,6 +32,7 @@ class Turn:
     rss_bytes: int = 0
     pss_bytes: int = 0
     uss_bytes: int = 0
+    pages_per_s: int = 0
     cpu_at_4_hz_per_s: float | None = None
     cpu_per_scrape_s: float | None = None
     scrape_wall_s: float | None = None
@@ -122,6 +124,7 @@ def _percent_while_scraped(turn: Turn) -> float | None:
 METERING = (
     Figure("CPU of metering at 1 Hz, % of a core", lambda turn: 100 * turn.cpu_per_s, 0.3),
     Figure("NVML calls per second", lambda turn: turn.nvml_calls_per_s),
+    Figure("pages of memory touched in a second", lambda turn: turn.pages_per_s),
     Figure("resident memory, MiB", lambda turn: turn.rss_bytes / _MIB, 64, "ours"),
     Figure("  proportional (PSS), MiB", lambda turn: turn.pss_bytes / _MIB),
     Figure("  unique (USS), MiB", lambda turn: turn.uss_bytes / _MIB),

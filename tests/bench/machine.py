@@ -12,8 +12,7 @@ def rested_page_s() -> float:
     """What the first touch of a page costs more after a second of rest than right after another touch.
 
     Caches and page tables forget what rests, most of all where memory is virtual twice: microseconds for each
-    page were seen there. A tick of ours or of nvitop-exporter touches some 2,000 pages of 4 KiB: what is
-    ``Referenced`` in /proc/PID/smaps a second after writing 1 to clear_refs.
+    page were seen there. Who works once a second pays that for each page that it touches.
     """
     memory = bytearray(_PAGES * _PAGE_BYTES)
     _touch(memory)

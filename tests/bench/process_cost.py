@@ -48,6 +48,13 @@ def memory(pid: int) -> Memory:
     )
 
 
+def touched_pages(pid: int, seconds: float = 1.0) -> int:
+    """How many pages of 4 KiB a process touches in a while: what is ``Referenced`` since ``clear_refs``."""
+    Path(f"/proc/{pid}/clear_refs").write_text("1", encoding="ascii")
+    time.sleep(seconds)
+    return _rollup(pid)["Referenced"] // 4096
+
+
 def _rollup(pid: int) -> dict[str, int]:
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]
     pairs = (line.split(":") for line in lines)

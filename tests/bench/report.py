@@ -23,7 +23,7 @@ def rest(rests_s: Sequence[float]) -> str:
     low_us, middle_us, high_us = (1e6 * f(rests_s) for f in (min, median, max))
     return (
         f"this machine: a page of memory that has rested for a second costs {middle_us:.2f} us more"
-        f" ({low_us:.2f}..{high_us:.2f}); a tick of either touches some 2,000"
+        f" ({low_us:.2f}..{high_us:.2f})"
     )
 
 

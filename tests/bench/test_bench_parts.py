@@ -4,6 +4,7 @@ import gzip
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench.figures import METERING, SCRAPING, Figure, Turn, compare
-from tests.bench.process_cost import cpu_s, memory
+from tests.bench.process_cost import cpu_s, memory, touched_pages
 from tests.bench.scrape import Scraper, count_samples
 from tests.bench.subjects import Subject, SubjectError, running
 
@@ -118,6 +119,30 @@ def test_memory_is_ordered_as_the_kernel_defines_it() -> None:
         used = memory(one.pid)
         one.communicate(b"\n")
     assert 0 < used.uss <= used.pss <= used.rss
+
+
+def test_pages_are_those_that_were_touched() -> None:
+    """A process that goes over 16 MiB again and again touches its 4,096 pages, one that waits hardly any."""
+    script = """
+m = bytearray(1 << 24)
+print(flush=True)
+while WORKS:
+    for place in range(0, len(m), 4096):
+        m[place] = 1
+input()
+"""
+    counts = []
+    for works in ("True", "False"):
+        command = [sys.executable, "-c", script.replace("WORKS", works)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as one:
+            assert one.stdout is not None
+            one.stdout.readline()
+            time.sleep(0.2)
+            counts.append(touched_pages(one.pid, 0.5))
+            one.kill()
+    busy, waiting = counts
+    assert busy >= 4096
+    assert waiting < 2048
 
 
 def test_ratios_are_taken_within_a_round() -> None:

@@ -201,13 +201,14 @@ class Processes:
     def _look_at(self, pid: int, now_ns: int) -> ProcessFacts | None:
         stat = self._stat(pid)
         known = self._known.get(pid)
-        if not stat.ended and (known is None or not known.is_of(stat)):
+        if stat.ended:
+            return None
+        if known is None or not known.is_of(stat):
             with procfs.entered(self._root, pid) as folder:
                 stat = procfs.stat(folder)  # anew: who has the pid by now is whom the other files are of
-                if not stat.ended:
-                    known = self._known[pid] = self._know(pid, folder, stat, now_ns)
-        if stat.ended or known is None:
-            return None
+                if stat.ended:
+                    return None
+                known = self._known[pid] = self._know(pid, folder, stat, now_ns)
         known.asked_at_ns = now_ns
         return ProcessFacts(
             pid=pid,

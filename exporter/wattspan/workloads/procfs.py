@@ -1,6 +1,6 @@
 """Reading one process's files in procfs, and what its formats mean (proc(5)).
 
-All files of one look are opened through one handle of ``/proc/PID``.
+Where a look takes more than one file, all are opened through one handle of ``/proc/PID``.
 The handle stays with its process: after that has ended every read fails, whoever has the pid by then.
 """
 
