@@ -82,7 +82,8 @@ class RunKeeper:
         now = Moment(tick.snapshot.taken_at_ns, tick.snapshot.taken_at_ns + tick.snapshot.wall_offset_ns)
         basis = rates.basis(grid)
         orphans = [] if self._began else self._take_over(books, now)
-        self._book.entered(books.gained, tick.awaited)
+        for attempt in self._book.entered(books.gained, tick.awaited):
+            self._stored.pop(attempt, None)  # its row on the disk would have it begin too early
         runs = self._runs()
         for live in runs:
             if not books.accounts_of_run(live.run.run_id):
@@ -192,9 +193,6 @@ class RunKeeper:
             rest_uj = sum(totals.energy_uj.values()) - totals.wasted_uj
             rest_cost = max(0.0, (totals.cost or 0.0) - totals.wasted_cost)
             books.waste(holder, "failed", rest_uj, rest_cost)
-            heir = self._registry.live.get(live.run.run_id)
-            if heir is not None:
-                self._book.pass_over(heir, rest_uj, rest_cost)
 
     def _row_due(self, live: LiveRun, now: Moment) -> KeptRun | None:
         """The row of a run that goes on, when it is due or something but figures has changed."""

@@ -246,7 +246,10 @@ class RunTotals:
         energy_uj: by component (gpu, cpu, dram) and attribution.
         co2e_g: operational grams, PUE applied.
         unpriced_uj: energy without a known intensity.
-        cost: in the node's currency; None without a price.
+        cost: in the record's currency, PUE applied; None without a price.
+        uncosted_uj: energy that was to be priced and for which no price was known.
+        other_costs: by currency, what energy came to before another currency was set; in no sum.
+        facility_uj: energy times the PUE that was in force; None where that was not kept.
         gpu_ns: time GPUs were held, shared ones by share.
         idle_gpu_ns: of it, with no kernel running.
         utilization_ns: of it, weighted by utilization; over `gpu_ns` the mean.
@@ -263,6 +266,9 @@ class RunTotals:
     co2e_g: float = 0.0
     unpriced_uj: int = 0
     cost: float | None = None
+    uncosted_uj: int = 0
+    other_costs: Mapping[str, float] = field(default_factory=dict)
+    facility_uj: float | None = None
     gpu_ns: int = 0
     idle_gpu_ns: int = 0
     utilization_ns: int = 0
@@ -272,6 +278,13 @@ class RunTotals:
     water_l: float | None = None
     wasted_uj: int = 0
     wasted_cost: float = 0.0
+
+    def mean_pue(self, record_pue: float) -> float:
+        """Facility energy over energy; the record's PUE where nothing was used, or the first was not kept."""
+        energy_uj = sum(self.energy_uj.values())
+        if self.facility_uj is None or not energy_uj:
+            return record_pue
+        return round(self.facility_uj / energy_uj, 9)  # a sum of floats may be off by its last digits
 
 
 @dataclass(frozen=True, slots=True)

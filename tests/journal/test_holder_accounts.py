@@ -11,7 +11,7 @@ from wattspan.model import Charge, CounterKey
 from wattspan.runs import Holder, HoldTime, PodRef
 
 MONTH_NS = 31 * 86_400 * 10**9
-FREE = Footprint(1.0, 0, (), 0.1, 1.0, 1.0)
+FREE = Footprint(1.0, 0, (), 0.1, 1.0, 1.0, 1.0, 0)
 
 Owner = tuple[str, str]
 

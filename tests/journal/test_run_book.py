@@ -44,7 +44,13 @@ class Station:
     """A daemon's writer without hardware: one card of 300 W, a clock and holders in the test's hands."""
 
     def __init__(
-        self, state: Path, *, boot: str = "boot-1", at_s: float = 1000, window_s: float = WINDOW_S
+        self,
+        state: Path,
+        *,
+        boot: str = "boot-1",
+        at_s: float = 1000,
+        window_s: float = WINDOW_S,
+        currency: str = "EUR",
     ) -> None:
         self.now_s = at_s
         self.watts: float = WATTS
@@ -59,7 +65,7 @@ class Station:
         self.closed: list[RunRecord] = []
         history = History(state)
         window_ns = round(window_s * NS_PER_S)
-        self.book = RunBook("node-a", "", "EUR", self._accounts, window_ns, ended_g=history.ended_co2e_g)
+        self.book = RunBook("node-a", "", currency, self._accounts, window_ns, ended_g=history.ended_co2e_g)
         restored = self.journal.restored
         accounts = {(account.quantity, account.labels): account.total for account in restored.accounts}
         live = [
@@ -70,10 +76,10 @@ class Station:
         recent = history.runs(state="ended", since_wall_ns=self.now.wall_ns - 300 * NS_PER_S)
         ended = [just_ended(record, self.book, accounts, self.now) for record in recent]
         self.registry = registry_of(live, last, ended)
-        self.prices = fixed(0.2, "EUR")
+        self.prices = fixed(0.2, currency)
         self.keeper = RunKeeper(self.registry, self.book, self._spans_of)
         self.ledger = Ledger(NS_PER_S, pasts(restored.baselines))
-        self.books = Books(self.journal, self.board, "EUR", self.keeper)
+        self.books = Books(self.journal, self.board, currency, self.keeper)
         self.sequence = 0
 
     @property
@@ -290,6 +296,19 @@ def test_one_node_of_several_projects_nothing(station: Station) -> None:
     assert now.progress_ratio == 0.25
 
 
+@pytest.mark.parametrize("total_steps", [10**9, 10**15, 2**53 - 1])
+def test_an_end_beyond_all_calendars_is_not_projected(station: Station, total_steps: int) -> None:
+    """A first step that took long, or a number of steps that means "until I stop it": nobody can tell."""
+    station.begin(total_steps=total_steps, nodes_expected=1)
+    station.registry.progress("sft", 0, Told(steps=0))
+    station.tick(10)
+    station.registry.progress("sft", 0, Told(steps=1))
+    station.tick(10)
+    now = station.shown["sft"]
+    assert (now.projected_co2e_g, now.projected_cost, now.projected_end_wall_ns) == (None, None, None)
+    assert run_document(now.record, station.now.wall_ns, now)["projected_end_at"] is None
+
+
 def test_progress_that_began_elsewhere(station: Station) -> None:
     """At step 500 of 1000 with half to go: the attempt's own pace tells what is to come."""
     station.begin(total_steps=1000, nodes_expected=1)
@@ -465,6 +484,51 @@ def test_of_two_attempts_that_overlap_each_wastes_its_own(station: Station) -> N
     assert [record.totals.wasted_uj for record in station.closed] == [0, 0]
 
 
+def test_two_failures_before_the_card_answers_each_waste_their_own(station: Station) -> None:
+    """Both are over when the first is closed: what that one wasted is not taken from the other."""
+    station.begin(project="nlp")
+    station.tick(5)
+    station.tick(0.5, blind="card")
+    station.end(result="failure")
+    station.begin(project="nlp")
+    station.tick(0.5, blind="card")
+    station.end(result="failure")
+    wasted = []
+    for blind in ("card",) * 9 + ("",) * 3:
+        station.tick(blind=blind)  # type: ignore[arg-type]
+        wasted.append(station.counter("owner_wasted_energy", "", "nlp", "failed") or 0)
+    assert [record.run.attempt for record in station.closed] == [0, 1]
+    assert wasted == sorted(wasted)
+    used_uj = sum(uj for record in station.closed for uj in record.totals.energy_uj.values())
+    assert wasted[-1] == used_uj > 0
+    assert [record.totals.wasted_uj for record in station.closed] == [0, 0]
+
+
+def test_after_a_kill_the_next_attempt_has_none_of_the_one_before_it(station: Station, state: Path) -> None:
+    """Where it begins is on the disk with the energy that the attempt before it was still to have."""
+    station.begin()
+    station.tick(5)
+    station.now_s += 0.2
+    station.end(result="failure")
+    station.now_s += 0.3
+    station.begin()
+    station.tick(0.5, blind="card")  # the first is not closed, and the row of the second is stored
+    station.tick()
+    (first,) = station.closed
+    station.stop()
+    again = Station(state, at_s=station.now_s)
+    again.tick()
+    again.end(result="failure")
+    again.tick(0)
+    again.tick()
+    (second,) = again.closed
+    assert gpu_j(first) == 5.2 * WATTS
+    assert gpu_j(second) == (0.5 + 1 + 1) * WATTS
+    used_uj = (gpu_j(first) + gpu_j(second)) * UJ_PER_J
+    assert again.counter("run_energy", "sft", "gpu", "exclusive") == used_uj
+    assert again.counter("owner_wasted_energy", "", "", "failed") == used_uj
+
+
 @pytest.mark.parametrize("boot", ["boot-1", "boot-2"])
 def test_an_end_that_waits_for_the_card_is_not_forgotten_by_a_kill(
     station: Station, state: Path, boot: str
@@ -488,6 +552,26 @@ def test_an_end_that_waits_for_the_card_is_not_forgotten_by_a_kill(
     assert [stretch.name for _, attempt, stretch in again.stretches if attempt == 0] == ["epoch", ""]
     assert again.registry.live["sft"].run.attempt == 1
     assert again.shown["sft"].record.run.attempt == 1
+
+
+# Money
+
+
+def test_money_of_two_currencies_is_never_added(station: Station, state: Path) -> None:
+    """A run that goes on under another currency has the costs of each beside each other, of waste too."""
+    station.begin()
+    station.tick(5)
+    station.stop(clean=True)
+    again = Station(state, at_s=station.now_s, currency="JPY")
+    again.tick(3)
+    again.end(result="failure")
+    again.tick()
+    (record,) = again.closed
+    assert record.currency == "JPY"
+    assert record.totals.cost == pytest.approx(3 * WATTS / 3.6e6 * PUE * 0.2)
+    assert record.totals.other_costs == {"EUR": pytest.approx(5 * WATTS / 3.6e6 * PUE * 0.2)}
+    again.tick()
+    assert again.counter("owner_wasted_cost", "", "", "failed", "JPY") == pytest.approx(record.totals.cost)
 
 
 # Attempts

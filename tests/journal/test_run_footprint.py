@@ -62,16 +62,18 @@ class Grid(Station):
     tariffs: tuple[Tariff, ...] = (Tariff(0.2),)
     pue_configured: bool = True
 
+    pue: float = PUE
+
     def take(self, tick: Tick) -> None:
         """Enter a tick under these figures."""
-        pricing = Pricing(self.figures, PUE)
+        pricing = Pricing(self.figures, self.pue)
         rates = Rates(
             pricing, Prices(self.tariffs, "EUR"), self.market_g_per_kwh, self.wue_l_per_kwh, self.embodied
         )
         now_ns = self.now.wall_ns
         ahead = tuple(f for f in self.figures if (f.valid_until_wall_ns or 0) > now_ns)
         outlook = Outlook(now_ns, ahead) if self.forecast and ahead else None
-        grid = GridState(pricing.at(now_ns), 0, PUE, self.pue_configured, outlook=outlook)
+        grid = GridState(pricing.at(now_ns), 0, self.pue, self.pue_configured, outlook=outlook)
         self.books.take(tick, rates, grid)
 
     def lasts(self, seconds: int) -> None:
@@ -205,6 +207,24 @@ def test_energy_without_a_figure_is_unpriced_and_in_no_factor(state: Path) -> No
     assert station.counter("gpu_co2e", UUID, "lifecycle") == pytest.approx(
         (1800 - 1001) * KWH_A_SECOND * PUE * 100.0
     )
+
+
+def test_pue_and_prices_count_for_their_own_time(state: Path) -> None:
+    """A PUE that was changed is applied from then on; energy without a price is known to have none."""
+    station = station_of(state, 100.0, 100.0)
+    station.begin()
+    station.lasts(100)
+    station.pue, station.tariffs = 2.0, ()
+    station.lasts(50)
+    station.end()
+    station.tick()
+    (record,) = History(state).attempts("sft")
+    used = figures_of(record, 0)
+    assert record.totals.facility_uj == pytest.approx((100 * PUE + 50 * 2.0) * WATTS * 10**6)
+    assert used.facility_energy_kwh == pytest.approx((100 * PUE + 50 * 2.0) * KWH_A_SECOND)
+    assert used.mean_intensity_grams_per_kwh == pytest.approx(100.0)
+    assert record.totals.uncosted_uj == 50 * WATTS * 10**6
+    assert used.cost == pytest.approx(100 * KWH_A_SECOND * PUE * 0.2)
 
 
 def test_a_kill_costs_no_factor_its_sum(state: Path) -> None:

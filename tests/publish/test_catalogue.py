@@ -120,6 +120,7 @@ def full_view() -> LedgerView:
         "run_repeated_steps": {("llama-sft-01JD5",): 0},
         "pod_energy": {("nlp", "sft-0", "trainer", "gpu", "exclusive"): 9_000_000},
         "pod_co2e": {("nlp", "sft-0", "trainer", "lifecycle"): 0.5},
+        "pod_gpu": {("nlp", "sft-0", "trainer"): 8_000_000_000},
         "pod_idle_gpu": {("nlp", "sft-0", "trainer"): 1},
         "owner_energy": {("nlp", "llama", "gpu"): 9_000_000},
         "owner_co2e": {("nlp", "llama", "operational", "lifecycle"): 0.5},

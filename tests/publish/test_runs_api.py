@@ -109,7 +109,7 @@ def test_what_is_not_known_says_why(desk: tuple[Office, int]) -> None:
     components = {f"energy_by_component.{name}" for name in ("gpu", "cpu", "dram")}
     assert set(run["missing"]) == nulls | components
     assert run["missing"]["energy_by_component.gpu"] == "it held no GPU on this node"
-    assert run["missing"]["cost"] == "no electricity price is configured"
+    assert run["missing"]["cost"] == "no electricity price is configured (cost.price-per-kwh)"
     assert run["duration_seconds"] == 3600.0, "so far"
 
 

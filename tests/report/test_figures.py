@@ -46,14 +46,19 @@ def test_figures_of_a_simple_run() -> None:
     assert (found.joules_per_step, found.joules_per_sample, found.joules_per_token) == (3600, 900, 0.45)
 
 
+def said(record: RunRecord) -> dict[str, str]:
+    """What its report says of its figures, by topic."""
+    return {statement.topic: statement.text for statement in reported(record).statements}
+
+
 def test_nothing_known_is_nothing_told() -> None:
     """A run without energy has no zero joules, grams, watts or rates: each has its reason."""
     found = figures(bare())
     numbers = {field.name: getattr(found, field.name) for field in fields(found)}
     known = {name for name, number in numbers.items() if not isinstance(number, Missing)}
     assert known == {
-        *("duration_seconds", "unpriced_energy_joules", "gpu_count", "gpu_seconds", "idle_gpu_seconds"),
-        "repeated_steps",
+        *("duration_seconds", "gpu_count", "gpu_seconds", "idle_gpu_seconds", "repeated_steps"),
+        *("unpriced_energy_joules", "uncosted_energy_joules"),
     }
     assert all(number.reason for number in numbers.values() if isinstance(number, Missing))
 
@@ -73,6 +78,40 @@ def test_energy_without_intensity_has_no_grams() -> None:
     half = figures(simple(totals=replace(totals, co2e_g=200.0, unpriced_uj=1_800_000_000_000)))
     assert (half.co2e_grams, half.mean_intensity_grams_per_kwh) == (200, 400)
     assert half.unpriced_energy_joules == 1_800_000
+
+
+def test_energy_without_a_price_has_no_cost() -> None:
+    """Where no price was known at all the cost is not 0; where one was for a part, the rest is told."""
+    totals = simple().totals
+    all_of_it = figures(simple(totals=replace(totals, cost=0.0, uncosted_uj=3_600_000_000_000)))
+    assert reason(all_of_it.cost) == "no electricity price was known while it ran"
+    half = simple(totals=replace(totals, cost=0.125, uncosted_uj=1_800_000_000_000))
+    assert (figures(half).cost, figures(half).uncosted_energy_joules) == (0.125, 1_800_000)
+    assert said(half)["energy without a price"] == "500 Wh without a known price are in no cost."
+    free = figures(simple(totals=replace(totals, cost=0.0)))
+    assert free.cost == 0
+
+
+def test_costs_of_two_currencies_are_never_one_sum() -> None:
+    """What was counted in another currency stands beside the cost, or says why there is none."""
+    totals = simple().totals
+    both = simple(totals=replace(totals, cost=0.25, other_costs={"JPY": 450.0}))
+    assert figures(both).cost == 0.25
+    assert said(both)["other currency"].startswith("450.00 JPY stand beside the cost")
+    before = figures(simple(totals=replace(totals, cost=0.0, other_costs={"JPY": 450.0})))
+    assert reason(before.cost) == "its price was in JPY, and nothing is converted"
+
+
+def test_a_pue_that_was_changed_counts_for_its_own_time() -> None:
+    """The facility drew each joule times the PUE of its time, and the grid's mean is found by that."""
+    totals = replace(simple().totals, facility_uj=1.2 * 3.6e12, co2e_g=480.0)
+    changed = simple(pue=1.5, totals=totals)
+    found = figures(changed)
+    assert found.facility_energy_kwh == pytest.approx(1.2)
+    assert found.mean_intensity_grams_per_kwh == pytest.approx(400)
+    assert said(changed)["PUE"].startswith("It was changed while it ran, to 1.5: each joule has that")
+    kept = simple(pue=1.5, totals=replace(totals, facility_uj=1.5 * 3.6e12))
+    assert said(kept)["PUE"].startswith("1.5: applied once")
 
 
 def test_duration_of_a_run_that_goes_on() -> None:
@@ -186,14 +225,13 @@ def test_what_is_uncertain_is_said() -> None:
         pue=1.3,
         totals=replace(simple().totals, unpriced_uj=3_600_000_000),
     )
-    report = reported(record)
-    said = {statement.topic: statement.text for statement in report.statements}
-    assert "±5 %" in said["GPU energy"]
-    assert "yearly mean" in said["carbon intensity"]
-    assert "Direct emissions" in said["basis"]
-    assert said["PUE"].startswith("1.3: applied once")
-    assert said["unpriced energy"].startswith("1.00 Wh")
-    words = " ".join(report.omissions)
+    told = said(record)
+    assert "±5 %" in told["GPU energy"]
+    assert "yearly mean" in told["carbon intensity"]
+    assert "Direct emissions" in told["basis"]
+    assert told["PUE"].startswith("1.3: applied once")
+    assert told["unpriced energy"].startswith("1.00 Wh")
+    words = " ".join(reported(record).omissions)
     assert "the run has 4 nodes" in words
     assert "Rank 0 is not on this node" in words
     assert "without saying how it ended" in words

@@ -20,6 +20,7 @@ class Footprint(NamedTuple):
         cost: in the currency of the prices, PUE applied; 0 without prices.
         market_grams: by the operator's own contracts, PUE applied; None where none are configured.
         water_liters: used on site for cooling; None where no WUE is configured.
+        facility_uj: energy times PUE.
         uncosted_uj: energy that has no cost because no price was known; 0 without prices.
     """
 
@@ -29,7 +30,8 @@ class Footprint(NamedTuple):
     cost: float
     market_grams: float | None
     water_liters: float | None
-    uncosted_uj: int = 0
+    facility_uj: float
+    uncosted_uj: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,5 +95,6 @@ class Rates:
             cost=costed.cost,
             market_grams=kwh * pue * self.market_g_per_kwh if self.market_g_per_kwh is not None else None,
             water_liters=kwh * self.wue_l_per_kwh if self.wue_l_per_kwh is not None else None,
+            facility_uj=energy_uj * pue,
             uncosted_uj=costed.uncosted_uj,
         )

@@ -19,23 +19,7 @@ OTHER_PROJECT: Final = "_other"
 for all others: namespaces come and go without end (one for each pull request), and owners stay.
 """
 
-RUN_QUANTITIES: Final = (
-    "run_energy",
-    "run_co2e",
-    "run_cost",
-    "run_gpu",
-    "run_idle_gpu",
-    "run_utilization",
-    "run_gpu_energy",
-    "run_unpriced",
-    "run_market_co2e",
-    "run_water",
-    "run_wasted",
-    "run_wasted_cost",
-)
-"""Accounts whose first label is the run id; the last seven are for reports and not published."""
-
-POD_QUANTITIES: Final = ("pod_energy", "pod_co2e", "pod_idle_gpu")
+POD_QUANTITIES: Final = ("pod_energy", "pod_co2e", "pod_gpu", "pod_idle_gpu")
 """Accounts whose first two labels are the pod's namespace and name."""
 
 
@@ -90,11 +74,13 @@ class HolderAccounts:
         component, energy_uj = charge.component, charge.energy_uj
         if holder.run_id:
             self._gain(holder, "run_energy", (component, attribution), energy_uj)
+            self._gain(holder, "run_facility_energy", (), footprint.facility_uj)
             self._gain(holder, "run_unpriced", (), footprint.unpriced_uj)
             if basis is not None:
                 self._gain(holder, "run_co2e", ("operational", basis), grams)
             if self._currency:
                 self._gain(holder, "run_cost", (self._currency,), cost)
+                self._gain(holder, "run_uncosted", (), footprint.uncosted_uj)
             if component == "gpu":
                 self._gain(holder, "run_gpu_energy", (charge.device,), energy_uj)
         if holder.pod.name:
@@ -110,6 +96,9 @@ class HolderAccounts:
             self._add("owner_cost", (*owner, self._currency), cost)
         self._enter_configured(holder, owner, footprint)
         if wasted:
+            if holder.run_id:
+                self._gain(holder, "run_wasted", (), energy_uj)
+                self._gain(holder, "run_wasted_cost", (self._currency,), cost)
             self.waste(holder, wasted, energy_uj, cost)
 
     def _enter_configured(self, holder: Holder, owner: tuple[str, str], footprint: Footprint) -> None:
@@ -134,20 +123,18 @@ class HolderAccounts:
             self._gain(holder, "run_utilization", (), time.utilization_ns)
         if holder.pod.name:
             pod = (holder.pod.namespace, holder.pod.name, holder.pod.container)
+            self._add("pod_gpu", pod, time.gpu_ns)
             self._add("pod_idle_gpu", pod, time.idle_ns)
         owner = self._owner(holder)
         self._add("owner_gpu", owner, time.gpu_ns)
         self._add("owner_idle_gpu", owner, time.idle_ns)
 
     def waste(self, holder: Holder, reason: str, energy_uj: int, cost: float) -> None:
-        """Enter energy that came to nothing: idle_held, failed or repeated (steps made again).
+        """Enter for the owner energy that came to nothing: idle_held, failed or repeated (steps made again).
 
         No joule twice: wasted energy is summed over its reasons.
         """
         owner = self._owner(holder)
-        if holder.run_id:
-            self._gain(holder, "run_wasted", (), energy_uj)
-            self._gain(holder, "run_wasted_cost", (), cost)
         self._add("owner_wasted_energy", (*owner, reason), energy_uj)
         if self._currency:
             self._add("owner_wasted_cost", (*owner, reason, self._currency), cost)
@@ -169,11 +156,6 @@ class HolderAccounts:
         self._owners.add(owner)
         self._namespaces.add(holder.pod.namespace)
         return owner
-
-
-def accounts_of_run(keys: Iterable[CounterKey], run_id: str) -> list[CounterKey]:
-    """The accounts that belong to a run."""
-    return [key for key in keys if key[0] in RUN_QUANTITIES and key[1][0] == run_id]
 
 
 def accounts_of_pod(keys: Iterable[CounterKey], namespace: str, name: str) -> list[CounterKey]:

@@ -51,6 +51,9 @@ The last one stays open to the run's end: with windows of 15 minutes that is aft
 GREENEST_NS: Final = 60 * NS_PER_S
 """How often the greenest stretch of a run's length is looked for."""
 
+FARTHEST_NS: Final = 10 * 365 * 24 * 3600 * NS_PER_S
+"""A run that is to end later than that says nothing of its end by its pace so far."""
+
 Totals = Mapping[CounterKey, int | float]
 
 Gained = Mapping[tuple[str, int], Totals]
@@ -180,7 +183,7 @@ class RunBook:
         """Whether the attempt's record is final."""
         return (live.run.run_id, live.run.attempt) in self._final
 
-    def entered(self, gained: Gained, awaited: frozenset[tuple[str, int]]) -> None:
+    def entered(self, gained: Gained, awaited: frozenset[tuple[str, int]]) -> frozenset[tuple[str, int]]:
         """A tick is in the accounts.
 
         Of two attempts of a run that are open at once, the one not closed yet and the next, each has what
@@ -189,20 +192,20 @@ class RunBook:
         Args:
             gained: in the tick, by run id and attempt.
             awaited: attempts that are over, and whose last energy is not in the accounts.
+
+        Returns:
+            The attempts that the accounts are read for in another way now, so that their rows are due.
         """
         self._awaited = awaited
+        moved: set[tuple[str, int]] = set()
         if len({run_id for run_id, _ in self._open}) == len(self._open):
-            return
+            return frozenset()
         for (run_id, attempt), amounts in gained.items():
             for (other_id, other), state in self._open.items():
                 if other_id == run_id and other != attempt:
                     state.pass_over(amounts)
-
-    def pass_over(self, live: LiveRun, wasted_uj: int, wasted_cost: float) -> None:
-        """What was just entered as wasted was so by the attempt before this one."""
-        labels = (live.run.run_id,)
-        amounts: Totals = {("run_wasted", labels): wasted_uj, ("run_wasted_cost", labels): wasted_cost}
-        self._open[live.run.run_id, live.run.attempt].pass_over(amounts)
+                    moved.add((other_id, other))
+        return frozenset(moved)
 
     def awaits(self, live: LiveRun) -> bool:
         """Whether an attempt is over, and its GPUs have not been read since: it goes on until then."""
@@ -255,7 +258,7 @@ class RunBook:
         closed: list[Stretch] = []
         for phase in live.closed_phases:
             start = state.phase_start.pop((phase.name, phase.index), accounts)
-            totals = _totals(accounts, start)
+            totals = _totals(accounts, start, self._currency)
             closed.append(Stretch(phase.name, phase.index, phase.began_wall_ns, phase.ended_wall_ns, totals))
         live.closed_phases.clear()
         for phase_key in live.open_phases:
@@ -264,7 +267,7 @@ class RunBook:
         is_last = state.windows >= MAX_WINDOWS - 1
         is_over = end_wall_ns - state.window_began_wall_ns >= state.window_ns
         if live.ending or (is_over and not is_last):
-            totals = _totals(accounts, state.window_start)
+            totals = _totals(accounts, state.window_start, self._currency)
             closed.append(Stretch("", state.windows, state.window_began_wall_ns, end_wall_ns, totals))
             state.windows += 1
             state.window_began_wall_ns, state.window_start = end_wall_ns, accounts
@@ -284,7 +287,7 @@ class RunBook:
             node=self._node,
             cluster=self._cluster,
             began_wall_ns=live.began.wall_ns,
-            totals=_totals(self._accounts(live.run.run_id), state.start),
+            totals=self._used_since(live, state.start),
             progress=live.progress,
             ended_wall_ns=ending.at.wall_ns if ending else None,
             result=ending.result if ending else None,
@@ -436,6 +439,9 @@ class RunBook:
             phase_start={(name, index): _from_rows(rows) for name, index, rows in document["phase_start"]},
         )
 
+    def _used_since(self, live: LiveRun, start: Totals) -> RunTotals:
+        return _totals(self._accounts(live.run.run_id), start, self._currency)
+
     def _note_grid(self, state: _Open, grid: GridState) -> None:
         state.pue = grid.pue
         if grid.intensity is None:
@@ -461,7 +467,7 @@ class RunBook:
         factors.note(state.factors, parts, rates.pricing)
         if not state.factors_whole:
             state.factors_whole = True
-            totals = _totals(self._accounts(live.run.run_id), state.start)
+            totals = self._used_since(live, state.start)
             state.factors += factors.not_kept(
                 state.factors, totals, rates.pricing.pue, state.window_began_wall_ns
             )
@@ -484,7 +490,8 @@ class RunBook:
         }
         wall_ns = now_ns + tick.snapshot.wall_offset_ns
         intensity = grid.intensity.g_per_kwh if grid.intensity else None
-        state.points.append(Point(wall_ns, power, intensity, _totals(accounts, state.start).co2e_g))
+        co2e_g = _totals(accounts, state.start, self._currency).co2e_g
+        state.points.append(Point(wall_ns, power, intensity, co2e_g))
         state.point_energy_uj = energy_uj
         if len(state.points) > MAX_POINTS:
             state.points = state.points[::2]
@@ -519,7 +526,9 @@ def _projected(
     left = max(0, total - record.progress.steps)
     pace = Pace(made, left, energy_uj, max(0, now_wall_ns - record.began_wall_ns))
     rest = projection.of_the_rest(pace, now_wall_ns, rates, grid.outlook)
-    cost = record.totals.cost
+    if (rest.end_wall_ns or 0) - now_wall_ns > FARTHEST_NS:
+        return _Projected()
+    cost = None if record.totals.other_costs else record.totals.cost
     return _Projected(
         None if rest.co2e_g is None else used_g + rest.co2e_g,
         None if rest.cost is None or cost is None else cost + rest.cost,
@@ -550,12 +559,12 @@ def _progress_before(live: LiveRun) -> Progress | None:
     return Progress(**counts, repeated_steps=live.repeated_before)
 
 
-def _totals(accounts: Totals, start: Totals) -> RunTotals:
-    """What the accounts have gained since `start`."""
+def _totals(accounts: Totals, start: Totals, currency: str) -> RunTotals:
+    """What the accounts have gained since `start`; of money, what was counted in the currency of now."""
     energy: dict[tuple[str, Attribution], int] = {}
     by_gpu: dict[str, int] = {}
+    other_costs: dict[str, float] = {}
     sums: dict[str, int | float] = {}
-    cost: float | None = None
     for key, value in accounts.items():
         quantity, labels = key
         gained = max(0, value - start.get(key, 0))  # grams are floats, and may be off by their last digit
@@ -565,8 +574,9 @@ def _totals(accounts: Totals, start: Totals) -> RunTotals:
         elif quantity == "run_gpu_energy":
             if gained:
                 by_gpu[labels[1]] = int(gained)
-        elif quantity == "run_cost":
-            cost = (cost or 0.0) + gained
+        elif quantity in {"run_cost", "run_wasted_cost"} and labels[1] != currency:
+            if quantity == "run_cost" and gained:
+                other_costs[labels[1]] = gained
         elif quantity == "run_co2e" and labels[1] == "embodied":
             sums["embodied"] = sums.get("embodied", 0.0) + gained
         else:
@@ -575,7 +585,10 @@ def _totals(accounts: Totals, start: Totals) -> RunTotals:
         energy_uj=energy,
         co2e_g=float(sums.get("run_co2e", 0.0)),
         unpriced_uj=int(sums.get("run_unpriced", 0)),
-        cost=cost,
+        cost=sums.get("run_cost"),
+        uncosted_uj=int(sums.get("run_uncosted", 0)),
+        other_costs=other_costs,
+        facility_uj=sums.get("run_facility_energy"),
         gpu_ns=int(sums.get("run_gpu", 0)),
         idle_gpu_ns=int(sums.get("run_idle_gpu", 0)),
         utilization_ns=int(sums.get("run_utilization", 0)),

@@ -624,6 +624,10 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         (*POD, "basis"), "grams", "sum", AccountRows("pod_co2e"),
     ),
     Metric(
+        "wattspan_pod_gpu_seconds", "counter", "GPU time the pod held; of a shared GPU its share.",
+        POD, "seconds", "sum", AccountRows("pod_gpu", NS_PER_S),
+    ),
+    Metric(
         "wattspan_pod_idle_gpu_seconds", "counter", "GPU time the pod held while no kernel ran.",
         POD, "seconds", "sum", AccountRows("pod_idle_gpu", NS_PER_S),
     ),

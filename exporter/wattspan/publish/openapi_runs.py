@@ -330,7 +330,11 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "water_liters": {**NUMBER_OR_NULL, "description": "For cooling on site."},
             "facility_energy_joules": {**_JOULES_OR_NULL, "description": "Energy times PUE."},
             "unpriced_energy_joules": {**NOT_NEGATIVE, "description": "Whose grams are not in `co2e_grams`."},
-            "cost": NUMBER_OR_NULL,
+            "cost": {**NUMBER_OR_NULL, "description": "Of the energy whose price was known, PUE applied."},
+            "uncosted_energy_joules": {
+                **NOT_NEGATIVE,
+                "description": "For which no price was known; it is in no cost.",
+            },
             "currency": TEXT,
             "ranges": {
                 **record(dict.fromkeys(RANGES, _RANGE)),

@@ -13,16 +13,17 @@ from typing import Any, Final
 from wattspan.publish.api import Document, rfc3339
 from wattspan.publish.run_bodies import RUN_ID_FORM
 from wattspan.report.as_json import factor_document
-from wattspan.report.figures import Missing, figures_of
+from wattspan.report.figures import Figures, Missing, Number, figures_of
 from wattspan.report.provenance import provenance_of, signals_of
 from wattspan.report.ranges import Range, Ranges, ranges_of, uncertainty_of
-from wattspan.runs import RunNow, RunRecord, RunState, RunTotals
-from wattspan.units import NS_PER_S, UJ_PER_J
+from wattspan.runs import RunNow, RunRecord, RunState
 from wattspan.workloads import run_ids
 
 RANGES: Final = tuple(field.name for field in fields(Ranges))
 
-NOT_PROJECTED: Final = "the run has ended, has more nodes than this one, or says too little of its progress"
+NOT_PROJECTED: Final = Missing(
+    "the run has ended, has more nodes than this one, or says too little of its progress"
+)
 
 COMPONENTS: Final = ("gpu", "cpu", "dram")
 
@@ -99,42 +100,29 @@ def run_document(
     run, totals = record.run, record.totals
     missing: dict[str, str] = {}
 
-    def figure(name: str, value: float | None, why: str) -> float | None:
+    def known(name: str, number: Number) -> float | None:
         """The value, or a note why there is none."""
-        if value is not None and math.isfinite(value):
-            return value
-        missing[name] = why
+        if not isinstance(number, Missing) and math.isfinite(number):
+            return number
+        missing[name] = number.reason if isinstance(number, Missing) else "it is no number"
         return None
 
-    by_component = {
-        component: figure(
-            f"energy_by_component.{component}", _joules(totals, component), _why_none(record, component)
-        )
-        for component in COMPONENTS
-    }
-    energy_uj = sum(totals.energy_uj.values())
-    until_wall_ns = now_wall_ns if record.ended_wall_ns is None else record.ended_wall_ns
-    not_ended = "the run has not ended"
+    def projected(name: str, value: float | None) -> float | None:
+        return known(name, NOT_PROJECTED if value is None else value)
+
     if record.ended_wall_ns is None:
-        missing["ended_at"] = missing["result"] = not_ended
-    no_energy = "no energy of this run was measured on this node"
+        missing["ended_at"] = missing["result"] = "the run has not ended"
     found = figures_of(record, now_wall_ns)
     uncertainty = uncertainty_of(record, found)
     ranges = ranges_of(found, uncertainty)
 
-    def footprint(name: str) -> float | None:
+    def figure(name: str) -> float | None:
         """A figure of the report by its name there."""
-        number = getattr(found, name)
-        if isinstance(number, Missing):
-            return figure(name, None, number.reason)
-        return figure(name, number, "it is no number")
-
-    def projected(name: str, value: float | None) -> float | None:
-        return figure(name, value, NOT_PROJECTED)
+        return known(name, getattr(found, name))
 
     projected_end_wall_ns = None if seen is None else seen.projected_end_wall_ns
     if projected_end_wall_ns is None:
-        missing["projected_end_at"] = NOT_PROJECTED
+        missing["projected_end_at"] = NOT_PROJECTED.reason
     return {
         **identity(record),
         "state": _state(record),
@@ -149,26 +137,25 @@ def run_document(
         "node": record.node,
         "cluster": record.cluster,
         "ended_at": rfc3339(record.ended_wall_ns),
-        "duration_seconds": max(until_wall_ns - record.began_wall_ns, 0) / NS_PER_S,
-        "energy_joules": figure(
-            "energy_joules", energy_uj / UJ_PER_J if totals.energy_uj else None, no_energy
-        ),
-        "energy_by_component": by_component,
-        "co2e_grams": figure(
-            "co2e_grams",
-            totals.co2e_g if totals.unpriced_uj < energy_uj else None,
-            "no carbon intensity was known while it ran" if totals.energy_uj else no_energy,
-        ),
-        "embodied_co2e_grams": footprint("embodied_co2e_grams"),
-        "market_co2e_grams": footprint("market_co2e_grams"),
-        "water_liters": footprint("water_liters"),
-        "facility_energy_joules": figure(
+        "duration_seconds": found.duration_seconds,
+        "energy_joules": figure("energy_joules"),
+        "energy_by_component": {
+            component: known(f"energy_by_component.{component}", getattr(found, f"{component}_energy_joules"))
+            for component in COMPONENTS
+        },
+        "co2e_grams": figure("co2e_grams"),
+        "embodied_co2e_grams": figure("embodied_co2e_grams"),
+        "market_co2e_grams": figure("market_co2e_grams"),
+        "water_liters": figure("water_liters"),
+        "facility_energy_joules": known(
             "facility_energy_joules",
-            energy_uj / UJ_PER_J * record.pue if totals.energy_uj else None,
-            no_energy,
+            found.energy_joules
+            if isinstance(found.energy_joules, Missing)
+            else found.energy_joules * totals.mean_pue(record.pue),
         ),
-        "unpriced_energy_joules": totals.unpriced_uj / UJ_PER_J,
-        "cost": figure("cost", totals.cost, "no electricity price is configured"),
+        "unpriced_energy_joules": found.unpriced_energy_joules,
+        "cost": figure("cost"),
+        "uncosted_energy_joules": found.uncosted_energy_joules,
         "currency": record.currency,
         "ranges": {name: _range(getattr(ranges, name)) for name in RANGES},
         "intensity_uncertainty_ratio": uncertainty.intensity_ratio,
@@ -176,15 +163,11 @@ def run_document(
         "projected_cost": projected("projected_cost", seen.projected_cost if seen else None),
         "projected_end_at": rfc3339(projected_end_wall_ns),
         "greenest_co2e_grams": projected("greenest_co2e_grams", seen.greenest_co2e_g if seen else None),
-        "gpu_seconds": totals.gpu_ns / NS_PER_S,
-        "idle_gpu_seconds": totals.idle_gpu_ns / NS_PER_S,
-        "gpu_count": len(record.gpus),
-        "gpu_utilization_ratio": figure(
-            "gpu_utilization_ratio",
-            totals.utilization_ns / totals.gpu_ns if totals.gpu_ns else None,
-            "it held no GPU on this node",
-        ),
-        "progress": _progress(record),
+        "gpu_seconds": found.gpu_seconds,
+        "idle_gpu_seconds": found.idle_gpu_seconds,
+        "gpu_count": found.gpu_count,
+        "gpu_utilization_ratio": figure("gpu_utilization_ratio"),
+        "progress": _progress(record, found),
         "attribution": sorted({attribution for _, attribution in totals.energy_uj}),
         "grid_zone": record.grid_zone,
         "basis": record.basis,
@@ -240,9 +223,8 @@ def place_of(word: str) -> _Place:
     return int(match[1]), match[3], int(match[2])
 
 
-def _progress(record: RunRecord) -> Mapping[str, Any]:
-    progress = record.progress
-    ratio = progress.steps / progress.total_steps if progress.total_steps else None
+def _progress(record: RunRecord, found: Figures) -> Mapping[str, Any]:
+    progress, ratio = record.progress, found.progress_ratio
     return {
         "steps": progress.steps,
         "samples": progress.samples,
@@ -250,19 +232,8 @@ def _progress(record: RunRecord) -> Mapping[str, Any]:
         "total_steps": progress.total_steps,
         "repeated_steps": progress.repeated_steps,
         "loss": progress.loss if progress.loss is not None and math.isfinite(progress.loss) else None,
-        "ratio": ratio,
+        "ratio": None if isinstance(ratio, Missing) else ratio,
     }
-
-
-def _joules(totals: RunTotals, component: str) -> float | None:
-    parts_uj = [value_uj for (of, _), value_uj in totals.energy_uj.items() if of == component]
-    return sum(parts_uj) / UJ_PER_J if parts_uj else None
-
-
-def _why_none(record: RunRecord, component: str) -> str:
-    if component != "gpu":
-        return f"no {component} energy could be attributed to it on this node"
-    return "no energy of its GPUs was measured" if record.gpus else "it held no GPU on this node"
 
 
 def _attempt(record: RunRecord) -> tuple[str, int]:

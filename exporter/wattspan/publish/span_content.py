@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from wattspan.report.figures import figures_of
+from wattspan.report.figures import Missing, cost_of, figures_of
 from wattspan.report.provenance import signals_of
 from wattspan.report.ranges import Range, ranges_of, uncertainty_of
 from wattspan.runs import AttributeValue, PodRef, Run, RunRecord, RunTotals, SpanRecord, Stretch
@@ -202,6 +202,8 @@ def _figures(record: RunRecord, totals: RunTotals, gpus: Iterable[str]) -> Attri
     uuids = tuple(sorted(gpus))
     total_uj = sum(totals.energy_uj.values())
     priced_uj = total_uj - totals.unpriced_uj
+    known = cost_of(totals)
+    cost = None if isinstance(known, Missing) else known
     return {
         "wattspan.energy.total": total_uj / UJ_PER_J if totals.energy_uj else None,
         "wattspan.energy.gpu": _component_j(totals, "gpu"),
@@ -213,9 +215,10 @@ def _figures(record: RunRecord, totals: RunTotals, gpus: Iterable[str]) -> Attri
         "wattspan.co2e.embodied": totals.embodied_g,
         "wattspan.co2e.market": totals.market_g if totals.energy_uj else None,
         "wattspan.water.liters": totals.water_l if totals.energy_uj else None,
-        "wattspan.pue": record.pue,
-        "wattspan.cost": totals.cost,
-        "wattspan.currency": record.currency or None if totals.cost is not None else None,
+        "wattspan.energy.uncosted": totals.uncosted_uj / UJ_PER_J if totals.uncosted_uj else None,
+        "wattspan.pue": totals.mean_pue(record.pue),
+        "wattspan.cost": cost,
+        "wattspan.currency": record.currency or None if cost is not None else None,
         "wattspan.gpu.count": len(uuids),
         "wattspan.gpu.uuids": uuids or None,
         "wattspan.gpu.seconds": totals.gpu_ns / NS_PER_S,
@@ -231,7 +234,7 @@ def _emissions(record: RunRecord, totals: RunTotals, priced_uj: int) -> Attribut
         "wattspan.grid.zone": record.grid_zone or None,
         # Weighted by energy: grams hold the PUE, an intensity does not.
         "wattspan.grid.intensity": (
-            totals.co2e_g / record.pue * UJ_PER_KWH / priced_uj if priced_uj > 0 else None
+            totals.co2e_g / totals.mean_pue(record.pue) * UJ_PER_KWH / priced_uj if priced_uj > 0 else None
         ),
         "wattspan.grid.providers": record.providers or None,
         "wattspan.grid.estimated": record.estimated,

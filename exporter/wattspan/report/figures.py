@@ -22,6 +22,7 @@ NO_ENERGY: Final = Missing("no energy of this run was measured on this node")
 NO_GPU: Final = Missing("it held no GPU on this node")
 NO_INTENSITY: Final = Missing("no carbon intensity was known while it ran")
 NO_PRICE: Final = Missing("no electricity price is configured (cost.price-per-kwh)")
+NO_PRICE_THEN: Final = Missing("no electricity price was known while it ran")
 NO_EMBODIED: Final = Missing("what making its hardware emitted is not known (embodied.gpu-kg)")
 NO_MARKET: Final = Missing("no intensity of an electricity contract is configured (grid.market-intensity)")
 NO_WATER: Final = Missing("no water usage effectiveness is configured (grid.wue)")
@@ -39,7 +40,7 @@ class Figures:
         energy_joules, energy_kwh: of GPUs, CPU and DRAM together, as far as each was measured.
         gpu_energy_joules, cpu_energy_joules, dram_energy_joules: of it.
         gpu_energy_uncertainty_ratio: how far the GPUs' energy may be off, both ways.
-        facility_energy_kwh: what the facility drew for it: energy times PUE.
+        facility_energy_kwh: what the facility drew for it: energy times the PUE in force.
         co2e_grams: operational, location based, PUE applied.
         embodied_co2e_grams: of making the hardware, for the time it was reserved.
         market_co2e_grams: operational by the operator's contracts, PUE applied; never part of `co2e_grams`.
@@ -47,6 +48,7 @@ class Figures:
         unpriced_energy_joules: energy for which no intensity was known; it has no grams.
         mean_intensity_grams_per_kwh: of the grid, weighted by the energy used under each figure.
         cost: in the record's currency, PUE applied.
+        uncosted_energy_joules: energy for which no price was known; it is in no cost.
         mean_power_watts: energy over duration.
         mean_gpu_power_watts: GPU energy over the time that GPUs were held, so of one GPU.
         gpu_count: GPUs it ever held on this node.
@@ -77,6 +79,7 @@ class Figures:
     unpriced_energy_joules: float
     mean_intensity_grams_per_kwh: Number
     cost: Number
+    uncosted_energy_joules: float
     mean_power_watts: Number
     mean_gpu_power_watts: Number
     gpu_count: int
@@ -158,16 +161,17 @@ def figures_of(record: RunRecord, now_wall_ns: int) -> Figures:
                 duration_ns, gpu_energy_uj=totals.gpu_energy_uj, calibrations=record.calibrations
             )
         ),
-        facility_energy_kwh=_over(energy_j, J_PER_KWH / record.pue),
+        facility_energy_kwh=_over(energy_j, J_PER_KWH / totals.mean_pue(record.pue)),
         co2e_grams=co2e_g,
         embodied_co2e_grams=_known(totals.embodied_g, NO_EMBODIED if record.gpus else NO_GPU),
         market_co2e_grams=_of_energy(totals, totals.market_g, NO_MARKET),
         water_liters=_of_energy(totals, totals.water_l, NO_WATER),
         unpriced_energy_joules=totals.unpriced_uj / UJ_PER_J,
         mean_intensity_grams_per_kwh=_over(
-            co2e_g, _priced_uj(totals) / UJ_PER_KWH * record.pue, NO_INTENSITY
+            co2e_g, _priced_uj(totals) / UJ_PER_KWH * totals.mean_pue(record.pue), NO_INTENSITY
         ),
-        cost=_of_energy(totals, totals.cost, NO_PRICE),
+        cost=cost_of(totals),
+        uncosted_energy_joules=totals.uncosted_uj / UJ_PER_J,
         mean_power_watts=_over(energy_j, duration_ns / NS_PER_S, NO_TIME),
         mean_gpu_power_watts=_over(gpu_j, totals.gpu_ns / NS_PER_S, NO_GPU),
         gpu_count=len(record.gpus),
@@ -187,6 +191,18 @@ def figures_of(record: RunRecord, now_wall_ns: int) -> Figures:
         budget_co2e_grams=_known(record.run.budget_co2e_g, NO_BUDGET),
         budget_used_ratio=_budget_used_ratio(record, co2e_g),
     )
+
+
+def cost_of(totals: RunTotals) -> Number:
+    """What the part of the energy came to whose price was known, in the currency of now."""
+    cost = _of_energy(totals, totals.cost, NO_PRICE)
+    if cost or isinstance(cost, Missing):
+        return cost
+    if totals.other_costs:
+        return Missing(
+            f"its price was in {' and '.join(sorted(totals.other_costs))}, and nothing is converted"
+        )
+    return cost if totals.uncosted_uj < sum(totals.energy_uj.values()) else NO_PRICE_THEN
 
 
 def parts_of(totals: RunTotals) -> tuple[Part, ...]:

@@ -34,6 +34,7 @@ GROUPS: Final[Mapping[str, Mapping[str, tuple[str, Show]]]] = {
         "budget_co2e_grams": ("carbon budget", quantities.mass),
         "budget_used_ratio": ("of the budget used", quantities.percent),
         "cost": ("cost", quantities.figure),
+        "uncosted_energy_joules": ("energy without a price", quantities.energy),
         "water_liters": ("water", quantities.volume),
     },
     "GPU time": {
@@ -59,7 +60,7 @@ GROUPS: Final[Mapping[str, Mapping[str, tuple[str, Show]]]] = {
 }
 """Label and form of each figure, by what it is about. The kWh repeat the joules and have no line."""
 
-UNTOLD_AT_ZERO: Final = frozenset({"unpriced_energy_joules", "repeated_steps"})
+UNTOLD_AT_ZERO: Final = frozenset({"unpriced_energy_joules", "uncosted_energy_joules", "repeated_steps"})
 """Figures that are worth a line only when there is something."""
 
 

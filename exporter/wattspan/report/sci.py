@@ -107,7 +107,7 @@ def known(record: RunRecord, now_wall_ns: int | None = None) -> tuple[Sci, ...]:
 
 
 def _missing(record: RunRecord, unit: Unit, embodied: float | Missing) -> Iterator[str]:
-    if record.pue == PUE_UNSET and not record.pue_configured:
+    if record.totals.mean_pue(record.pue) == PUE_UNSET and not record.pue_configured:
         yield (
             "E: PUE is not set (grid.pue)"
             if record.pue_configured is False
@@ -136,7 +136,8 @@ def _missing_of_embodied(record: RunRecord, embodied: float | Missing) -> Iterat
 def _boundary(record: RunRecord) -> str:
     names = {"gpu": "GPUs", "cpu": "CPU", "dram": "memory"}
     measured = {component for component, _ in record.totals.energy_uj}
-    pue = f"PUE {record.pue:g}" if record.pue_configured or record.pue != PUE_UNSET else "no PUE"
+    mean = record.totals.mean_pue(record.pue)
+    pue = f"PUE {mean:g}" if record.pue_configured or mean != PUE_UNSET else "no PUE"
     inside = ", ".join(name for component, name in names.items() if component in measured)
     return (
         f"{inside} of node {record.node}, idle time of what was reserved included; {pue}; "

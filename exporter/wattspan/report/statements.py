@@ -131,6 +131,7 @@ def _statements(
             "The same energy under the intensity of the operator's own contract, beside the location-based "
             "figure and never mixed with it (GHG Protocol Scope 2 Guidance).",
         )
+    yield from _cost(record, figures)
     if sci:
         yield from _sci(sci)
 
@@ -201,17 +202,43 @@ def _carbon(record: RunRecord, figures: Figures) -> Iterator[Statement]:
         )
     else:
         yield Statement("basis", "Life cycle: building and fuelling the power plants is included.")
-    if record.pue == PUE_UNSET:
-        unset = " Nobody has set it (grid.pue)." if record.pue_configured is False else ""
-        yield Statement("PUE", f"1: nothing is added for cooling and power supply of the building.{unset}")
-    else:
-        yield Statement(
-            "PUE", f"{record.pue:g}: applied once, to grams and cost; joules are those of the computer."
-        )
+    yield _pue(record)
     if figures.unpriced_energy_joules:
         yield Statement(
             "unpriced energy",
             f"{quantities.energy(figures.unpriced_energy_joules)} without a known intensity have no grams.",
+        )
+
+
+def _pue(record: RunRecord) -> Statement:
+    mean = record.totals.mean_pue(record.pue)
+    if mean != record.pue:
+        return Statement(
+            "PUE",
+            f"It was changed while it ran, to {record.pue:g}: each joule has that of its time, "
+            f"{mean:.4g} in the mean.",
+        )
+    if record.pue == PUE_UNSET:
+        unset = " Nobody has set it (grid.pue)." if record.pue_configured is False else ""
+        return Statement("PUE", f"1: nothing is added for cooling and power supply of the building.{unset}")
+    return Statement(
+        "PUE", f"{record.pue:g}: applied once, to grams and cost; joules are those of the computer."
+    )
+
+
+def _cost(record: RunRecord, figures: Figures) -> Iterator[Statement]:
+    if isinstance(figures.cost, Missing):
+        return
+    if figures.uncosted_energy_joules:
+        yield Statement(
+            "energy without a price",
+            f"{quantities.energy(figures.uncosted_energy_joules)} without a known price are in no cost.",
+        )
+    for currency, cost in sorted(record.totals.other_costs.items()):
+        yield Statement(
+            "other currency",
+            f"{quantities.money(cost, currency)} stand beside the cost: the currency was changed while it "
+            "ran, and nothing is converted.",
         )
 
 
