@@ -257,15 +257,15 @@ class History:
             self._require_chain(version)
             return chain_of_runs.verify(db)
 
-    def entries(self, run_id: str | None = None) -> tuple[Entry, ...]:
-        """What the chain says of a run, or of all of them, the oldest entry first.
+    def entries(self, run_id: str) -> tuple[Entry, ...]:
+        """What the chain says of a run, the oldest entry first.
 
         Raises:
             UnreachableError: there is no journal, it cannot be read, or no daemon has given it a chain yet.
         """
         with self._reading() as (db, version):
             self._require_chain(version)
-            return tuple(entry for entry in chain_of_runs.read(db) if run_id in (None, entry.run_id))
+            return tuple(entry for entry in chain_of_runs.read(db) if entry.run_id == run_id)
 
     def figures(
         self, source: Source | None = None, from_wall_ns: int = 0, until_wall_ns: int = 2**63 - 1

@@ -80,7 +80,7 @@ def audit_of(record: RunRecord, entries: Iterable[Entry], revision: Revision, ve
     own = [e for e in entries if (e.attempt, e.node) == (record.run.attempt, record.node)]
     entry = own[-1] if own else None
     checks = checks_of(record)
-    traceable = is_traceable(record) or is_excused(record, entry)
+    traceable = is_traceable(record) or record.ended_wall_ns is None
     return Audit(
         record=record,
         checks=checks,
@@ -129,11 +129,6 @@ def checks_of(record: RunRecord) -> tuple[Check, ...]:
 def is_traceable(record: RunRecord) -> bool:
     """Whether there are factors for the grams that it has."""
     return bool(record.factors) or not record.totals.co2e_g
-
-
-def is_excused(record: RunRecord, entry: Entry | None) -> bool:
-    """Whether factors may be missing: it was made before they were kept, or is still being made."""
-    return record.ended_wall_ns is None or (entry is not None and entry.kind == "migrated")
 
 
 def document(audit: Audit, made_wall_ns: int, version: str) -> dict[str, Any]:
@@ -192,7 +187,6 @@ def chain_document(verdict: Verdict) -> dict[str, Any]:
         "entries": verdict.entries,
         "records": verdict.records,
         "removed": verdict.removed,
-        "migrated": verdict.migrated,
         "findings": [
             {"what": finding.what, "where": finding.where, "detail": finding.detail}
             for finding in verdict.findings
@@ -211,18 +205,12 @@ def embodied_g_per_gpu_hour(record: RunRecord) -> float | None:
 
 def _remarks(record: RunRecord, revision: Revision, entry: Entry | None) -> Iterator[str]:
     if not is_traceable(record):
-        why = ", which it should have"
-        if record.ended_wall_ns is None:
-            why = " yet"
-        elif is_excused(record, entry):
-            why = ", it was made before they were kept"
+        why = " yet" if record.ended_wall_ns is None else ", which it should have"
         yield f"The record has no factors{why}: its operational grams cannot be traced."
     if record.ended_wall_ns is None:
         yield "The run goes on: it enters the chain when it ends."
     elif entry is None:
         yield "The chain has no entry for it."
-    elif entry.kind == "migrated":
-        yield "It closed before there was a chain; nothing vouches for it before the chain began."
     unknown = sum(not factor.provider for factor in record.factors)
     if unknown:
         yield (
