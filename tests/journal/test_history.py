@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.journal.conftest import restored
 from wattspan.errors import SetupError, UnreachableError
 from wattspan.journal import Account, Journal, JournalError, KeptRun
+from wattspan.journal import folder as state_folder
 from wattspan.journal.history import History, Retention
 from wattspan.journal.json_records import members_of
 from wattspan.journal.portable import export_journal, import_journal
@@ -418,9 +419,16 @@ def before_version_4(db: sqlite3.Connection) -> None:
 
 def test_no_journal_is_no_history(state: Path) -> None:
     """Where nothing is, the folder is named and nothing is made."""
-    with pytest.raises(UnreachableError, match="there is no journal in"):
+    with pytest.raises(UnreachableError, match=r"there is no journal in .*, such as /var/lib/wattspan"):
         listed(state)
     assert not state.exists()
+
+
+def test_folder_that_failed_is_not_named_as_a_way_out(monkeypatch: pytest.MonkeyPatch, state: Path) -> None:
+    """Root, whose folder it is already, is not told to look where nothing was found."""
+    monkeypatch.setattr(state_folder, "OF_ROOT", state)
+    with pytest.raises(UnreachableError, match=r"name a daemon's folder with --state\.dir$"):
+        listed(state)
 
 
 def test_journal_of_another_user_is_said_to_be(state: Path, journal: Journal) -> None:

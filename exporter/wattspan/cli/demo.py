@@ -1,6 +1,7 @@
 """``wattspan demo``: living metrics without a GPU."""
 
 import argparse
+from dataclasses import replace
 from typing import Final
 
 from wattspan.cli.settings import Loaded
@@ -20,10 +21,14 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
-    """Runs until it is told to stop."""
+    """Runs until it is told to stop, with state and socket apart from those of a real daemon."""
     from wattspan.app import demo
+    from wattspan.journal.folder import DEMO
 
-    return demo(loaded.config, gpus=args.gpus, faults=args.faults)
+    folder = loaded.config.state_dir / DEMO
+    named = loaded.origins["socket"] != "default"
+    socket = loaded.config.socket if named else folder / "wattspan.sock"
+    return demo(replace(loaded.config, state_dir=folder, socket=socket), gpus=args.gpus, faults=args.faults)
 
 
 def _gpus(text: str) -> int:

@@ -347,10 +347,7 @@ class History:
         path = folder.database(self._state_dir)
         try:
             if not path.exists():
-                raise UnreachableError(
-                    f"there is no journal in {self._state_dir}; name its folder with --state.dir, "
-                    "such as /var/lib/wattspan for a daemon of root"
-                )
+                raise folder.no_journal(self._state_dir)
             # Opened anew each time: a journal that was replaced is never read by mistake.
             with contextlib.closing(database.connect(path, "ro")) as db:
                 db.execute("BEGIN")
