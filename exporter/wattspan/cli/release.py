@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from wattspan.cli.near import argument
 from wattspan.cli.settings import Loaded
 from wattspan.config import duration
 from wattspan.errors import UnreachableError
@@ -39,8 +40,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--for",
         dest="for_ns",
-        type=_for_ns,
-        default=_for_ns(DEFAULT),
+        type=argument(_FOR),
+        default=_FOR.parse(DEFAULT),
         metavar="DURATION",
         help=f"How long; 0s has the handles taken up again at once. Default: {DEFAULT}.",
     )
@@ -156,10 +157,3 @@ def _read(path: Path) -> tuple[float, Sequence[str]] | None:
         return float(told["until"]), list(told["sources"])
     except (OSError, ValueError, TypeError, LookupError):
         return None
-
-
-def _for_ns(text: str) -> int:
-    try:
-        return _FOR.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: {_FOR.allowed}") from error
