@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -96,10 +95,8 @@ def serve(config: Config, *, ephemeral: bool = False) -> int:
 
 
 def demo(config: Config, *, gpus: int, faults: bool) -> int:
-    """Serve simulated GPUs, with a state folder and a socket of their own. Returns the exit code."""
-    folder = config.state_dir / "demo"
-    aside = replace(config, state_dir=folder, socket=folder / "wattspan.sock")
-    return _run(aside, [(DemoSource(config.node_name, gpus=gpus, faults=faults), True)], demo=True)
+    """Serve simulated GPUs until told to stop. Returns the exit code."""
+    return _run(config, [(DemoSource(config.node_name, gpus=gpus, faults=faults), True)], demo=True)
 
 
 def _run(

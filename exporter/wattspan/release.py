@@ -2,7 +2,8 @@
 
 ``wattspan release`` writes ``<state>/release`` with ``{"until": seconds since the epoch}`` and sends SIGUSR1.
 A bare SIGUSR1 asks for ten minutes.
-``<state>/released`` exists, with the same content, for as long as no handle is held.
+``<state>/released`` exists, with the same content, for as long as no handle is held; its ``sources`` are
+those that this daemon has of `SOURCES`.
 """
 
 import contextlib
@@ -65,7 +66,8 @@ class Release:
                 self._answer.unlink(missing_ok=True)
             else:
                 part = self._answer.with_suffix(".part")
-                part.write_text(json.dumps({"until": until_s}))
+                sources = [name for name in SOURCES if name in self._sampler.names]
+                part.write_text(json.dumps({"until": until_s, "sources": sources}))
                 part.replace(self._answer)
             self._answered = until_s
 

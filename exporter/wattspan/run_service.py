@@ -38,7 +38,7 @@ from wattspan.workloads.jobs import run_of_pod
 from wattspan.workloads.kubelet import Kubelet
 from wattspan.workloads.pods import PodFacts, PodList
 from wattspan.workloads.processes import Processes
-from wattspan.workloads.registry import KEEP_ENDED_NS, Ending, LastAttempt, Moment, Registry
+from wattspan.workloads.registry import KEEP_ENDED_NS, MAX_REMEMBERED, Ending, LastAttempt, Moment, Registry
 from wattspan.workloads.resolver import Resolver
 from wattspan.workloads.slices import SliceList
 from wattspan.workloads.slurm import SlurmMapping
@@ -237,7 +237,7 @@ def _restored(
             live.append(resumed(kept, book, accounts, now, same_boot=restored.same_boot))
         except (LookupError, TypeError, ValueError) as error:
             logger.warning("run %s of another version is not gone on with: %r", kept.record.run.run_id, error)
-    last = {run_id: LastAttempt(*known) for run_id, known in history.last_attempts().items()}
+    last = {run_id: LastAttempt(*known) for run_id, known in history.last_attempts(MAX_REMEMBERED).items()}
     recent = history.runs(state="ended", since_wall_ns=now.wall_ns - KEEP_ENDED_NS)
     ended = [just_ended(record, book, accounts, now) for record in reversed(list(recent))]
     registry = registry_of(live, last, ended, user_of)

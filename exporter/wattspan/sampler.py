@@ -192,6 +192,7 @@ class Sampler:
     Attributes:
         restart_needed: why only a new process can go on; empty while this one can.
         woken: set by whoever wants `run` to look up before its next tick.
+        names: of the sources.
     """
 
     def __init__(
@@ -210,6 +211,7 @@ class Sampler:
         self._wall_ns = wall_ns
         self._results: queue.SimpleQueue[tuple[Worker, Outcome]] = queue.SimpleQueue()
         self._workers = [Worker(source, required, self._results) for source, required in sources]
+        self.names = frozenset(worker.source.name for worker in self._workers)
         self._timeout_ns = max(TIMEOUT_INTERVALS * interval_ns, MIN_TIMEOUT_NS)
         self._sequence = 0
         self._wall_offset_ns: int | None = None

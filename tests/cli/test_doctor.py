@@ -121,6 +121,53 @@ def test_a_broken_source(wattspan: Wattspan, with_rapl: Path) -> None:
     assert "clock" in findings(answer)
 
 
+def test_configuration_that_counts_stands_first(wattspan: Wattspan, sysfs: Path, tmp_path: Path) -> None:
+    """A file that a flag or a variable names is told with who named it, and its settings count."""
+    file = tmp_path / "daemon.yml"
+    file.write_text("source: {hwmon: 'on'}\n")
+    for words, env, said in (
+        (("--config.file", str(file)), {}, "flag --config.file"),
+        ((), {"WATTSPAN_CONFIG_FILE": str(file)}, "environment WATTSPAN_CONFIG_FILE"),
+    ):
+        answer = doctor(wattspan, sysfs, *words, **env)
+        first, *_ = json.loads(answer.out)["findings"]
+        assert first == {"mark": "ok", "subject": "configuration", "text": f"{file} ({said})"}
+        assert findings(answer)["source hwmon"][0] == "!!"
+
+
+@pytest.mark.usefixtures("logging_as_before")
+@pytest.mark.parametrize(
+    ("text", "mark", "said", "hwmon"),
+    [
+        (None, "--", "name the daemon's with --config.file", "--"),
+        ("source: {hwmon: 'on'}\n", "ok", "the systemd unit's; --config.file names another", "!!"),
+        ("source: {hwmonn: 'on'}\n", "!!", "left out of what follows: unknown key 'source.hwmonn'", "--"),
+    ],
+)
+def test_file_of_the_unit_is_looked_at_where_none_is_named(
+    *,
+    sysfs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    text: str | None,
+    mark: str,
+    said: str,
+    hwmon: str,
+) -> None:
+    """On a host with the unit its settings count; where they cannot, that is said and the rest looked at."""
+    file = tmp_path / "wattspan.yml"
+    if text is not None:
+        file.write_text(text)
+    monkeypatch.setattr(doctor_command, "UNIT_FILE", file)
+    monkeypatch.delenv("WATTSPAN_CONFIG_FILE", raising=False)
+    where = ["--state.dir", str(tmp_path), "--web.listen-address", "127.0.0.1:0"]
+    main(["doctor", *OFF, "--grid.cloud-metadata", "off", "--path.sysfs", str(sysfs), *where])
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert re.match(rf"{mark}  configuration +\S.*{re.escape(said)}", first)
+    assert [line[:2] for line in lines if "source hwmon" in line] == [hwmon]
+
+
 @pytest.mark.usefixtures("logging_as_before")
 def test_a_source_that_hangs(
     with_rapl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

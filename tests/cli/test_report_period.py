@@ -5,6 +5,7 @@ import http.server
 import io
 import json
 import math
+import re
 import threading
 import time
 import urllib.parse
@@ -161,7 +162,7 @@ def test_month_as_csv(wattspan: Wattspan, tmp_path: Path) -> None:
     )
     assert (second["project"], second["embodied_co2e_grams"], second["cost_EUR"]) == ("vision", "", "")
     header, *_ = (tmp_path / "month.csv").read_text().splitlines()
-    assert header.endswith(",cost_EUR_low,cost_EUR_high,sources")
+    assert header.endswith(',"cost_EUR_low","cost_EUR_high","sources"')
     assert first["sources"] == second["sources"]
     assert ATTRIBUTION in first["sources"]
     assert "eco2mix (FR, average lifecycle, 75 %): RTE, eCO2mix" in first["sources"]
@@ -215,13 +216,24 @@ def test_month_whose_sources_nobody_counted_has_no_range_of_grams(wattspan: Watt
 
 
 def test_cell_that_a_spreadsheet_would_run(wattspan: Wattspan, tmp_path: Path) -> None:
-    """A project named like a formula is text, in CSV and in Markdown."""
+    """A project named like a formula is text, in CSV and in Markdown, and so is the name of a column."""
     owners = Owners(tmp_path / "state")
-    owners.use("2026-09-10 00:00", ("owner_energy", ("", "=cmd|' /C calc'!A0", "gpu"), KWH_UJ))
+    owners.use(
+        "2026-09-10 00:00",
+        ("owner_energy", ("", "=cmd|' /C calc'!A0", "gpu"), KWH_UJ),
+        ("owner_energy", ("", "other", "gpu|x"), KWH_UJ),
+        ("owner_wasted_energy", ("", "other", "<b>"), KWH_UJ),
+        ("owner_cost", ("", "other", "E;=1+1|R"), 1.0),
+    )
     owners.journal.close(clean=True)
-    (row,) = csv.DictReader(io.StringIO(wattspan("report", "--period", MONTH, "--format", "csv").out))
+    row, _ = csv.DictReader(io.StringIO(wattspan("report", "--period", MONTH, "--format", "csv").out))
     assert row["project"].startswith("'=")
-    assert "=cmd\\|" in wattspan("report", "--period", MONTH).out
+    assert "cost_E;'=1+1|R" in row
+    out = wattspan("report", "--period", MONTH).out
+    for name in ("=cmd\\|", "gpu\\|x", "\\<b\\>", "cost, E;=1+1\\|R"):
+        assert name in out
+    rows = [re.split(r"(?<!\\)\|", line) for line in out.splitlines() if line.startswith("| ")]
+    assert {len(cells) for cells in rows[:4]} == {6}
 
 
 @pytest.mark.usefixtures("owners")

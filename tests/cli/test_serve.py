@@ -54,6 +54,35 @@ def test_start_and_end(demo: "subprocess.Popen[str]", wattspan: Wattspan, tmp_pa
     assert "Traceback" not in demo.stderr.read()
 
 
+def test_commands_of_somebody_who_looks_at_a_demo(
+    demo: "subprocess.Popen[str]", wattspan: Wattspan, tmp_path: Path
+) -> None:
+    """The folder given to the demo leads to its journal in words; its socket is where it was told to be."""
+    log_until(demo, "serves on")
+    assert (tmp_path / "wattspan.sock").is_socket()
+    for words in (["runs"], ["audit"], ["journal", "export"]):
+        answer = wattspan(*words)
+        assert answer.code == 3
+        assert f"but that of a demo; --state.dir {tmp_path / 'state/demo'}" in answer.err
+    assert "Traceback" not in wattspan("runs", "--state.dir", tmp_path / "state/demo").err
+    answer = wattspan("release")
+    assert (answer.code, answer.out) == (3, "")
+    assert f"pid {demo.pid} is a demo, without handles" in answer.err
+    answer = wattspan("release", "--state.dir", tmp_path / "state/demo")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.startswith("nothing to release: the daemon meters no real GPU")
+
+
+def test_demo_without_a_named_socket_has_its_own(tmp_path: Path) -> None:
+    """Where no socket is named it stands in the demo's folder, not where a real daemon listens."""
+    command = [sys.executable, "-m", "wattspan", "demo", "--gpus", "1", "--log.format", "json", *LISTEN]
+    env = {**clean_environment(tmp_path), "WATTSPAN_SOCKET": ""}
+    with subprocess.Popen(command, env=env, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        log_until(process, "serves on")
+        assert (tmp_path / "state/demo/wattspan.sock").is_socket()
+        process.kill()
+
+
 def test_refused_at_start(wattspan: Wattspan, tmp_path: Path) -> None:
     """What cannot work ends the start with one clear line and the code that says whose fault it is."""
     (tmp_path / "file").write_text("tls_server_confg: {}\n")

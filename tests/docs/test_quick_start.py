@@ -103,7 +103,7 @@ def test_the_run_that_is_shown_is_a_run(tmp_path: Path) -> None:
     file.write_text(script)
     with Daemon(None, tmp_path / "state", command=("demo", "--gpus", "1")) as daemon:
         daemon.wait_ready()
-        environment = {**os.environ, "WATTSPAN_SOCKET": str(tmp_path / "state" / "demo" / "wattspan.sock")}
+        environment = {**os.environ, "WATTSPAN_SOCKET": str(daemon.socket_path)}
         told = subprocess.run(
             [sys.executable, file], env=environment, capture_output=True, text=True, check=True, timeout=60
         )

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.journal.test_history import DAY_NS, NOW_WALL_NS, Clock, ended, keep, run
-from wattspan.journal import Journal, JournalError, KeptRun
+from wattspan.journal import Journal, JournalError, KeptRun, chain_of_runs
 from wattspan.journal.chain_of_runs import FINDINGS_MAX, Verdict
 from wattspan.journal.history import History, Retention
 from wattspan.journal.portable import export_journal, import_journal
@@ -95,7 +95,6 @@ def test_chain_of_a_journal_that_nobody_edited(original: Path) -> None:
         entries=8,
         records=4,
         removed=2,
-        migrated=0,
         head=verdict.head,
         findings=(),
         findings_count=0,
@@ -147,19 +146,37 @@ def test_head_that_was_kept_elsewhere_tells_a_chain_written_anew(copy: Path, ori
         copy,
         "UPDATE run SET record = replace(record, '7000000', '6000000') WHERE run_id = 'run-4'",
         "DELETE FROM run_chain",
-        "UPDATE meta SET chain_length = 0, chain_head = '', clean_stop = 1",
-        *("DROP TABLE run_chain", "DROP TABLE figure", "DROP TABLE month", "DROP TABLE month_total"),
-        "ALTER TABLE meta DROP COLUMN chain_length",
-        "ALTER TABLE meta DROP COLUMN chain_head",
-        "ALTER TABLE run DROP COLUMN factors",
-        "UPDATE run SET bytes = length(record) + length(points)",
-        "PRAGMA user_version = 3",
+        "UPDATE meta SET chain_length = 0, chain_head = ''",
     )
-    Journal.open(copy, "boot-1", Clock()).close(clean=True)
+    with sqlite3.connect(copy / "journal.db") as db:
+        query = "SELECT run_id, attempt, node FROM run WHERE ended_wall_ns IS NOT NULL"
+        for key in db.execute(query).fetchall():
+            chain_of_runs.close(db, key)
+    db.close()
     found = History(copy).verdict()
     assert found.sound
-    assert found.migrated == found.records == 4
+    assert found.entries == found.records == 4
     assert found.head != History(original).verdict().head
+
+
+@pytest.mark.parametrize("let_go", [False, True])
+def test_record_that_is_entered_again_is_found(copy: Path, *, let_go: bool) -> None:
+    """A changed record with an entry of its own leaves every head as it was, and is found all the same.
+
+    So it is where an entry says in between that the old record was let go of.
+    """
+    before = [entry.hash for entry in History(copy).entries("run-4")]
+    with sqlite3.connect(copy / "journal.db") as db:
+        if let_go:
+            columns = ", ".join(RUN_COLUMNS)
+            row = db.execute(f"SELECT id, {columns} FROM run WHERE run_id = 'run-4'").fetchone()
+            chain_of_runs.let_go(db, row[:1], NOW_WALL_NS)
+            db.execute(f"INSERT INTO run (id, {columns}) VALUES ({', '.join('?' * len(row))})", row)
+        db.execute("UPDATE run SET record = replace(record, '7000000', '6000000') WHERE run_id = 'run-4'")
+        assert chain_of_runs.close(db, ("run-4", 0, "node-a")) is not None
+    db.close()
+    assert [entry.hash for entry in History(copy).entries("run-4")][:1] == before
+    assert said(copy) == ["entered again", "record without entry" if let_go else "changed record"]
 
 
 @settings(max_examples=150, deadline=None)
@@ -279,11 +296,10 @@ def test_cut_tail_stays_found_as_the_daemon_goes_on(copy: Path) -> None:
 
 
 def test_final_record_that_is_written_again(state: Path, journal: Journal) -> None:
-    """A commit that is made twice enters a run once; another final record is entered anew."""
+    """A commit that is made twice enters a run once."""
     keep(journal, closed("sft", -1), closed("sft", -1))
+    keep(journal, closed("sft", -1))
     assert len(History(state).entries("sft")) == 1
-    keep(journal, replace(closed("sft", -1), result="failure"))
-    assert len(History(state).entries("sft")) == 2
     assert said(state) == []
 
 

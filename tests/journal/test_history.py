@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from tests.journal.conftest import restored
 from wattspan.errors import SetupError, UnreachableError
 from wattspan.journal import Account, Journal, JournalError, KeptRun
+from wattspan.journal import folder as state_folder
 from wattspan.journal.history import History, Retention
 from wattspan.journal.json_records import members_of
 from wattspan.journal.portable import export_journal, import_journal
 from wattspan.journal.schema import MIGRATIONS, migrate
 from wattspan.runs import (
+    NO_PROGRESS,
     RESULTS,
     Attribution,
     Calibration,
@@ -286,7 +288,19 @@ def test_attempts_of_a_run(state: Path, journal: Journal) -> None:
     )
     keep(journal, run("other", attempt=7))
     assert [record.run.attempt for record in History(state).attempts("sft")] == [0, 1, 2]
-    assert History(state).last_attempts() == {"sft": (1, NOW_WALL_NS, Progress(steps=7))}
+    assert History(state).last_attempts(9) == {"sft": (1, NOW_WALL_NS, Progress(steps=7))}
+
+
+def test_last_attempts_outlive_their_records(state: Path, journal: Journal) -> None:
+    """What retention let go of has its number still, so that it is not opened again; the newest are told."""
+    keep(journal, ended("old", -50), run(attempt=3, began_day=-41, ended_day=-40))
+    keep(journal, ended("new", -1), ended("newest", 0))
+    assert listed(state) == ["newest", "new"]
+    found = History(state).last_attempts(3)
+    assert [(run_id, attempt) for run_id, (attempt, *_) in found.items()] == [
+        *(("sft", 3), ("new", 0), ("newest", 0))
+    ]
+    assert found["sft"] == (3, NOW_WALL_NS - 40 * DAY_NS, NO_PROGRESS)
 
 
 def test_old_runs_are_let_go_of(state: Path, journal: Journal, clock: Clock) -> None:
@@ -391,8 +405,6 @@ def test_run_of_an_older_program_has_no_factors(state: Path, clock: Clock, journ
         Journal.open(folder, "boot-1", clock).close(clean=True)
         assert History(folder).attempts("sft") == (run(),)
         assert [kept.record for kept in restored(folder, "boot-1").runs] == [run()]
-        assert History(folder).verdict().sound
-        assert [entry.kind for entry in History(folder).entries("over")] == ["migrated"]
 
 
 def before_version_4(db: sqlite3.Connection) -> None:
@@ -407,9 +419,16 @@ def before_version_4(db: sqlite3.Connection) -> None:
 
 def test_no_journal_is_no_history(state: Path) -> None:
     """Where nothing is, the folder is named and nothing is made."""
-    with pytest.raises(UnreachableError, match="there is no journal in"):
+    with pytest.raises(UnreachableError, match=r"there is no journal in .*, such as /var/lib/wattspan"):
         listed(state)
     assert not state.exists()
+
+
+def test_folder_that_failed_is_not_named_as_a_way_out(monkeypatch: pytest.MonkeyPatch, state: Path) -> None:
+    """Root, whose folder it is already, is not told to look where nothing was found."""
+    monkeypatch.setattr(state_folder, "OF_ROOT", state)
+    with pytest.raises(UnreachableError, match=r"name a daemon's folder with --state\.dir$"):
+        listed(state)
 
 
 def test_journal_of_another_user_is_said_to_be(state: Path, journal: Journal) -> None:

@@ -44,6 +44,11 @@ class Station:
         """What the owner used in a month."""
         return History(self.state).usage(month, at(now)).totals.get(("owner_energy", OWNER), 0)
 
+    def since(self, month: str) -> str:
+        """From when on a month is known."""
+        since_ns = History(self.state).usage(month, at("2027-06-01 00:00")).since_wall_ns
+        return f"{datetime.fromtimestamp(since_ns // NS_PER_S, UTC):%Y-%m-%d %H:%M}"
+
 
 @pytest.fixture
 def station(state: Path) -> Station:
@@ -75,6 +80,18 @@ def test_months_without_a_commit_used_nothing(station: Station) -> None:
     """A daemon that was down for months leaves none of its energy in the wrong one."""
     station.use("2027-01-10 00:00", 100)
     assert [station.used(m) for m in ("2026-09", "2026-10", "2026-12", "2027-01")] == [5, 0, 0, 100]
+    assert [station.since(m) for m in ("2026-10", "2027-01")] == ["2026-11-01 00:00", "2027-01-10 00:00"]
+
+
+def test_clock_that_was_behind_when_the_journal_began(state: Path) -> None:
+    """A month from before the clock was set vouches for no time that nobody saw."""
+    station = Station(state)
+    station.use("1970-01-01 00:00", 1)
+    station.use("2026-10-28 12:00", 10)
+    station.use("2026-11-02 00:00", 100)
+    assert [station.used(month) for month in ("2025-03", "2026-10", "2026-11")] == [0, 10, 100]
+    since = ("2025-04-01 00:00", "2026-10-28 12:00", "2026-11-01 00:00")
+    assert tuple(map(station.since, ("2025-03", "2026-10", "2026-11"))) == since
 
 
 @pytest.mark.parametrize(

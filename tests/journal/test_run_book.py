@@ -72,7 +72,7 @@ class Station:
             resumed(kept, self.book, accounts, self.now, same_boot=restored.same_boot)
             for kept in restored.runs
         ]
-        last = {run_id: LastAttempt(*known) for run_id, known in history.last_attempts().items()}
+        last = {run_id: LastAttempt(*known) for run_id, known in history.last_attempts(10).items()}
         recent = history.runs(state="ended", since_wall_ns=self.now.wall_ns - 300 * NS_PER_S)
         ended = [just_ended(record, self.book, accounts, self.now) for record in recent]
         self.registry = registry_of(live, last, ended)

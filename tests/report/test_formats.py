@@ -111,6 +111,32 @@ def test_csv_is_no_formula() -> None:
         assert row["name"] == f"'{text}"
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("x;=HYPERLINK(1)", "x;'=HYPERLINK(1)"),
+        ('x;"=1"', 'x;\'"=1"'),
+        ("x; =1", "x;' =1"),
+        ("x\t@y", "x\t'@y"),
+        ("llama-3;v=1+1", "llama-3;v=1+1"),
+    ],
+)
+def test_csv_is_no_formula_where_a_semicolon_parts_cells(name: str, told: str) -> None:
+    """A locale that splits lines at semicolons or tabs finds no formula, whatever quotes mean to it."""
+    text = as_csv.text([reported(simple(run=Run("sft", name=name, nodes_expected=1)))])
+    (row,) = csv.DictReader(io.StringIO(text, newline=""))
+    assert row["name"] == told
+    assert all(re.match(r'["\s]*[=+@-]', cell) is None for cell in re.split(r"[;\t]", text))
+
+
+def test_csv_quotes_texts_and_no_figures() -> None:
+    """So that no reader takes an id for a number, nor a missing figure for an empty text."""
+    _, line = as_csv.text([reported(simple(run=Run("007")))]).splitlines()
+    assert line.startswith(f'"{SCHEMA}","007",0,"')
+    assert ",," in line
+    assert '""' in line
+
+
 def test_csv_columns_are_a_promise() -> None:
     """The columns of version 2, in their order; new ones come after them."""
     assert as_csv.COLUMNS[:18] == (

@@ -12,6 +12,8 @@ import pytest
 from tests.real_parts import need
 from tests.systemd.unit import DROP_IN, UNIT, read
 from wattspan import cli
+from wattspan.cli.doctor import UNIT_FILE
+from wattspan.cli.settings import load
 
 EXPOSURE = 2.3
 """Upper bound of `systemd-analyze security`, of 10."""
@@ -86,6 +88,17 @@ def test_the_drop_in_gives_one_capability(units: Path) -> None:
     assert {name for name in weak if "CapabilityBoundingSet" in name} == {
         "CapabilityBoundingSet=~CAP_(DAC_*|FOWNER|IPC_OWNER)"
     }
+
+
+def test_its_file_is_there_before_it_starts(tmp_path: Path) -> None:
+    """Without its file it stays down: the README makes one before, maybe empty, and doctor knows it."""
+    service = read(UNIT)["Service"]
+    assert service["ExecStart"].endswith(f" serve --config.file {UNIT_FILE}")
+    readme = (UNIT.parents[2] / "README.md").read_text()
+    (block,) = [text for text in re.findall(r"```sh\n(.*?)```", readme, re.DOTALL) if "enable --now" in text]
+    assert block.index(f"touch {UNIT_FILE}\n") < block.index("systemctl enable --now wattspan\n")
+    (tmp_path / "empty.yml").touch()
+    assert load({"config.file": str(tmp_path / "empty.yml")}, {}).warnings == ()
 
 
 def test_it_comes_back_but_for_a_mistake() -> None:

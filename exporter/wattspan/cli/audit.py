@@ -13,7 +13,7 @@ from wattspan.cli.table import print_table
 from wattspan.log import escaped
 
 if TYPE_CHECKING:
-    from wattspan.journal.chain_of_runs import Entry, RunKey, Verdict
+    from wattspan.journal.chain_of_runs import Verdict
     from wattspan.journal.history import History
     from wattspan.report.audit import Audit
     from wattspan.runs import Factor, RunRecord
@@ -71,18 +71,11 @@ def _whole(history: "History", form: str) -> int:
     from wattspan.report.quantities import rfc3339
 
     verdict = history.verdict()
-    last: dict[RunKey, Entry] = {(e.run_id, e.attempt, e.node): e for e in history.entries()}
-    checked, excused, wrong = 0, 0, []
+    checked, wrong = 0, []
     for record in history.ended():
-        key = (record.run.run_id, record.run.attempt, record.node)
-        if audit.is_traceable(record):
-            checked += 1
-            sound = all(check.sound for check in audit.checks_of(record))
-        else:
-            sound = audit.is_excused(record, last.get(key))
-            excused += sound
-        if not sound:
-            wrong.append(key)
+        checked += 1
+        if not (audit.is_traceable(record) and all(check.sound for check in audit.checks_of(record))):
+            wrong.append((record.run.run_id, record.run.attempt, record.node))
     if form == "json":
         names = ("run_id", "attempt", "node")
         document = {
@@ -92,7 +85,6 @@ def _whole(history: "History", form: str) -> int:
             "sound": verdict.sound and not wrong,
             "runs": {
                 "checked": checked,
-                "without_factors": excused,
                 "wrong": [dict(zip(names, key, strict=True)) for key in wrong],
             },
             "chain": audit.chain_document(verdict),
@@ -100,8 +92,6 @@ def _whole(history: "History", form: str) -> int:
         print(json.dumps(document, indent=2))
     else:
         rows = [("sums", f"{checked} closed runs computed again, {len(wrong)} do not add up")]
-        if excused:
-            rows.append(("without factors", f"{excused} runs, made before factors were kept"))
         for run_id, attempt, node in wrong[:WRONG_SHOWN]:
             rows.append(("does not add up", f"{run_id}, attempt {attempt}, on {node}"))
         if len(wrong) > WRONG_SHOWN:
@@ -243,8 +233,7 @@ def _check_rows(found: "Audit") -> Iterator[tuple[str, ...]]:
 
 
 def _chain_rows(verdict: "Verdict") -> Iterator[tuple[str, str]]:
-    before = f", {verdict.migrated} of them from before there was a chain" if verdict.migrated else ""
-    yield "entries", f"{verdict.entries}{before}"
+    yield "entries", str(verdict.entries)
     yield "records", f"{verdict.records} as they were entered, {verdict.removed} let go of by retention"
     yield "lineage", verdict.lineage
     yield "head", verdict.head or "none yet"

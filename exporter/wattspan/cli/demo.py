@@ -1,8 +1,10 @@
 """``wattspan demo``: living metrics without a GPU."""
 
 import argparse
+from dataclasses import replace
 from typing import Final
 
+from wattspan.cli.near import argument
 from wattspan.cli.settings import Loaded
 from wattspan.config import whole
 
@@ -10,24 +12,20 @@ NAME: Final = "demo"
 HELP: Final = "Serve living metrics of simulated GPUs; needs no hardware."
 USAGE: Final = "demo [--gpus N] [--faults] [flags]"
 
-_GPUS: Final = whole(1, 64)
-
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """How many cards, and whether some of them fail now and then."""
-    parser.add_argument("--gpus", type=_gpus, default=8, metavar="N", help="Simulated GPUs. Default: 8.")
+    gpus = argument(whole(1, 64))
+    parser.add_argument("--gpus", type=gpus, default=8, metavar="N", help="Simulated GPUs. Default: 8.")
     parser.add_argument("--faults", action="store_true", help="Let cards be lost and throttled now and then.")
 
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:
-    """Runs until it is told to stop."""
+    """Runs until it is told to stop, with state and socket apart from those of a real daemon."""
     from wattspan.app import demo
+    from wattspan.journal.folder import DEMO
 
-    return demo(loaded.config, gpus=args.gpus, faults=args.faults)
-
-
-def _gpus(text: str) -> int:
-    try:
-        return _GPUS.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: {_GPUS.allowed}") from error
+    folder = loaded.config.state_dir / DEMO
+    named = loaded.origins["socket"] != "default"
+    socket = loaded.config.socket if named else folder / "wattspan.sock"
+    return demo(replace(loaded.config, state_dir=folder, socket=socket), gpus=args.gpus, faults=args.faults)

@@ -2,24 +2,29 @@
 
 import argparse
 import json
+import os
 import queue
 import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Final
 
 from wattspan.cli import checks
 from wattspan.cli.checks import Finding
-from wattspan.cli.settings import Loaded
+from wattspan.cli.settings import Loaded, load
 from wattspan.cli.table import print_table
 from wattspan.devices import Source
-from wattspan.errors import NotHereError, ReadError, WattspanError
+from wattspan.errors import NotHereError, ReadError, SetupError, WattspanError
 from wattspan.model import SourceReport
 
 NAME: Final = "doctor"
 HELP: Final = "Say what can be metered here, what cannot, and how to mend it. Exits 1 when nothing can."
 USAGE: Final = "doctor [--format text|json] [flags]"
+
+UNIT_FILE: Final = Path("/etc/wattspan.yml")
+"""What the systemd unit gives its daemon; a test holds it to the unit."""
 
 PATIENCE_S: Final = 15.0
 """Loading a GPU driver that nobody holds open takes seconds (persistence mode off)."""
@@ -41,9 +46,11 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     """Look at every source once, and at what is around them. 0 when at least one source measures."""
     from wattspan.app import sources
 
+    loaded, configuration = _as_the_daemon(args, loaded)
     modes = loaded.config.source_modes
     looks = _look_at(sources(loaded.config))
     findings = [
+        configuration,
         *(_judged(look, required=modes.get(look.source) == "on") for look in looks),
         *(_switched_off(name, loaded.origins) for name, mode in modes.items() if mode == "off"),
         *checks.surroundings(loaded.config),
@@ -55,6 +62,22 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
         print_table((one.mark, one.subject, one.text) for one in findings)
         print(f"\n{_VERDICTS[measures]}")
     return 0 if measures else 1
+
+
+def _as_the_daemon(args: argparse.Namespace, loaded: Loaded) -> tuple[Loaded, Finding]:
+    """The settings to look with, and where they are from: without a named file that of the unit, if any."""
+    subject = "configuration"
+    if loaded.config.config_file is not None:
+        where = loaded.origins["config.file"]
+        return loaded, Finding("ok", subject, f"{loaded.config.config_file} ({where})")
+    if not UNIT_FILE.exists():
+        return loaded, Finding("--", subject, "no file; name the daemon's with --config.file if it has one")
+    try:
+        found = load({**args.settings, "config.file": str(UNIT_FILE)}, os.environ)
+    except SetupError as error:
+        problems = "; ".join(str(error).splitlines())
+        return loaded, Finding("!!", subject, f"{UNIT_FILE} is left out of what follows: {problems}")
+    return found, Finding("ok", subject, f"{UNIT_FILE}, the systemd unit's; --config.file names another")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,12 @@
 
 import argparse
 import json
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from wattspan.cli.near import quoted
+from wattspan.cli.near import argument
 from wattspan.cli.settings import Loaded
 from wattspan.config import SETTINGS, Kind, number, whole
 from wattspan.errors import SetupError
-
-T = TypeVar("T")
 
 NAME: Final = "estimate"
 HELP: Final = "Estimate energy, CO2e and cost of a training before it runs, each with its range and method."
@@ -26,7 +23,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """What is going to run, and where."""
 
     def add(flag: str, kind: Kind[Any], metavar: str, text: str, default: object = None) -> None:
-        parser.add_argument(flag, type=_checked(kind), metavar=metavar, help=text, default=default)
+        parser.add_argument(flag, type=argument(kind), metavar=metavar, help=text, default=default)
 
     parser.add_argument(
         "--gpu", required=True, metavar="MODEL", help="Such as `H100 SXM5`, or what the driver calls it."
@@ -99,15 +96,3 @@ def _check(args: argparse.Namespace) -> None:
         raise SetupError("--zone and --intensity: both say what the grid emits; allowed: one of them")
     if args.currency is not None and args.price is None:
         raise SetupError("--currency: there is no --price that it could be of")
-
-
-def _checked(kind: Kind[T]) -> Callable[[str], T]:
-    def parse(text: str) -> T:
-        try:
-            return kind.parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(
-                f"{quoted(text)} is not allowed; allowed: {kind.allowed}"
-            ) from error
-
-    return parse

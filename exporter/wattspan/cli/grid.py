@@ -12,6 +12,7 @@ from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, Final
 
 from wattspan.cli.answered import Answered, answered
+from wattspan.cli.near import argument
 from wattspan.cli.settings import Loaded
 from wattspan.cli.table import print_table
 from wattspan.config import Config, duration
@@ -28,8 +29,8 @@ HELP: Final = (
 )
 USAGE: Final = "grid [--forecast [--duration 2h] [--utc]] [--format text|json] [flags]"
 
-LENGTH: Final = duration("1m", "7d")
-"""What may be asked for as the length of a window."""
+length_ns: Final = argument(duration("1m", "7d"))
+"""Nanoseconds of a window's length, of what somebody has written."""
 
 DEFAULT_LENGTH: Final = "2h"
 
@@ -46,18 +47,6 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--utc", action="store_true", help="Times in UTC. Default: this machine's time zone.")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="Default: text.")
-
-
-def length_ns(text: str) -> int:
-    """Nanoseconds of a window's length.
-
-    Raises:
-        argparse.ArgumentTypeError: no such duration.
-    """
-    try:
-        return LENGTH.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: {LENGTH.allowed}") from error
 
 
 def run(args: argparse.Namespace, loaded: Loaded) -> int:

@@ -1,8 +1,13 @@
-"""Near matches: what somebody probably meant to write."""
+"""What somebody has written, and probably meant to write: near matches, and values that are refused."""
 
+import argparse
 import difflib
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
+
+from wattspan.config import Kind
+
+T = TypeVar("T")
 
 _MAX_SHOWN_CHARS: Final = 200
 
@@ -17,3 +22,17 @@ def near(word: str, known: Iterable[str]) -> str:
 def quoted(text: str) -> str:
     """The text in quotes, on one line and of bearable length, whatever is in it."""
     return repr(text if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]}...")
+
+
+def argument(kind: Kind[T]) -> Callable[[str], T]:
+    """The ``type`` of a flag that has no setting: what is not allowed is refused in the words of `kind`."""
+
+    def parse(text: str) -> T:
+        try:
+            return kind.parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(
+                f"{quoted(text)} is not allowed; allowed: {kind.allowed}"
+            ) from error
+
+    return parse

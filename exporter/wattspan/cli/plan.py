@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from wattspan import log
 from wattspan.cli.answered import Answered, answered, service_with_cache
 from wattspan.cli.grid import length_ns, no_forecast
-from wattspan.cli.near import quoted
+from wattspan.cli.near import argument, quoted
 from wattspan.cli.settings import Loaded
 from wattspan.cli.table import print_table
 from wattspan.config import Config, number, whole
@@ -45,9 +45,6 @@ _BREATH_S: Final = 1.0
 _GIVEN_UP: Final = frozenset({"throttled", "timeout", "unreachable", "server"})
 """A service that fails so is not asked about the places that follow: it would fail again."""
 
-_WATTS: Final = number(0.001, 1e9, "watts")
-_COUNT: Final = whole(1, 1_000_000)
-
 
 @dataclass(frozen=True, slots=True)
 class _Source:
@@ -78,12 +75,16 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help="Grid zones or cloud regions where it may run besides here. Default: only here.",
     )
     parser.add_argument(
-        "--power", metavar="WATTS", help="What its hardware draws all the while, for grams and money."
+        "--power",
+        type=argument(number(0.001, 1e9, "watts")),
+        metavar="WATTS",
+        help="What its hardware draws all the while, for grams and money.",
     )
     parser.add_argument(
         "--gpu", metavar="MODEL", help="Instead: the model of its GPUs, at their rated power."
     )
-    parser.add_argument("--gpus", metavar="N", help="How many of them. Default: 1.")
+    count = argument(whole(1, 1_000_000))
+    parser.add_argument("--gpus", type=count, metavar="N", help="How many of them. Default: 1.")
     parser.add_argument("--utc", action="store_true", help="Times in UTC. Default: this machine's time zone.")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="Default: text.")
 
@@ -117,7 +118,7 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     return 0
 
 
-def _power(watts: str | None, gpu: str | None, gpus: str | None) -> tuple[int | None, str]:
+def _power(watts: float | None, gpu: str | None, gpus: int | None) -> tuple[int | None, str]:
     """Microwatts, and where they are from, in words.
 
     Raises:
@@ -126,18 +127,12 @@ def _power(watts: str | None, gpu: str | None, gpus: str | None) -> tuple[int | 
     if watts is not None:
         if gpu is not None or gpus is not None:
             raise SetupError("--power and --gpu: both are set; allowed: one of the two")
-        try:
-            return round(_WATTS.parse(watts) * UW_PER_W), "given"
-        except ValueError as error:
-            raise SetupError(f"--power: {quoted(watts)} is not allowed; allowed: {_WATTS.allowed}") from error
+        return round(watts * UW_PER_W), "given"
     if gpu is None:
         if gpus is not None:
             raise SetupError("--gpus: says how many, and --gpu is not set; allowed: both or neither")
         return None, ""
-    try:
-        count = 1 if gpus is None else _COUNT.parse(gpus)
-    except ValueError as error:
-        raise SetupError(f"--gpus: {quoted(gpus or '')} is not allowed; allowed: {_COUNT.allowed}") from error
+    count = 1 if gpus is None else gpus
     from wattspan.carbon.hardware import find_gpu, near_gpus
 
     found = find_gpu(gpu)

@@ -2,7 +2,7 @@
 
 The request is the file ``release`` in the state folder, then SIGUSR1 to the daemon, whose pid is in ``lock``.
 The daemon removes the request when it has read it, and keeps the file ``released`` while it holds no handles.
-Both hold ``{"until": seconds since the epoch}``.
+Both hold ``{"until": seconds since the epoch}``, the answer also ``sources``: those that could hold handles.
 """
 
 import argparse
@@ -10,11 +10,12 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from wattspan.cli.near import argument
 from wattspan.cli.settings import Loaded
 from wattspan.config import duration
 from wattspan.errors import UnreachableError
@@ -39,8 +40,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--for",
         dest="for_ns",
-        type=_for_ns,
-        default=_for_ns(DEFAULT),
+        type=argument(_FOR),
+        default=_FOR.parse(DEFAULT),
         metavar="DURATION",
         help=f"How long; 0s has the handles taken up again at once. Default: {DEFAULT}.",
     )
@@ -51,14 +52,18 @@ def run(args: argparse.Namespace, loaded: Loaded) -> int:
     state_dir = loaded.config.state_dir
     pid = _daemon(state_dir)
     until_s = time.time() + args.for_ns / NS_PER_S
-    request = state_dir / "release"
+    request, answer = state_dir / "release", state_dir / "released"
     _write(request, until_s)
     _signal(pid)
     if not args.for_ns:
-        _await(lambda: not request.exists() and _read(state_dir / "released") is None)
+        _await(lambda: not request.exists() and _read(answer) is None)
         print(f"handles taken up again (daemon pid {pid})")
         return 0
-    _await(lambda: _until(state_dir / "released", until_s))
+    _await(lambda: _until(answer, until_s))
+    told = _read(answer)
+    if told is not None and not told[1]:
+        print(f"nothing to release: the daemon meters no real GPU, as in a demo (daemon pid {pid})")
+        return 0
     until = datetime.fromtimestamp(until_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     print(f"handles released until {until} (daemon pid {pid}); sooner with: wattspan release --for 0s")
     return 0
@@ -70,13 +75,13 @@ def _daemon(state_dir: Path) -> int:
     Raises:
         UnreachableError: there is none, or none that a signal from here would reach.
     """
-    from wattspan.journal.folder import holder
+    from wattspan.journal.folder import DEMO, holder
 
     pid = holder(state_dir)
     if pid is None:
-        raise UnreachableError(
-            f"no daemon runs on state folder {state_dir}; name its folder with --state.dir"
-        )
+        demo = holder(state_dir / DEMO)
+        but = "name its folder with --state.dir" if demo is None else f"pid {demo} is a demo, without handles"
+        raise UnreachableError(f"no daemon runs on state folder {state_dir}; {but}")
     # The text of the lock is a pid in the daemon's own namespace. Seen from outside its container the same
     # number is a stranger, whom SIGUSR1 would kill; only the daemon has this very file open.
     if not _has_open(pid, state_dir / "lock"):
@@ -141,20 +146,14 @@ def _await(answered: Callable[[], bool]) -> None:
 
 def _until(answer: Path, until_s: float) -> bool:
     """Whether the daemon says that it stays away until then, give or take its own rounding."""
-    said_s = _read(answer)
-    return said_s is not None and abs(said_s - until_s) < 1
+    told = _read(answer)
+    return told is not None and abs(told[0] - until_s) < 1
 
 
-def _read(path: Path) -> float | None:
-    """The moment in the file; None when there is no such file, or it says nothing that makes sense."""
+def _read(path: Path) -> tuple[float, Sequence[str]] | None:
+    """The moment and the sources in the file; None without one, or when it says nothing that makes sense."""
     try:
-        return float(json.loads(path.read_text())["until"])
+        told = json.loads(path.read_text())
+        return float(told["until"]), list(told["sources"])
     except (OSError, ValueError, TypeError, LookupError):
         return None
-
-
-def _for_ns(text: str) -> int:
-    try:
-        return _FOR.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: {_FOR.allowed}") from error

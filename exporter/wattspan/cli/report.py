@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from wattspan import __version__
-from wattspan.cli.near import near, quoted
+from wattspan.cli.near import argument, near, quoted
 from wattspan.cli.output import STREAM, written
 from wattspan.cli.settings import Loaded
 from wattspan.config import whole
@@ -31,7 +31,8 @@ USAGE: Final = (
     " [--format md|json|csv|html] [-o FILE] [flags]"
 )
 
-_NUMBER: Final = whole(0, 2**31)
+attempt_number: Final = argument(whole(0, 2**31))
+"""The number of an attempt, of what somebody has written."""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -180,18 +181,6 @@ def _text(report: "Report", form: str) -> str:
         case "html":
             return as_html.text(report)
     return as_markdown.text(report)
-
-
-def attempt_number(text: str) -> int:
-    """The number of an attempt.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none.
-    """
-    try:
-        return _NUMBER.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: {_NUMBER.allowed}") from error
 
 
 def _month(text: str) -> str:

@@ -10,10 +10,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from wattspan import log
 from wattspan.cli.grid import length_ns
+from wattspan.cli.near import argument
 from wattspan.cli.settings import Loaded
 from wattspan.config import Config, number, whole
 from wattspan.errors import SetupError
@@ -59,9 +60,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--project", help="Whose energy it is.")
     parser.add_argument("--group", help="What it belongs to, such as a sweep.")
     parser.add_argument("--run-id", metavar="ID", help="Its id. Default: the job's, else made of the name.")
-    parser.add_argument("--total-steps", type=_of(_STEPS), metavar="N", help="Steps that are planned.")
+    parser.add_argument("--total-steps", type=argument(_STEPS), metavar="N", help="Steps that are planned.")
     parser.add_argument(
-        "--budget-co2e-grams", type=_of(_GRAMS), metavar="GRAMS", help="What the run may emit."
+        "--budget-co2e-grams", type=argument(_GRAMS), metavar="GRAMS", help="What the run may emit."
     )
     parser.add_argument(
         "--wait-for-green",
@@ -273,13 +274,3 @@ def _say(text: str) -> None:
     with suppress(OSError):
         for line in text.splitlines():
             print(f"wattspan: {log.escaped(line)}", file=sys.stderr)
-
-
-def _of(kind: Any) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
-        try:
-            return kind.parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: {kind.allowed}") from error
-
-    return read

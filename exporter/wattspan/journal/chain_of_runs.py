@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
-Kind = Literal["closed", "migrated", "removed"]
-"""What an entry tells: a run closed; it had closed before there was a chain; retention let go of it."""
+Kind = Literal["closed", "removed"]
+"""What an entry tells: a run closed; retention let go of it."""
 
 RunKey = tuple[str, int, str]
 """A run's id, its attempt, and the node."""
@@ -78,7 +78,6 @@ class Verdict:
         entries: how many there are.
         records: closed runs that the journal holds as they were entered.
         removed: runs that retention let go of.
-        migrated: entries of runs that closed before there was a chain: nothing vouches for them before that.
         head: hash of the newest entry; empty where there is none.
         findings: what is wrong, `FINDINGS_MAX` at most.
         findings_count: how much is.
@@ -88,7 +87,6 @@ class Verdict:
     entries: int
     records: int
     removed: int
-    migrated: int
     head: str
     findings: tuple[Finding, ...]
     findings_count: int
@@ -143,23 +141,6 @@ def let_go(db: sqlite3.Connection, rows: Iterable[int], now_wall_ns: int) -> Non
         _append(db, "removed", (run_id, attempt, node), now_wall_ns, _hash_of_record(texts))
 
 
-def adopt(db: sqlite3.Connection) -> None:
-    """Enter runs that closed before there was a chain, in that order. The caller holds the transaction.
-
-    Raises:
-        sqlite3.Error: a disk that does not take it.
-    """
-    rows = db.execute(
-        "SELECT id FROM run WHERE ended_wall_ns IS NOT NULL ORDER BY ended_wall_ns, id"
-    ).fetchall()
-    for (row,) in rows:
-        run_id, attempt, node, ended_wall_ns, *texts = db.execute(
-            f"SELECT run_id, attempt, node, ended_wall_ns, {_HASHED} FROM run WHERE id = ?",  # noqa: S608
-            (row,),
-        ).fetchone()
-        _append(db, "migrated", (run_id, attempt, node), ended_wall_ns, _hash_of_record(texts))
-
-
 def read(db: sqlite3.Connection) -> Iterator[Entry]:
     """Every entry, the first one first.
 
@@ -204,7 +185,8 @@ def verify(db: sqlite3.Connection) -> Verdict:
     """Hold the runs that have closed against the chain, and the chain against itself.
 
     It finds a record that was changed, one that is missing though nothing says that it was let go of, one
-    that was never entered, an entry that was changed, moved or taken out, and a tail that was cut off.
+    that was never entered or more than once, an entry that was changed, moved or taken out, and a tail that
+    was cut off.
 
     Args:
         db: in a transaction, so that it is one moment; with tables that have a chain. Its texts are read
@@ -222,8 +204,8 @@ class _Look:
         self._db = db
         self._findings: list[Finding] = []
         self._count = 0
-        self._held: dict[RunKey, str] = {}
-        self._entries = self._removed = self._migrated = self._records = 0
+        self._held: dict[RunKey, str | None] = {}  # by the first entry of each; None once let go of
+        self._entries = self._removed = self._records = 0
         self._head = ""
 
     def verdict(self) -> Verdict:
@@ -236,7 +218,6 @@ class _Look:
             entries=self._entries,
             records=self._records,
             removed=self._removed,
-            migrated=self._migrated,
             head=self._head,
             findings=tuple(self._findings),
             findings_count=self._count,
@@ -263,11 +244,14 @@ class _Look:
     def _take(self, entry: Entry) -> None:
         key = (entry.run_id, entry.attempt, entry.node)
         if entry.kind != "removed":
-            self._held[key] = entry.record_hash
-            self._migrated += entry.kind == "migrated"
+            if key in self._held:
+                # Else whoever changes a record would only have to enter it once more.
+                self._find("entered again", _name(key), f"{_place(entry)} says so; an attempt closes once.")
+            else:
+                self._held[key] = entry.record_hash
             return
         self._removed += 1
-        entered = self._held.pop(key, None)
+        entered, self._held[key] = self._held.get(key), None
         if entered is None:
             self._find("record without entry", _name(key), "It was let go of, and had never been entered.")
         elif entered != entry.record_hash:
@@ -294,7 +278,7 @@ class _Look:
                 self._find("changed record", _name(key), "Its row says something else than its record.")
             else:
                 self._records += 1
-        for key in self._held:
+        for key in (key for key, entered in self._held.items() if entered is not None):
             self._find("missing record", _name(key), "Nothing says that it was let go of.")
 
     def _find(self, what: str, where: str, detail: str) -> None:

@@ -25,6 +25,12 @@ FILE_MODE: Final = 0o600
 SIDECARS: Final = ("", "-wal", "-shm", "-journal")
 """The database file and those that SQLite keeps beside it (sqlite.org/tempfiles.html); they move together."""
 
+DEMO: Final = "demo"
+"""The subfolder in which a demo keeps its own state."""
+
+OF_ROOT: Final = Path("/var/lib/wattspan")
+"""The folder of a daemon of root that says nothing else."""
+
 _PID_MAX: Final = 2**22
 """PID_MAX_LIMIT of 64-bit Linux (proc(5), pid_max)."""
 _LOCK_TRIES: Final = 5
@@ -35,6 +41,19 @@ _MEND: Final = "give the daemon a folder of its own that it may write to with --
 def database(folder: Path) -> Path:
     """The journal's own file."""
     return folder / "journal.db"
+
+
+def no_journal(folder: Path) -> UnreachableError:
+    """What to say where there is none: where that of a demo is, if there is one.
+
+    Raises:
+        OSError: this user may not look there.
+    """
+    demo = folder / DEMO
+    if database(demo).exists():
+        return UnreachableError(f"there is no journal in {folder}, but that of a demo; --state.dir {demo}")
+    such = "" if folder == OF_ROOT else f", such as {OF_ROOT} for a daemon of root"
+    return UnreachableError(f"there is no journal in {folder}; name a daemon's folder with --state.dir{such}")
 
 
 def mark(folder: Path) -> Path:

@@ -231,20 +231,28 @@ class History:
                 found[attempt] = record_of(RunRecord, json.loads(text)).totals.co2e_g
         return found
 
-    def last_attempts(self) -> Mapping[str, tuple[int, int, Progress]]:
+    def last_attempts(self, at_most: int) -> Mapping[str, tuple[int, int, Progress]]:
         """The last attempt of every run that has ended, when (wall clock) and how far it was, by run id.
+
+        By the chain, which knows those that retention let go of, too: how far these were is not known.
+
+        Args:
+            at_most: so many run ids, those that ended last; they stand in the order of their ends.
 
         Raises:
             UnreachableError: there is no journal, or it cannot be read.
         """
         # Beside max() SQLite gives the other columns of the row that has it (lang_select.html, 2.5).
         query = (
-            "SELECT run_id, max(attempt), ended_wall_ns, record FROM run"
-            " WHERE ended_wall_ns IS NOT NULL GROUP BY run_id"
+            "SELECT run_id, max(attempt), at_wall_ns, record FROM run_chain"
+            " LEFT JOIN run USING (run_id, attempt, node) WHERE kind = 'closed'"
+            " GROUP BY run_id ORDER BY at_wall_ns DESC LIMIT ?"
         )
+        with self._reading() as (db, version):
+            rows = db.execute(query, (at_most,)).fetchall() if version >= CHAIN_SINCE else []
         return {
             run_id: (attempt, ended_wall_ns, _progress(text))
-            for run_id, attempt, ended_wall_ns, text in self._query(query)
+            for run_id, attempt, ended_wall_ns, text in reversed(rows)
         }
 
     def verdict(self) -> Verdict:
@@ -257,15 +265,15 @@ class History:
             self._require_chain(version)
             return chain_of_runs.verify(db)
 
-    def entries(self, run_id: str | None = None) -> tuple[Entry, ...]:
-        """What the chain says of a run, or of all of them, the oldest entry first.
+    def entries(self, run_id: str) -> tuple[Entry, ...]:
+        """What the chain says of a run, the oldest entry first.
 
         Raises:
             UnreachableError: there is no journal, it cannot be read, or no daemon has given it a chain yet.
         """
         with self._reading() as (db, version):
             self._require_chain(version)
-            return tuple(entry for entry in chain_of_runs.read(db) if run_id in (None, entry.run_id))
+            return tuple(entry for entry in chain_of_runs.read(db) if entry.run_id == run_id)
 
     def figures(
         self, source: Source | None = None, from_wall_ns: int = 0, until_wall_ns: int = 2**63 - 1
@@ -339,10 +347,7 @@ class History:
         path = folder.database(self._state_dir)
         try:
             if not path.exists():
-                raise UnreachableError(
-                    f"there is no journal in {self._state_dir}; name its folder with --state.dir, "
-                    "such as /var/lib/wattspan for a daemon of root"
-                )
+                raise folder.no_journal(self._state_dir)
             # Opened anew each time: a journal that was replaced is never read by mistake.
             with contextlib.closing(database.connect(path, "ro")) as db:
                 db.execute("BEGIN")
@@ -360,10 +365,10 @@ class History:
             ) from error
 
 
-def _progress(text: str) -> Progress:
-    """Of a record; none where the row makes no sense: its number still counts."""
+def _progress(text: str | None) -> Progress:
+    """Of a record; none where it is gone or makes no sense: its number still counts."""
     try:
-        return record_of(Progress, json.loads(text)["progress"])
+        return NO_PROGRESS if text is None else record_of(Progress, json.loads(text)["progress"])
     except (*_NONSENSE, TypeError):
         return NO_PROGRESS
 

@@ -69,8 +69,6 @@ def create(path: Path, contents: Contents) -> None:
             outbox.write(db, contents.spans)
             history.restore(db, contents.runs)
             chain_of_runs.restore(db, contents.entries)
-            if not contents.standing.chain_length and not contents.entries:
-                chain_of_runs.adopt(db)
             figures.write(db, contents.figures, contents.standing.synced_wall_ns)
             periods.restore(db, contents.months)
             db.execute("COMMIT")

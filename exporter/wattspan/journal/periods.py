@@ -49,7 +49,8 @@ class Usage:
 
     Attributes:
         month: such as ``2026-10``.
-        since_wall_ns: from when on it is known: the month's begin, or later where the journal began later.
+        since_wall_ns: from when on it is known: the month's begin where the month before had a commit, else
+            the month's first commit, else `until_wall_ns`: nothing of it is.
         until_wall_ns: its end, or now.
         totals: what each account gained; uJ and ns are whole numbers, all else floats.
         went_back: an account was lower at the end, as after a clock that was set back; it counts as 0.
@@ -193,13 +194,20 @@ def usage(db: sqlite3.Connection, month: str, now_wall_ns: int) -> Usage | None:
         return None
     # A month without a commit has no row: it began and ended as the next one began.
     own, following = _from(taken, month), _from(taken, _next(month))
+    until_ns = min(end_ns, now_wall_ns)
+    since_ns = begin_ns
+    if month not in taken:
+        since_ns = until_ns
+    elif all(_next(known) != month for known in taken):
+        # Not by whether any month is older: a clock that was behind at the first commit makes up such a one.
+        since_ns = min(max(begin_ns, taken[month]), until_ns)
     before = _start_totals(db, own)
     after = _start_totals(db, following)
     gained = {key: total - before.get(key, 0) for key, total in after.items()}
     return Usage(
         month=month,
-        since_wall_ns=max(begin_ns, taken[month]) if month == first else begin_ns,
-        until_wall_ns=min(end_ns, now_wall_ns),
+        since_wall_ns=since_ns,
+        until_wall_ns=until_ns,
         totals={key: max(amount, type(amount)(0)) for key, amount in gained.items()},
         went_back=any(amount < 0 for amount in gained.values()),
     )

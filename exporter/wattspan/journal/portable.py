@@ -99,7 +99,7 @@ def _read(state_dir: Path) -> Contents:
     path = folder.database(state_dir)
     try:
         if not path.exists():
-            raise UnreachableError(f"there is no journal in {state_dir}; name its folder with --state.dir")
+            raise folder.no_journal(state_dir)
         with contextlib.closing(database.connect(path, "ro")) as db:
             db.execute("BEGIN")
             schema.check(db)

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from wattspan.journal import chain_of_runs
 from wattspan.journal.chain_of_runs import Entry
 from wattspan.journal.periods import Start
 from wattspan.journal.records import Account, Baseline, Fact
@@ -217,7 +216,6 @@ def _version_4(db: sqlite3.Connection) -> None:
         ) WITHOUT ROWID
         """
     )
-    chain_of_runs.adopt(db)
 
 
 MIGRATIONS: Final[Sequence[Callable[[sqlite3.Connection], None]]] = (

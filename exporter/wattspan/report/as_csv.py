@@ -1,10 +1,10 @@
 """Reports as CSV: one header, one row per attempt, so that the rows of many runs make one table. Pure.
 
-RFC 4180, UTF-8; a figure that is missing is an empty cell. New columns are only ever added at the end.
+RFC 4180, UTF-8; texts are quoted, figures are not, and one that is missing is an empty cell. New columns are
+only ever added at the end.
 """
 
-import csv
-import io
+import re
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import Final
@@ -54,18 +54,25 @@ COLUMNS: Final = (
     "user",
 )
 
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the begin of a formula (OWASP, "CSV Injection")."""
+_FORMULA: Final = re.compile(r"""^(?=[\t\r])|(?:^|(?<=[;\t\r\n]))(?=["\s]*[=+@-])""")
+"""Where a spreadsheet takes what follows for a formula (OWASP, "CSV Injection").
+
+Behind a semicolon or tab, too: in many locales these part cells, and quotes within a line bind nothing there.
+"""
 
 
 def text(reports: Iterable[Report]) -> str:
     """A table of these reports."""
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(COLUMNS)
-    for report in reports:
-        writer.writerow(map(_cell, _row(report)))
-    return out.getvalue()
+    return "".join(map(line, (COLUMNS, *map(_row, reports))))
+
+
+def line(cells: Iterable[object]) -> str:
+    """A line of a table, with its end.
+
+    Args:
+        cells: texts, which may be anybody's; figures; None or `Missing` where there is none.
+    """
+    return ",".join(map(_cell, cells)) + "\r\n"
 
 
 def _row(report: Report) -> tuple[object, ...]:
@@ -115,10 +122,11 @@ def _sci(report: Report, unit: Unit) -> float | None:
     return next(found, None)
 
 
-def _cell(value: object) -> object:
-    """Text that a spreadsheet would run as a formula gets an apostrophe in front."""
-    if isinstance(value, Missing):
-        return None
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
-    return value
+def _cell(value: object) -> str:
+    """What a spreadsheet would run as a formula gets an apostrophe in front."""
+    if value is None or isinstance(value, Missing):
+        return ""
+    if not isinstance(value, str):
+        return str(value)
+    text = _FORMULA.sub("'", value).replace('"', '""')
+    return f'"{text}"'

@@ -22,21 +22,21 @@ def text(report: Report) -> str:
 
 def _lines(report: Report) -> Iterator[str]:
     run = report.record.run
-    yield f"# {_plain(run.name or run.run_id)}"
+    yield f"# {plain(run.name or run.run_id)}"
     yield ""
-    yield from _table(("run", "value"), rows.identity(report))
+    yield from table(("run", "value"), rows.identity(report))
     for title, known in rows.figures(report):
         yield from _heading(title)
-        yield from _table(("figure", "value"), known)
+        yield from table(("figure", "value"), known)
     if per_unit := rows.sci(report):
         yield from _heading("Carbon per unit of work")
-        yield from _table(("unit", "value"), per_unit)
+        yield from table(("unit", "value"), per_unit)
     if priced_by := rows.priced_by(report):
         yield from _heading("Who priced the energy")
-        yield from _table(rows.PRICED_BY, priced_by)
+        yield from table(rows.PRICED_BY, priced_by)
     if report.parts:
         yield from _heading("Whose energy, by which rule")
-        yield from _table(
+        yield from table(
             ("component", "rule", "energy", "of the run"),
             (
                 (
@@ -50,7 +50,7 @@ def _lines(report: Report) -> Iterator[str]:
         )
     if report.gpus:
         yield from _heading("GPUs")
-        yield from _table(
+        yield from table(
             ("GPU", "model", "energy", "of the GPUs"),
             (
                 (gpu.uuid, gpu.model, quantities.energy(gpu.energy_joules), quantities.percent(gpu.ratio))
@@ -59,17 +59,17 @@ def _lines(report: Report) -> Iterator[str]:
         )
     yield from _heading("How sure this is")
     for statement in report.statements:
-        yield f"- {_plain(statement.topic)}: {_plain(statement.text)}"
+        yield f"- {plain(statement.topic)}: {plain(statement.text)}"
     for omission in report.omissions:
-        yield f"- {_plain(omission)}"
+        yield f"- {plain(omission)}"
     if missing := rows.missing(report):
         yield from _heading("What is missing, and why")
         for label, reason in missing:
-            yield f"- {_plain(label)}: {_plain(reason)}"
+            yield f"- {plain(label)}: {plain(reason)}"
     yield from _heading("Sources")
     for source in report.sources:
-        yield f"- {_plain(source)}"
-    yield f"- Made by wattspan {_plain(report.version)} at {quantities.moment(report.made_wall_ns)}."
+        yield f"- {plain(source)}"
+    yield f"- Made by wattspan {plain(report.version)} at {quantities.moment(report.made_wall_ns)}."
 
 
 def _heading(text: str) -> Iterator[str]:
@@ -78,9 +78,9 @@ def _heading(text: str) -> Iterator[str]:
     yield ""
 
 
-def _table(head: tuple[str, ...], body: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    """A table whose columns are aligned in the text too."""
-    cells = [head, *(tuple(_plain(cell) for cell in row) for row in body)]
+def table(head: tuple[str, ...], body: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """A table whose columns are aligned in the text too; all of it may be text of somebody else."""
+    cells = [tuple(plain(cell) for cell in row) for row in (head, *body)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for number, row in enumerate(cells):
         yield "| " + " | ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)) + " |"
@@ -88,6 +88,6 @@ def _table(head: tuple[str, ...], body: Iterable[tuple[str, ...]]) -> Iterator[s
             yield "|" + "|".join("-" * (width + 2) for width in widths) + "|"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text of somebody else, as text: no markup, no control characters, on one line."""
     return _SPECIAL.sub(r"\\\g<0>", escaped(text))

@@ -5,11 +5,12 @@ Operational grams are energy times intensity times PUE, factor by factor; their 
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from wattspan.journal.chain_of_runs import Entry, Verdict
 from wattspan.journal.figures import Revision
+from wattspan.report.as_json import factor_document
 from wattspan.report.quantities import rfc3339
 from wattspan.runs import Factor, RunRecord
 from wattspan.units import NS_PER_S, UJ_PER_J, UJ_PER_KWH
@@ -80,7 +81,7 @@ def audit_of(record: RunRecord, entries: Iterable[Entry], revision: Revision, ve
     own = [e for e in entries if (e.attempt, e.node) == (record.run.attempt, record.node)]
     entry = own[-1] if own else None
     checks = checks_of(record)
-    traceable = is_traceable(record) or is_excused(record, entry)
+    traceable = is_traceable(record) or record.ended_wall_ns is None
     return Audit(
         record=record,
         checks=checks,
@@ -131,11 +132,6 @@ def is_traceable(record: RunRecord) -> bool:
     return bool(record.factors) or not record.totals.co2e_g
 
 
-def is_excused(record: RunRecord, entry: Entry | None) -> bool:
-    """Whether factors may be missing: it was made before they were kept, or is still being made."""
-    return record.ended_wall_ns is None or (entry is not None and entry.kind == "migrated")
-
-
 def document(audit: Audit, made_wall_ns: int, version: str) -> dict[str, Any]:
     """All of it as JSON has it."""
     record, totals = audit.record, audit.record.totals
@@ -150,10 +146,12 @@ def document(audit: Audit, made_wall_ns: int, version: str) -> dict[str, Any]:
             "node": record.node,
             "cluster": record.cluster,
             "began_at": rfc3339(record.began_wall_ns),
-            "ended_at": _moment(record.ended_wall_ns),
+            "ended_at": None if record.ended_wall_ns is None else rfc3339(record.ended_wall_ns),
             "result": record.result,
         },
-        "factors": [_factor(factor) for factor in record.factors],
+        "factors": [
+            {**factor_document(factor), "computed_co2e_grams": co2e_g(factor)} for factor in record.factors
+        ],
         "totals": {
             "energy_joules": sum(totals.energy_uj.values()) / UJ_PER_J,
             "unpriced_energy_joules": totals.unpriced_uj / UJ_PER_J,
@@ -166,18 +164,8 @@ def document(audit: Audit, made_wall_ns: int, version: str) -> dict[str, Any]:
             "revised_factors": audit.revision.revised,
         },
         "gpus": dict(record.gpus),
-        "calibrations": {
-            uuid: {
-                "gain": calibration.gain,
-                "uncertainty_ratio": calibration.uncertainty_ratio,
-                "provenance": calibration.provenance,
-            }
-            for uuid, calibration in record.calibrations.items()
-        },
-        "checks": [
-            {"what": c.what, "told": c.told, "found": c.found, "unit": c.unit, "sound": c.sound}
-            for c in audit.checks
-        ],
+        "calibrations": {uuid: asdict(one) for uuid, one in record.calibrations.items()},
+        "checks": [asdict(check) for check in audit.checks],
         "remarks": list(audit.remarks),
         "chain": {**chain_document(audit.verdict), "entry": _entry(audit.entry)},
     }
@@ -185,20 +173,7 @@ def document(audit: Audit, made_wall_ns: int, version: str) -> dict[str, Any]:
 
 def chain_document(verdict: Verdict) -> dict[str, Any]:
     """A verdict as JSON has it."""
-    return {
-        "sound": verdict.sound,
-        "lineage": verdict.lineage,
-        "head": verdict.head,
-        "entries": verdict.entries,
-        "records": verdict.records,
-        "removed": verdict.removed,
-        "migrated": verdict.migrated,
-        "findings": [
-            {"what": finding.what, "where": finding.where, "detail": finding.detail}
-            for finding in verdict.findings
-        ],
-        "findings_count": verdict.findings_count,
-    }
+    return {"sound": verdict.sound, **asdict(verdict)}
 
 
 def embodied_g_per_gpu_hour(record: RunRecord) -> float | None:
@@ -211,18 +186,12 @@ def embodied_g_per_gpu_hour(record: RunRecord) -> float | None:
 
 def _remarks(record: RunRecord, revision: Revision, entry: Entry | None) -> Iterator[str]:
     if not is_traceable(record):
-        why = ", which it should have"
-        if record.ended_wall_ns is None:
-            why = " yet"
-        elif is_excused(record, entry):
-            why = ", it was made before they were kept"
+        why = " yet" if record.ended_wall_ns is None else ", which it should have"
         yield f"The record has no factors{why}: its operational grams cannot be traced."
     if record.ended_wall_ns is None:
         yield "The run goes on: it enters the chain when it ends."
     elif entry is None:
         yield "The chain has no entry for it."
-    elif entry.kind == "migrated":
-        yield "It closed before there was a chain; nothing vouches for it before the chain began."
     unknown = sum(not factor.provider for factor in record.factors)
     if unknown:
         yield (
@@ -252,28 +221,6 @@ def _equal(first: float, second: float) -> bool:
     return math.isclose(first, second, rel_tol=TOLERANCE_RATIO, abs_tol=TOLERANCE_G)
 
 
-def _factor(factor: Factor) -> dict[str, Any]:
-    return {
-        "began_at": rfc3339(factor.began_wall_ns),
-        "ended_at": rfc3339(factor.ended_wall_ns),
-        "energy_joules": factor.energy_uj / UJ_PER_J,
-        "intensity_grams_per_kwh": factor.g_per_kwh,
-        "pue": factor.pue,
-        "co2e_grams": factor.co2e_g,
-        "computed_co2e_grams": co2e_g(factor),
-        "provider": factor.provider,
-        "grid_zone": factor.grid_zone,
-        "signal": factor.signal,
-        "basis": factor.basis,
-        "estimated": factor.estimated,
-        "origin": factor.origin,
-        "valid_from": _moment(factor.valid_from_wall_ns),
-        "valid_until": _moment(factor.valid_until_wall_ns),
-        "fetched_at": _moment(factor.fetched_wall_ns),
-        "figures": factor.figures,
-    }
-
-
 def _entry(entry: Entry | None) -> dict[str, Any] | None:
     if entry is None:
         return None
@@ -284,7 +231,3 @@ def _entry(entry: Entry | None) -> dict[str, Any] | None:
         "record_hash": entry.record_hash,
         "hash": entry.hash,
     }
-
-
-def _moment(wall_ns: int | None) -> str | None:
-    return None if wall_ns is None else rfc3339(wall_ns)

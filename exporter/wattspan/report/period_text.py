@@ -1,25 +1,15 @@
 """A month's report as Markdown, CSV and JSON. Pure."""
 
-import csv
-import io
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
-from wattspan.log import escaped
-from wattspan.report import quantities
+from wattspan.report import as_csv, as_markdown, quantities
 from wattspan.report.period import SCHEMA, PeriodReport, Row
 from wattspan.report.period_ranges import RowRanges
 from wattspan.report.quantities import rfc3339
 from wattspan.report.ranges import Range
 from wattspan.units import J_PER_KWH
-
-_SPECIAL: Final = re.compile(r"[\\`*\[\]<>|&~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-"""What Markdown takes for markup within a line; see `wattspan.report.as_markdown`."""
-
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the begin of a formula (OWASP, "CSV Injection")."""
 
 COMPONENTS: Final = ("gpu", "cpu", "dram")
 BASES: Final = ("lifecycle", "direct")
@@ -55,25 +45,21 @@ def document(report: PeriodReport) -> dict[str, Any]:
 
 
 def table(report: PeriodReport) -> str:
-    """One row for each owner as CSV (RFC 4180); ranges follow the costs, and the sources stand last."""
-    out = io.StringIO()
-    writer = csv.writer(out)
+    """One row for each owner as CSV; ranges follow the costs, and the sources stand last."""
     currencies = sorted(report.total.cost)
-    writer.writerow(
-        (
-            *("schema", "period", "from", "until", "namespace", "project", "energy_joules", "energy_kwh"),
-            *(f"{component}_energy_joules" for component in COMPONENTS),
-            *(f"{basis}_operational_co2e_grams" for basis in BASES),
-            *("embodied_co2e_grams", "market_co2e_grams", "water_liters", "gpu_seconds", "idle_gpu_seconds"),
-            *(f"{reason}_wasted_energy_joules" for reason in REASONS),
-            *(f"cost_{currency}" for currency in currencies),
-            *(f"{name}_{edge}" for name in _ranged(currencies) for edge in ("low", "high")),
-            "sources",
-        )
+    head = (
+        *("schema", "period", "from", "until", "namespace", "project", "energy_joules", "energy_kwh"),
+        *(f"{component}_energy_joules" for component in COMPONENTS),
+        *(f"{basis}_operational_co2e_grams" for basis in BASES),
+        *("embodied_co2e_grams", "market_co2e_grams", "water_liters", "gpu_seconds", "idle_gpu_seconds"),
+        *(f"{reason}_wasted_energy_joules" for reason in REASONS),
+        *(f"cost_{currency}" for currency in currencies),
+        *(f"{name}_{edge}" for name in _ranged(currencies) for edge in ("low", "high")),
+        "sources",
     )
     gained = report.gained
-    for row in report.rows:
-        cells = (
+    rows = (
+        (
             *(SCHEMA, gained.month, rfc3339(gained.since_wall_ns), rfc3339(gained.until_wall_ns)),
             *(row.namespace, row.project, row.all_joules, row.all_joules / J_PER_KWH),
             *(row.energy_joules.get(component) for component in COMPONENTS),
@@ -84,8 +70,9 @@ def table(report: PeriodReport) -> str:
             *_edges(row.ranges(gained.intensity_ratio), currencies),
             "; ".join(report.sources),
         )
-        writer.writerow(map(_cell, cells))
-    return out.getvalue()
+        for row in report.rows
+    )
+    return "".join(map(as_csv.line, (head, *rows)))
 
 
 def markdown(report: PeriodReport) -> str:
@@ -183,7 +170,7 @@ def _ranges(report: PeriodReport) -> Iterator[str]:
         ("CO2e by contract", total.market_grams, ranges.market_grams, quantities.mass),
         ("water", total.water_liters, ranges.water_liters, _liters),
         *(
-            (f"cost, {_plain(currency)}", amount, ranges.cost.get(currency), _amount)
+            (f"cost, {currency}", amount, ranges.cost.get(currency), _amount)
             for currency, amount in sorted(total.cost.items())
         ),
     ]
@@ -197,7 +184,7 @@ def _ranges(report: PeriodReport) -> Iterator[str]:
         if value is not None
     ]
     yield from ("", "## Range of each total", "")
-    yield from _aligned([("figure", "all", "range"), *cells])
+    yield from as_markdown.table(("figure", "all", "range"), cells)
 
 
 def _tables(report: PeriodReport) -> Iterator[tuple[str, list[tuple[str, Cell]]]]:
@@ -239,26 +226,17 @@ def _table(report: PeriodReport, columns: list[tuple[str, Cell]]) -> Iterator[st
     owner = {"project": ("project",), "namespace": ("namespace",), "owner": ("namespace", "project")}[
         report.by
     ]
-    cells = [(*owner, *(label for label, _ in columns))]
+    cells: list[tuple[str, ...]] = []
     for row in report.rows:
         names = [getattr(row, name) or "(none)" for name in owner]
-        cells.append((*map(_plain, names), *(cell(row) for _, cell in columns)))
+        cells.append((*names, *(cell(row) for _, cell in columns)))
     blank = ("",) * (len(owner) - 1)
     cells.append(("all", *blank, *(cell(report.total) for _, cell in columns)))
-    yield from _aligned(cells)
-
-
-def _aligned(cells: list[tuple[str, ...]]) -> Iterator[str]:
-    """A table, its head first."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for number, line in enumerate(cells):
-        yield "| " + " | ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)) + " |"
-        if number == 0:
-            yield "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    yield from as_markdown.table((*owner, *(label for label, _ in columns)), cells)
 
 
 def _list(title: str, lines: Iterable[str]) -> Iterator[str]:
-    shown = [f"- {_plain(line)}" for line in lines]
+    shown = [f"- {as_markdown.plain(line)}" for line in lines]
     if shown:
         yield from ("", f"## {title}", "", *shown)
 
@@ -286,15 +264,3 @@ def _amount(amount: float) -> str:
 
 def _liters(liters: float) -> str:
     return f"{quantities.figure(liters)} l"
-
-
-def _plain(text: str) -> str:
-    """Text of somebody else, as text: no markup, no control characters, on one line."""
-    return _SPECIAL.sub(r"\\\g<0>", escaped(text))
-
-
-def _cell(value: object) -> object:
-    """Text that a spreadsheet would run as a formula gets an apostrophe in front."""
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
-    return value
