@@ -198,6 +198,26 @@ def test_held_time_without_work_is_idle_time() -> None:
     assert [t.idle_ns for t in (*idle, *busy)] == [at(1), 0]
 
 
+@pytest.mark.parametrize("counted", [True, False], ids=["the card is silent", "its counter alone is"])
+def test_a_look_after_a_gap_does_not_make_the_gap_idle(counted: bool) -> None:
+    """Utilization is of the last second: of a longer time whose energy comes in at once it says nothing."""
+    ledger = Ledger(NS_PER_S, {})
+    held = holdings(hold(RUN_A))
+    ledger.apply(snapshot(1, look(1, 0, utilization_ratio=1.0)), held)
+    if not counted:
+        for second in range(2, 50):
+            ledger.apply(snapshot(second, look(second, utilization_ratio=1.0)), held)
+    after, next_one = (
+        ledger.apply(snapshot(50 + n, look(50 + n, 300 * (49 + n), utilization_ratio=0.0)), held)
+        for n in range(2)
+    )
+    assert [(c.holder, c.energy_uj) for c in after.charges] == [(RUN_A, 300 * 49 * UJ_PER_J)]
+    assert [(t.gpu_ns, t.idle_ns, t.utilization_ns) for t in after.hold_times] == [
+        (at(49 if counted else 1), 0, 0)
+    ]
+    assert [(t.gpu_ns, t.idle_ns) for t in next_one.hold_times] == [(at(1), at(1))]
+
+
 def test_downtime_goes_to_who_held_the_card_alone_before_and_after() -> None:
     """The same run on both sides of a restart has been there all the time; anybody else is not known."""
     for now, share in ((hold(RUN_A), "run"), (hold(RUN_B), "unattributed")):

@@ -58,8 +58,18 @@ def split(
     return tuple(parts)
 
 
-def hold_times(start_ns: int, reading: GpuReading, holdings: Holdings) -> list[HoldTime]:
-    """GPU time of every holder between `start_ns` and the look; never more in all than the time itself."""
+def hold_times(
+    start_ns: int, reading: GpuReading, holdings: Holdings, *, watched: bool = True
+) -> list[HoldTime]:
+    """GPU time of every holder between `start_ns` and the look; never more in all than the time itself.
+
+    Args:
+        start_ns: the look before.
+        reading: this look, whose utilization is of the last second at most.
+        holdings: who held the GPU meanwhile.
+        watched: False where the looks are too far apart for this one to tell what was done in between;
+            then none of the time is called idle or used.
+    """
     holds = holdings.by_gpu.get(reading.gpu.uuid, ())
     if not holds:
         return []
@@ -70,7 +80,7 @@ def hold_times(start_ns: int, reading: GpuReading, holdings: Holdings) -> list[H
             continue
         for holder, held_ns in _times(end - start, present, slices_of(reading)):
             total_by_holder[holder] = total_by_holder.get(holder, 0) + held_ns
-    utilization = reading.utilization_ratio
+    utilization = reading.utilization_ratio if watched else None
     return [
         HoldTime(
             holder,
