@@ -238,6 +238,8 @@ GENERATION_CODES = [
     ("ga10x", 0, 0, 0, 0, 3, 3),
     ("h100", 0, 0, 0, 0, 0, 3),
     ("gh200", 3, 0, 3, 3, 3, 0),
+    ("gh200_both", 0, 0, 0, 0, 3, 0),
+    ("gb200", 0, 0, 0, 0, 3, 0),
     ("blackwell", 0, 0, 0, 0, 0, 3),
     ("vgpu", 3, 3, 3, 3, 3, 3),
 ]
@@ -260,7 +262,7 @@ def test_what_a_generation_answers(
     module: int,
 ) -> None:
     """Each generation answers the energy and power fields that its cards have, in their scope, and 3 else."""
-    card = {"generation": generation, "base_mj": 5, "curve": [[0, 50]]}
+    card = {"generation": generation, "base_mj": 5, "curve": [[0, 200]]}
     _, asked = play(parse_scenario(generation, {"gpu": [card]}))
     assert code_of(asked, 83) == code_of(asked, 191) == counter
     assert asked.code(ENERGY.format(0)) == total

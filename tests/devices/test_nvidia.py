@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.devices.nvidia_process import SECOND, NvidiaProcess, cards, metering
-from tests.fakes.nvml import FakeNvml, MigInstance, Process
+from tests.fakes.nvml import FakeNvml, MigInstance, Process, parse_scenario
 from wattspan.model import GpuReading, XidEvent
 
 ENERGY, AVERAGE, INSTANT, LIMIT, RECOVERY = 83, 185, 186, 190, 230
@@ -106,6 +106,38 @@ def test_each_generation_is_read_by_what_it_has(
         }
         assert reading.power_uw == expected_mw[power_source] * 1_000
         assert reading.power_instant_uw == (None if generation == "vgpu" else fake.power_mw(0) * 1_000)
+
+
+@pytest.mark.parametrize(
+    ("generation", "scope"),
+    [
+        pytest.param("gh200_both", "module", id="the module's, as seen on GH200"),
+        pytest.param("gb200", "gpu", id="the GPU's alone"),
+    ],
+)
+def test_the_counter_of_a_superchip_says_itself_what_it_covers(
+    tmp_path: Path, generation: str, scope: str
+) -> None:
+    """Where both scopes answer, it is the one whose power the counter follows; in doubt it is the module."""
+    with metering(cards(generation), tmp_path, events=False) as (fake, source):
+        fake.set_power(0, 610)
+        scopes = [look_after(fake, source, 1)[0].gpu.power_scope for _ in range(12)]
+        assert scopes == ["module"] * 10 + [scope] * 2
+        fake.set_power(0, 300)
+        [reading] = look_after(fake, source, 2)
+        assert (reading.gpu.power_scope, reading.energy_uj) == (scope, fake.energy_mj(0) * 1_000)
+        assert (reading.power_uw, reading.power_instant_uw) == (300_000_000, 300_000_000)
+
+
+def test_a_driver_that_knows_no_scopes_makes_no_module_of_a_card(tmp_path: Path) -> None:
+    """An ordinary card that answers the module's scope with its own power is what it was."""
+    every_scope = [[field, 1] for field in (ENERGY, AVERAGE, INSTANT, LIMIT)]
+    card = {"generation": "h100", "base_mj": 1_000, "curve": [[0, 200]], "supported": every_scope}
+    with metering(parse_scenario("h100", {"gpu": [card]}), tmp_path, events=False) as (fake, source):
+        for watts in (100, 700) * 8:
+            fake.set_power(0, watts)
+            [reading] = look_after(fake, source, 1)
+            assert (reading.gpu.power_scope, reading.power_uw) == ("gpu", watts * 1_000_000)
 
 
 def test_power_from_the_counter_covers_a_second_at_least(tmp_path: Path) -> None:

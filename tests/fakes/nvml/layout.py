@@ -97,6 +97,7 @@ class Gpu(c.Structure):
         ("process_count", c.c_uint32),
         ("usage_is_average", c.c_uint32),
         ("memory_power_mw", c.c_uint32),
+        ("more_mw", c.c_int32 * SCOPE_MAX),
         ("mig_enabled", c.c_uint32),
         ("architecture", c.c_uint32),
         ("capability_major", c.c_uint32),

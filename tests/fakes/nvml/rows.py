@@ -77,6 +77,8 @@ def write_card(row: layout.Gpu, position: int, spec: GpuSpec) -> None:
     row.memory_total_bytes = spec.memory_mib * MIB
     row.usage_is_average = generation.usage_is_average
     row.memory_power_mw = generation.memory_power_w * 1000
+    for scope, watts in generation.more_w.items():
+        row.more_mw[scope] = watts * 1000
     row.event_types = _EVENT_TYPES
     row.base_mj, row.frozen_at_ns = spec.base_mj, -1
     row.fixed_mj = -1 if spec.frozen_mj is None else spec.frozen_mj

@@ -91,6 +91,7 @@ class Generation:
         usage_is_average: nvmlDeviceGetPowerUsage gives the last second's mean.
         nvlinks: number of links; 0 where there is no NVLink.
         memory_power_w: field 185 in memory scope, for those that have it.
+        more_w: by scope, what powers are more than the curve, which is what the counter counts.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Generation:
     usage_is_average: bool = True
     nvlinks: int = 0
     memory_power_w: int = 0
+    more_w: Mapping[int, int] = field(default_factory=dict)
 
 
 def cells(what: What) -> tuple[Cell, ...]:
@@ -119,6 +121,7 @@ def _lacking(*more: What, supported: Iterable[Cell] = (), mig: bool = False) -> 
 
 
 _MODULE_ONLY: Final = (*ENERGY_FIELDS, *POWER_FIELDS)
+_MODULE_TOO: Final = tuple((f, SCOPE_MODULE) for f in SCOPED_FIELDS)
 
 GENERATIONS: Final[Mapping[str, Generation]] = MappingProxyType(
     {
@@ -164,6 +167,20 @@ GENERATIONS: Final[Mapping[str, Generation]] = MappingProxyType(
                 supported=[(f, SCOPE_MODULE) for f in (*_MODULE_ONLY, *LIMIT_FIELDS)],
             ),
             nvlinks=18,
+        ),
+        "gh200_both": Generation(
+            "NVIDIA GH200 480GB",
+            *(9, (9, 0), 0x234210DE, 97871, (100, 900, 900), (1980, 1980, 2619, 1545)),
+            _lacking(mig=True, supported=_MODULE_TOO),
+            nvlinks=18,
+            more_w={SCOPE_GPU: -150},
+        ),
+        "gb200": Generation(
+            "NVIDIA GB200",
+            *(10, (10, 0), 0x294110DE, 189471, (200, 1200, 1200), (1965, 1965, 3996, 1590)),
+            _lacking("nvmlDeviceGetProcessUtilization", mig=True, supported=_MODULE_TOO),
+            nvlinks=18,
+            more_w={SCOPE_MODULE: 250},
         ),
         "blackwell": Generation(
             "NVIDIA B200",

@@ -95,6 +95,7 @@ struct gpu {
     uint32_t process_count;
     uint32_t usage_is_average; /* nvmlDeviceGetPowerUsage: the last second's mean, else the instant */
     uint32_t memory_power_mw;  /* field 185 in memory scope */
+    int32_t more_mw[SCOPE_MAX]; /* power in a scope: so much more than on the curve, which the counter counts */
     uint32_t mig_enabled;
     uint32_t architecture;
     uint32_t capability_major;
