@@ -91,7 +91,8 @@ class FieldBatch:
         """Values by field id or `MODULE_POWER`, in NVML's units; one that has none just now is left out.
 
         Raises:
-            pynvml.NVMLError: nothing was answered, or an answer says that the device is no good any more.
+            pynvml.NVMLError: nothing was answered, though it might have been energy or power; or an answer
+                says that the device is no good any more.
         """
         # More than one round at the first look only, while fields find their scope.
         while self._places:
@@ -161,7 +162,8 @@ class FieldBatch:
                 failed = code
             else:
                 raise self._error(code)
-        if failed and not values:
+        # What has refused all that counts is asked by other calls; the rest may fail without it.
+        if failed and not values and not refused and any(key in self._places for key in _METERS):
             raise self._error(failed)
         return values, refused
 
