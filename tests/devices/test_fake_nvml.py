@@ -241,6 +241,7 @@ GENERATION_CODES = [
     ("gh200_both", 0, 0, 0, 0, 3, 0),
     ("gb200", 0, 0, 0, 0, 3, 0),
     ("blackwell", 0, 0, 0, 0, 0, 3),
+    ("gb202", 0, 0, 0, 0, 3, 3),
     ("vgpu", 3, 3, 3, 3, 3, 3),
 ]
 """Codes of the counter field, of GetTotalEnergyConsumption, of fields 185 and 186, of 185 in memory scope,

@@ -401,6 +401,33 @@ def test_mig_instances_are_told_past_holes(tmp_path: Path) -> None:
         assert divided.energy_uj == fake.energy_mj(1) * 1_000
 
 
+@pytest.mark.parametrize(("generation", "slices"), [("h100", 7), ("gb202", 4)])
+def test_the_driver_says_how_many_mig_slices_a_gpu_has(tmp_path: Path, generation: str, slices: int) -> None:
+    """Those of the largest profile, asked once; nothing where MIG is off or the driver does not say."""
+    with metering(cards(generation), tmp_path, events=False) as (fake, source):
+        assert source.read_gpus()[0].mig_slices is None
+        fake.set_mig(0, LAYOUT)
+        assert look_after(fake, source, 5)[0].mig_slices == slices
+        asked = fake.calls("nvmlDeviceGetGpuInstanceProfileInfo")
+        assert look_after(fake, source, 5)[0].mig_slices == slices
+        assert fake.calls("nvmlDeviceGetGpuInstanceProfileInfo") == asked
+        source.close()
+        fake.fail("nvmlDeviceGetGpuInstanceProfileInfo", 13)
+        source.open()
+        [reading] = source.read_gpus()
+        assert (reading.mig_slices, len(reading.mig_instances)) == (None, 2)
+
+
+def test_a_compute_instance_has_its_part_of_a_divided_gpu_instance(tmp_path: Path) -> None:
+    """Three 1c.3g in a 3g have a slice each, beside a 4g that is whole: together no more than the seven."""
+    divided = [MigInstance(1, n, 3, 40_000, "1c.3g.40gb", compute_slices=1) for n in range(3)]
+    with metering(cards("ga100"), tmp_path, opened=False) as (fake, source):
+        fake.set_mig(0, [*divided, MigInstance(2, 0, 4, 40_000, "4g.40gb")])
+        source.open()
+        [reading] = source.read_gpus()
+        assert [instance.slices for instance in reading.mig_instances] == [1, 1, 1, 4]
+
+
 def test_a_mig_change_is_seen_at_the_next_look_when_it_is_announced(tmp_path: Path) -> None:
     """MigConfigChange makes the next look ask anew; without it the layout is at most five seconds old."""
     with metering(cards("h100"), tmp_path) as (fake, source):

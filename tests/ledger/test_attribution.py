@@ -1,5 +1,7 @@
 """Whose energy it was: the rules by example, and the law over random histories."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -136,6 +138,28 @@ def test_mig_instances_share_by_slices_and_the_rest_is_idle() -> None:
         ("run", "run-a", "mig_slices"): 100,
         ("run", "run-b", "mig_slices"): 10,
         ("idle", "", ""): 30,
+    }
+
+
+@pytest.mark.parametrize(
+    ("model", "told", "slices"),
+    [
+        ("NVIDIA H100 80GB HBM3", None, 7),
+        ("NVIDIA A30", None, 4),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", None, 4),
+        ("NVIDIA RTX PRO 4500 Blackwell", 2, 2),
+    ],
+)
+def test_a_card_has_as_many_slices_as_its_driver_says_or_its_model_has(
+    model: str, told: int | None, slices: int
+) -> None:
+    """A run in an instance of all slices has the whole card; what is left of it would be idle."""
+    reading = mig(("MIG-1", slices, True))
+    reading = replace(reading, gpu=replace(reading.gpu, model=model), mig_slices=told)
+    times = hold_times(0, reading, holdings(hold(RUN_A, mig_uuid="MIG-1", weight=slices)))
+    assert [time.gpu_ns for time in times] == [at(1)]
+    assert shares(140, reading, hold(RUN_A, mig_uuid="MIG-1"), base_j=70) == {
+        ("run", "run-a", "mig_slices"): 140
     }
 
 

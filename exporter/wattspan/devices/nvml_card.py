@@ -151,6 +151,7 @@ class Card:
             processes=holders.processes,
             process_sm=self._sm.look(read_at_ns, sharing),
             mig_instances=holders.mig_instances,
+            mig_slices=holders.mig_slices,
         )
 
     def _read_at_ns(self, before_ns: int, after_ns: int) -> int:

@@ -144,11 +144,13 @@ def _listed(reading: GpuReading) -> list[frozenset[int]]:
 def slices_of(reading: GpuReading) -> int:
     """How many MIG slices the GPU has; 0 where it is not partitioned.
 
-    Seven on A100, H100, H200 and B200, four on A30 (NVIDIA MIG User Guide, supported profiles).
+    Where the driver does not say: four on A30 and RTX PRO, whose largest profiles are 4g, and seven on A100,
+    H100, H200 and B200 (NVIDIA MIG User Guide, supported profiles; of RTX PRO it has 5000 and 6000).
     """
     if reading.gpu.mig_mode != "enabled":
         return 0
-    total = 4 if "A30" in reading.gpu.model else 7
+    is_of_four = any(name in reading.gpu.model for name in ("A30", "RTX PRO"))
+    total = reading.mig_slices or (4 if is_of_four else 7)
     return max(total, sum(instance.slices for instance in reading.mig_instances))
 
 
