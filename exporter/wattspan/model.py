@@ -32,7 +32,7 @@ class MigInstance:
         uuid: ``MIG-...``.
         gpu_instance: GPU instance id within the parent.
         compute_instance: compute instance id within the GPU instance.
-        slices: GPU instance slices it holds.
+        slices: compute slices it holds: those of its GPU instance, or its part where that is divided.
         profile: the vendor's name such as ``1g.10gb``; empty when it has none.
         processes: pids with a compute context, or None when the driver does not say.
     """
@@ -94,6 +94,7 @@ class GpuReading:
         processes: pids with a context on the whole GPU. Refreshed every few seconds, not at each look.
         process_sm: share of the time each pid kept the SMs busy since it was last asked; None when not told.
         mig_instances: empty unless MIG is enabled.
+        mig_slices: into how many slices MIG divides the whole GPU; None when the driver does not say.
     """
 
     gpu: Gpu
@@ -112,6 +113,7 @@ class GpuReading:
     processes: frozenset[int] | None = None
     process_sm: Mapping[int, float] | None = None
     mig_instances: tuple[MigInstance, ...] = ()
+    mig_slices: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

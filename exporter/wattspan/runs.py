@@ -135,8 +135,8 @@ class HoldTime:
     Attributes:
         holder, uuid: whose, on which GPU.
         gpu_ns: the holder's part of the time: all of it alone, by slices or 1/holders when shared.
-        idle_ns: of it, while no kernel ran.
-        utilization_ns: of it, weighted by utilization.
+        idle_ns: of it, while no kernel ran; nothing of a time in which nobody looked.
+        utilization_ns: of it, weighted by utilization; nothing of a time in which nobody looked.
     """
 
     holder: Holder
@@ -251,8 +251,9 @@ class RunTotals:
         other_costs: by currency, what energy came to before another currency was set; in no sum.
         facility_uj: energy times the PUE that was in force; None where that was not kept.
         gpu_ns: time GPUs were held, shared ones by share.
-        idle_gpu_ns: of it, with no kernel running.
-        utilization_ns: of it, weighted by utilization; over `gpu_ns` the mean.
+        idle_gpu_ns: of it, with no kernel running; nothing of a time in which nobody looked.
+        utilization_ns: of it, weighted by utilization, as far as somebody looked; over `gpu_ns` the mean,
+            or less after an outage.
         gpu_energy_uj: by GPU uuid.
         embodied_g: grams of making the hardware, for the time it was reserved; None where nothing is known
             of it.

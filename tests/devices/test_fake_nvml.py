@@ -238,7 +238,10 @@ GENERATION_CODES = [
     ("ga10x", 0, 0, 0, 0, 3, 3),
     ("h100", 0, 0, 0, 0, 0, 3),
     ("gh200", 3, 0, 3, 3, 3, 0),
+    ("gh200_both", 0, 0, 0, 0, 3, 0),
+    ("gb200", 0, 0, 0, 0, 3, 0),
     ("blackwell", 0, 0, 0, 0, 0, 3),
+    ("gb202", 0, 0, 0, 0, 3, 3),
     ("vgpu", 3, 3, 3, 3, 3, 3),
 ]
 """Codes of the counter field, of GetTotalEnergyConsumption, of fields 185 and 186, of 185 in memory scope,
@@ -260,7 +263,7 @@ def test_what_a_generation_answers(
     module: int,
 ) -> None:
     """Each generation answers the energy and power fields that its cards have, in their scope, and 3 else."""
-    card = {"generation": generation, "base_mj": 5, "curve": [[0, 50]]}
+    card = {"generation": generation, "base_mj": 5, "curve": [[0, 200]]}
     _, asked = play(parse_scenario(generation, {"gpu": [card]}))
     assert code_of(asked, 83) == code_of(asked, 191) == counter
     assert asked.code(ENERGY.format(0)) == total

@@ -43,6 +43,29 @@ json.dump(seen, sys.stdout)
 """
 
 
+BUSY_STORY = """
+import json, os, sys
+from pathlib import Path
+from wattspan.devices.ipmi import IpmiSource
+from wattspan.errors import ReadError
+
+folder = Path(os.environ["BMC_FOLDER"])
+now_ns = 0
+source = IpmiSource(folder / "ipmi0", 0.2, lambda: now_ns)
+seen = [source.open()]
+good = (folder / "answer").read_bytes()
+for now_s in range(5, 45):
+    now_ns = now_s * 1_000_000_000
+    (folder / "answer").write_bytes(good if now_s >= 30 else bytes([0xC0]))
+    try:
+        seen.append(source.read().platforms[0].power_uw)
+    except ReadError as error:
+        seen.append([error.reason, error.detail])
+source.close()
+json.dump(seen, sys.stdout)
+"""
+
+
 def answer(watts: int, *, code: int = 0, state: int = 0x40) -> bytes:
     """Get Power Reading's reply as DCMI 1.5 table 6-16 lays it out."""
     head = bytes([code, 0xDC])
@@ -64,11 +87,11 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def tell(folder: Path, library: Path, **environment: str) -> list[object]:
-    """Runs the story in a process of its own and returns what it saw."""
+def tell(folder: Path, library: Path, story: str = STORY, **environment: str) -> list[object]:
+    """Runs a story in a process of its own and returns what it saw."""
     environment |= {"LD_PRELOAD": str(library), "BMC_FOLDER": str(folder)}
     done = subprocess.run(
-        [sys.executable, "-c", STORY],
+        [sys.executable, "-c", story],
         env={**os.environ, **environment},
         capture_output=True,
         check=True,
@@ -89,6 +112,19 @@ def test_bmc_is_asked_every_ten_seconds_and_repeated_in_between(tmp_path: Path, 
         ["ipmi-dcmi-0", 10_000_000_000, 450_000_000],
     ]
     assert (tmp_path / "questions").read_text() == "2c 02 dc 01 00 00\n" * 2
+
+
+def test_bmc_that_answers_with_errors_is_asked_no_more_often(tmp_path: Path, library: Path) -> None:
+    """Its slow bus is spared while it is busy (completion code C0h); each look in between fails alike."""
+    (tmp_path / "ipmi0").touch()
+    (tmp_path / "answer").write_bytes(answer(420))
+    failed = ["driver", "the BMC answers with completion code C0h"]
+    assert tell(tmp_path, library, BUSY_STORY) == [
+        *("ipmi-dcmi-0: 420 W", *[420_000_000] * 5),
+        *([failed] * 20),
+        *([420_000_000] * 15),
+    ]
+    assert (tmp_path / "questions").read_text().count("\n") == 5
 
 
 def test_late_answer_to_an_older_question_is_thrown_away(tmp_path: Path, library: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.devices.nvidia_process import SECOND, NvidiaProcess, cards, metering
-from tests.fakes.nvml import FakeNvml, MigInstance, Process
+from tests.fakes.nvml import FakeNvml, MigInstance, Process, parse_scenario
 from wattspan.model import GpuReading, XidEvent
 
 ENERGY, AVERAGE, INSTANT, LIMIT, RECOVERY = 83, 185, 186, 190, 230
@@ -106,6 +106,38 @@ def test_each_generation_is_read_by_what_it_has(
         }
         assert reading.power_uw == expected_mw[power_source] * 1_000
         assert reading.power_instant_uw == (None if generation == "vgpu" else fake.power_mw(0) * 1_000)
+
+
+@pytest.mark.parametrize(
+    ("generation", "scope"),
+    [
+        pytest.param("gh200_both", "module", id="the module's, as seen on GH200"),
+        pytest.param("gb200", "gpu", id="the GPU's alone"),
+    ],
+)
+def test_the_counter_of_a_superchip_says_itself_what_it_covers(
+    tmp_path: Path, generation: str, scope: str
+) -> None:
+    """Where both scopes answer, it is the one whose power the counter follows; in doubt it is the module."""
+    with metering(cards(generation), tmp_path, events=False) as (fake, source):
+        fake.set_power(0, 610)
+        scopes = [look_after(fake, source, 1)[0].gpu.power_scope for _ in range(12)]
+        assert scopes == ["module"] * 10 + [scope] * 2
+        fake.set_power(0, 300)
+        [reading] = look_after(fake, source, 2)
+        assert (reading.gpu.power_scope, reading.energy_uj) == (scope, fake.energy_mj(0) * 1_000)
+        assert (reading.power_uw, reading.power_instant_uw) == (300_000_000, 300_000_000)
+
+
+def test_a_driver_that_knows_no_scopes_makes_no_module_of_a_card(tmp_path: Path) -> None:
+    """An ordinary card that answers the module's scope with its own power is what it was."""
+    every_scope = [[field, 1] for field in (ENERGY, AVERAGE, INSTANT, LIMIT)]
+    card = {"generation": "h100", "base_mj": 1_000, "curve": [[0, 200]], "supported": every_scope}
+    with metering(parse_scenario("h100", {"gpu": [card]}), tmp_path, events=False) as (fake, source):
+        for watts in (100, 700) * 8:
+            fake.set_power(0, watts)
+            [reading] = look_after(fake, source, 1)
+            assert (reading.gpu.power_scope, reading.power_uw) == ("gpu", watts * 1_000_000)
 
 
 def test_power_from_the_counter_covers_a_second_at_least(tmp_path: Path) -> None:
@@ -367,6 +399,33 @@ def test_mig_instances_are_told_past_holes(tmp_path: Path) -> None:
         assert all(i.uuid.startswith("MIG-") for i in divided.mig_instances)
         assert (plain.utilization_ratio is None, divided.utilization_ratio is None) == (False, True)
         assert divided.energy_uj == fake.energy_mj(1) * 1_000
+
+
+@pytest.mark.parametrize(("generation", "slices"), [("h100", 7), ("gb202", 4)])
+def test_the_driver_says_how_many_mig_slices_a_gpu_has(tmp_path: Path, generation: str, slices: int) -> None:
+    """Those of the largest profile, asked once; nothing where MIG is off or the driver does not say."""
+    with metering(cards(generation), tmp_path, events=False) as (fake, source):
+        assert source.read_gpus()[0].mig_slices is None
+        fake.set_mig(0, LAYOUT)
+        assert look_after(fake, source, 5)[0].mig_slices == slices
+        asked = fake.calls("nvmlDeviceGetGpuInstanceProfileInfo")
+        assert look_after(fake, source, 5)[0].mig_slices == slices
+        assert fake.calls("nvmlDeviceGetGpuInstanceProfileInfo") == asked
+        source.close()
+        fake.fail("nvmlDeviceGetGpuInstanceProfileInfo", 13)
+        source.open()
+        [reading] = source.read_gpus()
+        assert (reading.mig_slices, len(reading.mig_instances)) == (None, 2)
+
+
+def test_a_compute_instance_has_its_part_of_a_divided_gpu_instance(tmp_path: Path) -> None:
+    """Three 1c.3g in a 3g have a slice each, beside a 4g that is whole: together no more than the seven."""
+    divided = [MigInstance(1, n, 3, 40_000, "1c.3g.40gb", compute_slices=1) for n in range(3)]
+    with metering(cards("ga100"), tmp_path, opened=False) as (fake, source):
+        fake.set_mig(0, [*divided, MigInstance(2, 0, 4, 40_000, "4g.40gb")])
+        source.open()
+        [reading] = source.read_gpus()
+        assert [instance.slices for instance in reading.mig_instances] == [1, 1, 1, 4]
 
 
 def test_a_mig_change_is_seen_at_the_next_look_when_it_is_announced(tmp_path: Path) -> None:

@@ -60,6 +60,20 @@ def test_when_no_field_answers_the_gpu_has_failed(tmp_path: Path) -> None:
         assert len(source.read_gpus()) == 1
 
 
+def test_one_field_that_fails_does_not_hide_that_the_others_are_refused(tmp_path: Path) -> None:
+    """A GPU without field values is read by the single calls, whatever becomes of the one that fails."""
+    with metering(cards("h100"), tmp_path, events=False) as (fake, source):
+        for field in (83, 185, 186, 190, 74, 76, 269, 270, 271):
+            fake.fail(field, 3)
+        fake.fail(230, 999)
+        for _ in range(2):
+            [reading] = source.read_gpus()
+            assert reading.energy_uj == fake.energy_mj(0) * 1_000
+            assert reading.recovery_action is None
+        fake.heal(230)
+        assert source.read_gpus()[0].recovery_action == 0
+
+
 @pytest.mark.parametrize("code", [15, 16, 28])
 def test_a_lost_gpu_costs_itself_alone(tmp_path: Path, code: int) -> None:
     """The lost GPU is a failure at each look and is left alone; the others go on to the millijoule."""

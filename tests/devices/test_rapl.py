@@ -83,7 +83,7 @@ def test_counter_and_range_are_passed_on_raw(machine: Machine) -> None:
 
 
 def test_power_limit_is_the_largest_that_a_constraint_names(machine: Machine) -> None:
-    """Turbo may exceed the rated power, so the bound is the largest limit; "no limit" is none."""
+    """Turbo may exceed the rated power, so the bound is the largest limit."""
     zone = machine.zone(
         "intel-rapl:0",
         "package-0",
@@ -91,11 +91,28 @@ def test_power_limit_is_the_largest_that_a_constraint_names(machine: Machine) ->
         constraint_0_power_limit_uw=205_000_000,
         constraint_1_max_power_uw=0,
         constraint_1_power_limit_uw=246_000_000,
-        constraint_2_power_limit_uw=4_095_875_000,
     )
     source = source_of(machine)
     source.open()
     assert step(machine, source, zone).hosts[0].power_limit_uw == 246_000_000
+
+
+@pytest.mark.parametrize(
+    "limits_uw",
+    [
+        pytest.param([4_095_000_000, 4_095_000_000], id="a board that lifts them"),
+        pytest.param([125_000_000, 4_095_875_000], id="turbo alone without a limit"),
+        pytest.param([0], id="none set"),
+        pytest.param([], id="none named"),
+    ],
+)
+def test_rated_power_alone_is_no_limit(machine: Machine, limits_uw: list[int]) -> None:
+    """Where a constraint means "no limit", or none says how much it allows, no power is called impossible."""
+    limits = {f"constraint_{n}_power_limit_uw": limit_uw for n, limit_uw in enumerate(limits_uw)}
+    zone = machine.zone("intel-rapl:0", "package-0", constraint_0_max_power_uw=125_000_000, **limits)
+    source = source_of(machine)
+    source.open()
+    assert step(machine, source, zone).hosts[0].power_limit_uw is None
 
 
 def test_power_limit_is_unknown_where_no_constraint_exists(machine: Machine) -> None:

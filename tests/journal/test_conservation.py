@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.ledger.readings import UUID, look, snapshot
+from tests.ledger.readings import UUID, gpu, look, snapshot
 from wattspan.carbon.pricing import Pricing
 from wattspan.carbon.rates import Rates
 from wattspan.journal.board import Board
@@ -63,12 +63,15 @@ class Node(RuleBasedStateMachine):
         self.seen = True
         self.look(self.counter_uj, pids)
 
-    def look(self, counter_uj: int | None, pids: frozenset[int] = frozenset()) -> None:
+    def look(
+        self, counter_uj: int | None, pids: frozenset[int] = frozenset(), *, has_energy_counter: bool = True
+    ) -> None:
         self.now_s += 1
         self.sequence += 1
         joules = None if counter_uj is None else counter_uj / UJ_PER_J
         self.unread_uj = 0 if counter_uj is not None else self.unread_uj
-        reading = look(self.now_s, joules, watts=300, pids=pids)
+        card = gpu(has_energy_counter=has_energy_counter)
+        reading = look(self.now_s, joules, watts=300, pids=pids, card=card)
         if counter_uj is not None:
             object.__setattr__(reading, "energy_uj", counter_uj)
         self.books.take(self.ledger.apply(snapshot(self.sequence, reading)), RATES, GRID)
@@ -127,6 +130,21 @@ class Node(RuleBasedStateMachine):
         self.now_s += 3
         self.counter_uj += energy_uj
         self.true_uj += energy_uj
+        self.start()
+        self.tick(0)
+
+    @rule(seconds=st.integers(1, 3))
+    def do_without_the_counter(self, seconds: int) -> None:
+        """One daemon finds no counter and integrates power; the next finds it, which has gone on."""
+        self.books.close()
+        self.lose_what_was_not_read()
+        self.start()
+        self.look(None, has_energy_counter=False)
+        for _ in range(seconds):
+            self.counter_uj += 300 * UJ_PER_J
+            self.true_uj += 300 * UJ_PER_J
+            self.look(None, has_energy_counter=False)
+        self.books.close()
         self.start()
         self.tick(0)
 

@@ -1,5 +1,7 @@
 """Whose energy it was: the rules by example, and the law over random histories."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -139,6 +141,28 @@ def test_mig_instances_share_by_slices_and_the_rest_is_idle() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("model", "told", "slices"),
+    [
+        ("NVIDIA H100 80GB HBM3", None, 7),
+        ("NVIDIA A30", None, 4),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", None, 4),
+        ("NVIDIA RTX PRO 4500 Blackwell", 2, 2),
+    ],
+)
+def test_a_card_has_as_many_slices_as_its_driver_says_or_its_model_has(
+    model: str, told: int | None, slices: int
+) -> None:
+    """A run in an instance of all slices has the whole card; what is left of it would be idle."""
+    reading = mig(("MIG-1", slices, True))
+    reading = replace(reading, gpu=replace(reading.gpu, model=model), mig_slices=told)
+    times = hold_times(0, reading, holdings(hold(RUN_A, mig_uuid="MIG-1", weight=slices)))
+    assert [time.gpu_ns for time in times] == [at(1)]
+    assert shares(140, reading, hold(RUN_A, mig_uuid="MIG-1"), base_j=70) == {
+        ("run", "run-a", "mig_slices"): 140
+    }
+
+
 def test_who_shares_an_instance_has_an_equal_part_of_it() -> None:
     """An instance of 3 slices held by two, with and without a process there, and one of 4 held by another."""
     reading = mig(("MIG-1", 3, True), ("MIG-2", 4, True))
@@ -196,6 +220,26 @@ def test_held_time_without_work_is_idle_time() -> None:
     idle = hold_times(0, look(1, utilization_ratio=0.0), holdings(hold(RUN_A)))
     busy = hold_times(0, look(1, utilization_ratio=0.01), holdings(hold(RUN_A)))
     assert [t.idle_ns for t in (*idle, *busy)] == [at(1), 0]
+
+
+@pytest.mark.parametrize("counted", [True, False], ids=["the card is silent", "its counter alone is"])
+def test_a_look_after_a_gap_does_not_make_the_gap_idle(counted: bool) -> None:
+    """Utilization is of the last second: of a longer time whose energy comes in at once it says nothing."""
+    ledger = Ledger(NS_PER_S, {})
+    held = holdings(hold(RUN_A))
+    ledger.apply(snapshot(1, look(1, 0, utilization_ratio=1.0)), held)
+    if not counted:
+        for second in range(2, 50):
+            ledger.apply(snapshot(second, look(second, utilization_ratio=1.0)), held)
+    after, next_one = (
+        ledger.apply(snapshot(50 + n, look(50 + n, 300 * (49 + n), utilization_ratio=0.0)), held)
+        for n in range(2)
+    )
+    assert [(c.holder, c.energy_uj) for c in after.charges] == [(RUN_A, 300 * 49 * UJ_PER_J)]
+    assert [(t.gpu_ns, t.idle_ns, t.utilization_ns) for t in after.hold_times] == [
+        (at(49 if counted else 1), 0, 0)
+    ]
+    assert [(t.gpu_ns, t.idle_ns) for t in next_one.hold_times] == [(at(1), at(1))]
 
 
 def test_downtime_goes_to_who_held_the_card_alone_before_and_after() -> None:

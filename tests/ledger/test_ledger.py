@@ -259,6 +259,16 @@ def test_a_counter_that_appears_later_starts_from_its_own_baseline() -> None:
     assert joules(ticks) == {("integrated", "idle", ""): 100, ("counter", "idle", ""): 100}
 
 
+def test_a_mark_is_void_once_power_is_integrated() -> None:
+    """A GPU that has lost its counter leaves no mark to charge from twice, nor does an earlier daemon."""
+    without = gpu(has_energy_counter=False)
+    past = Past(Mark(1_000 * UJ_PER_J, 10 * NS_PER_S, None), same_boot=True)
+    taken_over = run(ledger(past=past), look(110, watts=100, card=without))
+    assert taken_over[-1].marks == {f"gpu:{UUID}": None}
+    lost = run(ledger(), look(1, 900), look(2, 1_000), look(3, watts=100, card=without))
+    assert lost[-1].marks == {f"gpu:{UUID}": None}
+
+
 def test_energy_used_while_the_daemon_was_down_is_counted_as_nobodys() -> None:
     """On the same boot the difference to the last look of the daemon before is real."""
     past = Past(Mark(1_000 * UJ_PER_J, 10 * NS_PER_S, None), same_boot=True)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.fakes.procfs import TICKS_PER_S, FakeProcfs
 from wattspan.errors import ReadError
 from wattspan.units import NS_PER_S
 from wattspan.workloads import procfs
+from wattspan.workloads.environs import MAX_HANGING, PATIENCE_S, Environs
 from wattspan.workloads.processes import FORGOTTEN_AFTER_NS, MAX_DESCENDANTS, SETTLED_AFTER_NS, Processes
 
 CONTAINER = "3f1c0a9be5d24c7788f0a6b1e2d3c4f5061728394a5b6c7d8e9f0a1b2c3d4e5f"
@@ -196,6 +198,58 @@ def test_an_environment_that_may_not_be_read(strict_world: World) -> None:
     assert (facts.markers, facts.environ_readable) == ({}, False)
     assert facts.uid == 1000
     assert strict_world.processes.hidden == frozenset()
+
+
+def test_an_environment_that_hangs(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A process that hangs in a driver with its memory locked holds nobody up: it is waited for once.
+
+    What was known of it stands, the others are read by another thread, and its own ends with the hang.
+    """
+    folder = world.procfs.process(42, environ=b"WATTSPAN_RUN_ID=llama")
+    world.processes.look([42])
+    (folder / "stat").write_text((folder / "stat").read_text().replace("(python)", "(other)"))
+    (folder / "environ").unlink()
+    os.mkfifo(folder / "environ")
+    world.procfs.process(43, environ=b"WATTSPAN_RUN_ID=other")
+    facts = world.processes.look([42, 43])
+    assert {pid: fact.markers["WATTSPAN_RUN_ID"] for pid, fact in facts.items()} == {42: "llama", 43: "other"}
+    assert not facts[42].environ_readable
+    began_s = time.monotonic()
+    for pid in range(50, 100):
+        world.procfs.process(pid)
+        assert set(world.processes.look([42, pid])) == {42, pid}
+    assert time.monotonic() - began_s < 50 * PATIENCE_S / 2
+    assert caplog.text.count("process 42 hangs") == 1
+    hanging = [thread for thread in threading.enumerate() if thread.name == "environ"]
+    (folder / "environ").write_bytes(b"")  # to the one who waits for it
+    (folder / "environ").unlink()
+    (folder / "environ").write_bytes(b"WATTSPAN_RUN_ID=back")
+    while len([thread for thread in hanging if thread.is_alive()]) == len(hanging):
+        time.sleep(0.01)
+    facts = world.processes.look([42])
+    assert (facts[42].markers, facts[42].environ_readable) == ({"WATTSPAN_RUN_ID": "back"}, True)
+
+
+def test_environments_that_hang_do_not_pile_up_threads(world: World) -> None:
+    """Beyond a number of them no other is asked for, so that a dead driver does not take the daemon along."""
+    environs = Environs(patience_s=0.01)
+    pids = range(50, 50 + MAX_HANGING + 3)
+    folders = [world.procfs.process(pid) for pid in pids]
+    for folder in folders:
+        (folder / "environ").unlink()
+        os.mkfifo(folder / "environ")
+    before = threading.active_count()
+    for pid in (*pids, *pids):
+        with procfs.entered(world.procfs.root, pid) as handle, pytest.raises(TimeoutError):
+            environs.read(pid, 100, handle)
+    assert threading.active_count() == before + MAX_HANGING
+    for folder in folders[:MAX_HANGING]:
+        (folder / "environ").write_bytes(b"A=1")
+    while threading.active_count() > before:
+        time.sleep(0.01)
+    last = world.procfs.process(42, environ=b"A=2")
+    with procfs.entered(last.parent, 42) as handle:
+        assert environs.read(42, 100, handle) == b"A=2"
 
 
 def test_hidepid_that_refuses(strict_world: World) -> None:

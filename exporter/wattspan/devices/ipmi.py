@@ -82,7 +82,7 @@ class _Received(ctypes.Structure):
 
 
 class IpmiSource:
-    """The BMC's power reading, asked for every 10 s and repeated with its own time in between.
+    """The BMC's power reading, asked for every 10 s, or why there is none; repeated in between with its time.
 
     Args:
         device: the IPMI character device.
@@ -103,7 +103,8 @@ class IpmiSource:
         self._clock_ns = clock_ns
         self._file: int | None = None
         self._asked = 0
-        self._reading: PlatformReading | None = None
+        self._asked_at_ns = 0
+        self._found: PlatformReading | ReadError | None = None
 
     def open(self) -> str:
         """Open the device and ask once."""
@@ -114,32 +115,36 @@ class IpmiSource:
             mend = ": run as root" if error.errno in {errno.EACCES, errno.EPERM} else ""
             raise NotHereError(f"{self._device}: {error.strerror}{mend}") from error
         try:
-            self._reading = self._ask(self._file)
+            reading = self._found = self._ask(self._file)
         except ReadError as error:
             self.close()
             if error.reason == "unsupported":
                 raise NotHereError(error.detail) from error
             raise
-        return f"{self._reading.sensor}: {self._reading.power_uw // UW_PER_W} W"
+        return f"{reading.sensor}: {reading.power_uw // UW_PER_W} W"
 
     def read(self) -> SourceReport:
         """The newest answer; blocks while the BMC thinks."""
         if self._file is None:
             raise ReadError("io", f"{self._device} is not open")
         started_ns = self._clock_ns()
-        if self._reading is None or started_ns - self._reading.read_at_ns >= _ASK_EVERY_NS:
-            self._reading = None
-            self._reading = self._ask(self._file)
-        return SourceReport(self.name, started_ns, self._clock_ns(), platforms=(self._reading,))
+        if self._found is None or started_ns - self._asked_at_ns >= _ASK_EVERY_NS:
+            try:
+                self._found = self._ask(self._file)
+            except ReadError as error:
+                self._found = error
+        if isinstance(self._found, ReadError):
+            raise ReadError(self._found.reason, self._found.detail) from self._found
+        return SourceReport(self.name, started_ns, self._clock_ns(), platforms=(self._found,))
 
     def close(self) -> None:
         """Close the device."""
-        file, self._file, self._reading = self._file, None, None
+        file, self._file, self._found = self._file, None, None
         if file is not None:
             os.close(file)
 
     def _ask(self, file: int) -> PlatformReading:
-        before_ns = self._clock_ns()
+        before_ns = self._asked_at_ns = self._clock_ns()
         self._asked += 1
         try:
             _send(file, self._asked)

@@ -1,9 +1,9 @@
 """NVIDIA GPUs through NVML: energy, power, load, throttling, XID errors, MIG and processes.
 
 The parts beside this file: `nvml_session` (one initialisation), `nvml_card` (a look at one GPU),
-`nvml_fields` (many values in one call), `nvml_holders` (MIG and processes), `nvml_sm` (what processes do),
-`nvml_events` (XIDs), `nvml_calls` and `nvml_process_calls` (what we ask) and `nvml_errors` (what each
-return code means).
+`nvml_fields` (many values in one call), `nvml_scope` (what a superchip's counter covers), `nvml_holders`
+(MIG and processes), `nvml_sm` (what processes do), `nvml_events` (XIDs), `nvml_calls` and
+`nvml_process_calls` (what we ask) and `nvml_errors` (what each return code means).
 """
 
 import ctypes

@@ -21,6 +21,9 @@ _CLOCK_SM: Final = 1
 _SENSOR_GPU: Final = 0
 """NVML_TEMPERATURE_GPU in nvml.h."""
 
+_WHOLE_PROFILES: Final = (4, 3, 1)
+"""NVML_GPU_INSTANCE_PROFILE_7_SLICE, _4_SLICE and _2_SLICE: whole GPUs are of so many slices."""
+
 _MEMORY_V2: Final = 0x02000028
 """Version and size of nvmlMemory_v2_t, the struct that keeps reserved memory apart from used."""
 
@@ -47,6 +50,8 @@ class Calls:
         self.sm_clock_mhz = (lambda gpu: pynvml.nvmlDeviceGetClockInfo(gpu, _CLOCK_SM),)
         self.mig_mode = (pynvml.nvmlDeviceGetMigMode,)
         self.mig_count = (pynvml.nvmlDeviceGetMaxMigDeviceCount,)
+        # A GPU refuses profiles that are larger than itself, so the first that it knows is all of it.
+        self.mig_whole = tuple(_instance_profile(pynvml, profile) for profile in _WHOLE_PROFILES)
         self.mig_handle = (pynvml.nvmlDeviceGetMigDeviceHandleByIndex,)
         self.gpu_instance = (pynvml.nvmlDeviceGetGpuInstanceId,)
         self.compute_instance = (pynvml.nvmlDeviceGetComputeInstanceId,)
@@ -54,6 +59,10 @@ class Calls:
         self.compute_pids = (ComputePids(pynvml),)
         self.mps_pids = (ComputePids(pynvml, "MPSCompute"),)
         self.process_utilization = (ProcessUtilization(pynvml), ProcessesUtilizationInfo(pynvml))
+
+
+def _instance_profile(pynvml: Any, profile: int) -> Way:
+    return lambda gpu: pynvml.nvmlDeviceGetGpuInstanceProfileInfo(gpu, profile, version=1)
 
 
 class Asker:

@@ -10,8 +10,9 @@ from wattspan.devices import nvml_fields
 from wattspan.devices.nvml_calls import Asker, Calls, Handle
 from wattspan.devices.nvml_fields import FieldBatch
 from wattspan.devices.nvml_holders import HoldersLook
+from wattspan.devices.nvml_scope import ScopeWitness
 from wattspan.devices.nvml_sm import SmLook
-from wattspan.model import Gpu, GpuReading, MigMode, PowerSource
+from wattspan.model import Gpu, GpuReading, MigMode, PowerScope, PowerSource
 from wattspan.units import HZ_PER_MHZ, NS_PER_S, NS_PER_US, PERCENT, UJ_PER_MJ, UW_PER_MW
 
 _WINDOW_NS: Final = NS_PER_S
@@ -93,6 +94,7 @@ class Card:
         self._clock = clock
         self._asker = Asker(pynvml)
         self._fields = FieldBatch(pynvml, handle)
+        self._witness = ScopeWitness()
         self._holders = HoldersLook(self._asker, calls, handle, holders_interval_ns)
         self._sm = SmLook(self._asker, calls, handle, clock)
         self._has_counter = True  # until the driver says otherwise
@@ -127,7 +129,7 @@ class Card:
         )
         # On MIG the driver does not tell processes' SM time (nvml.h).
         sharing = None if holders.mig_mode == "enabled" else holders.processes
-        self._learn(power_source, holders.mig_mode)
+        self._learn(self._power_scope(read_at_ns, energy_mj, values), power_source, holders.mig_mode)
         return GpuReading(
             gpu=self.gpu,
             read_at_ns=read_at_ns,
@@ -149,6 +151,7 @@ class Card:
             processes=holders.processes,
             process_sm=self._sm.look(read_at_ns, sharing),
             mig_instances=holders.mig_instances,
+            mig_slices=holders.mig_slices,
         )
 
     def _read_at_ns(self, before_ns: int, after_ns: int) -> int:
@@ -193,15 +196,25 @@ class Card:
         usage_mw = self._ask(self._calls.power_usage_mw)
         return usage_mw, "usage" if self._asker.may_ask(self._calls.power_usage_mw) else "none"
 
+    def _power_scope(self, read_at_ns: int, energy_mj: int | None, values: dict[int, int]) -> PowerScope:
+        """What energy and power stand for: as the fields say, or where both scopes answer, as they agree."""
+        fields = self._fields
+        if not fields.answers(nvml_fields.MODULE_POWER):
+            return fields.power_scope
+        gpu_mw, module_mw = values.get(nvml_fields.POWER_AVERAGE), values.get(nvml_fields.MODULE_POWER)
+        scope = self._witness.look(read_at_ns, energy_mj, gpu_mw, module_mw)
+        if self._witness.settled is not None:
+            fields.settle_scope(scope)
+        return scope
+
     def _limit_mw(self, values: dict[int, int]) -> int | None:
         if self._fields.answers(nvml_fields.POWER_LIMIT):
             return values.get(nvml_fields.POWER_LIMIT)
         limit_mw: int | None = self._ask(self._calls.enforced_limit_mw)
         return limit_mw
 
-    def _learn(self, power_source: PowerSource, mig_mode: MigMode) -> None:
+    def _learn(self, power_scope: PowerScope, power_source: PowerSource, mig_mode: MigMode) -> None:
         """Make the GPU's record anew when this look has shown something else than the last."""
-        power_scope = self._fields.power_scope
         gpu = self.gpu
         if (power_scope, power_source, mig_mode, self._has_counter) == (
             gpu.power_scope,

@@ -36,11 +36,13 @@ class Holders:
             instances.
             None when the driver does not say, or not for each instance.
         mig_instances: empty unless MIG is enabled.
+        mig_slices: of the whole GPU; None unless MIG is enabled and the driver says it.
     """
 
     mig_mode: MigMode = "unsupported"
     processes: frozenset[int] | None = None
     mig_instances: tuple[MigInstance, ...] = ()
+    mig_slices: int | None = None
 
 
 class HoldersLook:
@@ -57,6 +59,7 @@ class HoldersLook:
         self._handle = handle
         self._interval_ns = interval_ns
         self._holders: Holders | None = None
+        self._mig_slices: int | None = None
         self._due_ns = 0
         self._soonest_ns = 0
         self._memory_bytes: int | None = None
@@ -88,7 +91,7 @@ class HoldersLook:
             self._asker.forget_refusals()
         if mode == "enabled":
             instances = self._instances()
-            self._holders = Holders(mode, _union(instances), instances)
+            self._holders = Holders(mode, _union(instances), instances, self._slices())
         else:
             self._holders = Holders(mode, self._pids(self._handle))
         return self._holders
@@ -110,6 +113,13 @@ class HoldersLook:
             can_say = self._asker.may_ask(self._calls.mig_mode)
             return self._holders.mig_mode if self._holders is not None and can_say else "unsupported"
         return _MIG_MODES.get(answer[0], "unsupported")
+
+    def _slices(self) -> int | None:
+        """Of the whole GPU, asked until the driver has said it once."""
+        if self._mig_slices is None:
+            whole = self._asker.ask(self._calls.mig_whole, self._handle)
+            self._mig_slices = None if whole is None else whole.sliceCount or None
+        return self._mig_slices
 
     def _instances(self) -> tuple[MigInstance, ...]:
         slots = range(self._asker.ask(self._calls.mig_count, self._handle) or 0)
@@ -133,7 +143,8 @@ class HoldersLook:
             uuid=uuid,
             gpu_instance=gpu_instance,
             compute_instance=compute_instance,
-            slices=attributes.gpuInstanceSliceCount,
+            # Mostly both are the same; where a GPU instance is divided, each compute instance has its part.
+            slices=attributes.computeInstanceSliceCount or attributes.gpuInstanceSliceCount,
             # The driver calls an instance "<model> MIG <profile>".
             profile=(ask(calls.name, handle) or "").partition(" MIG ")[2],
             processes=self._pids(handle),

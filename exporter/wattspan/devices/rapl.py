@@ -22,7 +22,7 @@ Counters are passed on as the hardware has them, with their range; the ledger un
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -54,7 +54,7 @@ class _Zone:
 
     Attributes:
         device: the id in readings; dram has its package's.
-        power_limit_uw: the most that its constraints name.
+        power_limit_uw: the most that its constraints name; None where one of them is no limit.
     """
 
     path: Path
@@ -222,14 +222,19 @@ def _identity(name: str, parent_name: str) -> tuple[_Kind | None, str]:
 
 
 def _power_limit_uw(zone: Path) -> int | None:
-    """The largest power that any of the zone's constraints allows or names as its maximum.
+    """The largest power that the zone's constraints allow or name as their maximum; None without a limit.
 
-    ``constraint_0_max_power_uw`` alone is the rated power, which turbo exceeds for seconds at a time;
-    taken as a bound it would call real energy implausible.
+    ``constraint_0_max_power_uw`` alone is the rated power, which turbo exceeds for seconds at a time, and
+    a board whose firmware lifts a limit for as long as the cooler lasts. Taken as a bound it would call real
+    energy implausible.
     """
-    named_uw = [
-        sysfs.optional_int(path)
-        for pattern in ("constraint_*_max_power_uw", "constraint_*_power_limit_uw")
-        for path in zone.glob(pattern)
-    ]
-    return max((limit_uw for limit_uw in named_uw if limit_uw and limit_uw < _NO_LIMIT_UW), default=None)
+    allowed_uw = _positive(zone.glob("constraint_*_power_limit_uw"))
+    if not allowed_uw or max(allowed_uw) >= _NO_LIMIT_UW:
+        return None
+    named_uw = _positive(zone.glob("constraint_*_max_power_uw"))
+    return max(limit_uw for limit_uw in allowed_uw + named_uw if limit_uw < _NO_LIMIT_UW)
+
+
+def _positive(paths: Iterable[Path]) -> list[int]:
+    """The numbers in these files, less zeros and what is no number."""
+    return [number for path in paths if (number := sysfs.optional_int(path))]

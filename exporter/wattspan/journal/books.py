@@ -16,8 +16,8 @@ from wattspan.carbon.rates import NO_NEWS, Footprint, News, Rates
 from wattspan.errors import REASONS
 from wattspan.journal.board import Board, ScrapeNotes
 from wattspan.journal.holder_accounts import HolderAccounts
-from wattspan.journal.marks import facts_of
-from wattspan.journal.records import Account, Baseline, JournalError, KeptRun
+from wattspan.journal.marks import baseline_of
+from wattspan.journal.records import Account, JournalError, KeptRun
 from wattspan.journal.store import Journal
 from wattspan.ledger.ledger import Tick
 from wattspan.ledger.meters import Mark
@@ -169,7 +169,7 @@ class Books:
         self._held: dict[CounterKey, None] = {
             key: None for key, entry in self._entries.items() if not entry.released
         }
-        self._marks: dict[str, Mark] = {}
+        self._marks: dict[str, Mark | None] = {}
         self._begun: set[str] = set()
         self._priced_devices = 0
         self._published: dict[str, dict[tuple[str, ...], int | float]] = {}
@@ -448,10 +448,7 @@ class Books:
             Account(quantity, labels, entry.total, entry.base, entry.released)
             for (quantity, labels), entry in ((key, self._entries[key]) for key in self._changed)
         ]
-        baselines = [
-            Baseline(device, mark.energy_uj, mark.read_at_ns, facts_of(mark))
-            for device, mark in self._marks.items()
-        ]
+        baselines = [baseline_of(device, mark) for device, mark in self._marks.items()]
         return self._journal.commit(
             accounts,
             baselines,

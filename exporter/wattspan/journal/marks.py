@@ -9,14 +9,16 @@ from wattspan.ledger.meters import Mark, Past
 from wattspan.runs import Holder, PodRef
 
 
-def facts_of(mark: Mark) -> Mapping[str, Fact]:
-    """What a baseline remembers beside the counter."""
-    holder = mark.holder
-    return {
+def baseline_of(device: str, mark: Mark | None) -> Baseline:
+    """A device's mark as the journal keeps it; None takes the place of an older one, which is void."""
+    if mark is None:
+        return Baseline(device, None, 0)
+    facts: Mapping[str, Fact] = {
         "limit_uw": mark.limit_uw,
         "idle_floor_uw": mark.idle_floor_uw,
-        "holder": None if holder is None else _holder_text(holder),
+        "holder": None if mark.holder is None else _holder_text(mark.holder),
     }
+    return Baseline(device, mark.energy_uj, mark.read_at_ns, facts)
 
 
 def pasts(baselines: Iterable[Baseline]) -> dict[str, Past]:

@@ -58,8 +58,18 @@ def split(
     return tuple(parts)
 
 
-def hold_times(start_ns: int, reading: GpuReading, holdings: Holdings) -> list[HoldTime]:
-    """GPU time of every holder between `start_ns` and the look; never more in all than the time itself."""
+def hold_times(
+    start_ns: int, reading: GpuReading, holdings: Holdings, *, watched: bool = True
+) -> list[HoldTime]:
+    """GPU time of every holder between `start_ns` and the look; never more in all than the time itself.
+
+    Args:
+        start_ns: the look before.
+        reading: this look, whose utilization is of the last second at most.
+        holdings: who held the GPU meanwhile.
+        watched: False where the looks are too far apart for this one to tell what was done in between;
+            then none of the time is called idle or used.
+    """
     holds = holdings.by_gpu.get(reading.gpu.uuid, ())
     if not holds:
         return []
@@ -70,7 +80,7 @@ def hold_times(start_ns: int, reading: GpuReading, holdings: Holdings) -> list[H
             continue
         for holder, held_ns in _times(end - start, present, slices_of(reading)):
             total_by_holder[holder] = total_by_holder.get(holder, 0) + held_ns
-    utilization = reading.utilization_ratio
+    utilization = reading.utilization_ratio if watched else None
     return [
         HoldTime(
             holder,
@@ -134,11 +144,13 @@ def _listed(reading: GpuReading) -> list[frozenset[int]]:
 def slices_of(reading: GpuReading) -> int:
     """How many MIG slices the GPU has; 0 where it is not partitioned.
 
-    Seven on A100, H100, H200 and B200, four on A30 (NVIDIA MIG User Guide, supported profiles).
+    Where the driver does not say: four on A30 and RTX PRO, whose largest profiles are 4g, and seven on A100,
+    H100, H200 and B200 (NVIDIA MIG User Guide, supported profiles; of RTX PRO it has 5000 and 6000).
     """
     if reading.gpu.mig_mode != "enabled":
         return 0
-    total = 4 if "A30" in reading.gpu.model else 7
+    is_of_four = any(name in reading.gpu.model for name in ("A30", "RTX PRO"))
+    total = reading.mig_slices or (4 if is_of_four else 7)
     return max(total, sum(instance.slices for instance in reading.mig_instances))
 
 

@@ -20,7 +20,7 @@ UNKNOWN_GPU_LIMIT_UW: Final = 3_000 * UW_PER_W
 """Taken where the driver states no limit: above the largest module to date (GB200 superchip, 2,700 W)."""
 
 UNKNOWN_HOST_LIMIT_UW: Final = 500 * UW_PER_W
-"""Taken where powercap states no maximum: the largest server packages to date are rated 500 W."""
+"""Taken where powercap states no limit: the largest server packages to date are rated 500 W."""
 
 
 class Verdict(Enum):

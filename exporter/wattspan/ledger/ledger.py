@@ -35,6 +35,7 @@ class Tick:
         awaited: runs, by id and attempt, that have let go of a GPU that has not been read since; they are to
             be closed when they are here no more.
         marks: counters that were read in this tick, by device key; to be kept for the next daemon.
+            None for a GPU without one now: its energy is counted otherwise, and the mark on disk is to go.
         gpus, hosts, platforms: every device known, with its reading while that is fresh.
         node_power_uw: measured GPU + CPU + DRAM, each once; None when nothing measures.
     """
@@ -45,7 +46,7 @@ class Tick:
     host_shares: tuple[Charge, ...]
     hold_times: tuple[HoldTime, ...]
     awaited: frozenset[tuple[str, int]]
-    marks: Mapping[str, Mark]
+    marks: Mapping[str, Mark | None]
     gpus: tuple[GpuState, ...]
     hosts: tuple[HostState, ...]
     platforms: tuple[PlatformReading, ...]
@@ -88,7 +89,7 @@ class Ledger:
         charges: list[Charge] = []
         tallies: list[Tally] = []
         times: list[HoldTime] = []
-        marks: dict[str, Mark] = {}
+        marks: dict[str, Mark | None] = {}
         holdings = self._left.remind(holdings)
         for report in sorted(snapshot.reports, key=_estimates_last):
             times += self._gpu_readings(report, holdings, charges, tallies, marks)
@@ -120,7 +121,7 @@ class Ledger:
         holdings: Holdings,
         charges: list[Charge],
         tallies: list[Tally],
-        marks: dict[str, Mark],
+        marks: dict[str, Mark | None],
     ) -> list[HoldTime]:
         times: list[HoldTime] = []
         for known in self._gpus.values():
@@ -138,12 +139,12 @@ class Ledger:
             charges += new_charges
             tallies += new_tallies
             times += new_times
-            if books.meter.mark is not None:
+            if books.meter.mark is not None or not reading.gpu.has_energy_counter:
                 marks[f"gpu:{uuid}"] = books.meter.mark
         return times
 
     def _host_readings(
-        self, report: SourceReport, charges: list[Charge], tallies: list[Tally], marks: dict[str, Mark]
+        self, report: SourceReport, charges: list[Charge], tallies: list[Tally], marks: dict[str, Mark | None]
     ) -> None:
         for known in self._hosts.values():
             if known.source == report.source:

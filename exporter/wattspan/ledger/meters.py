@@ -23,7 +23,10 @@ from wattspan.runs import Holder, Holdings, HoldTime
 from wattspan.units import NS_PER_S, energy_of
 
 TRAPEZOID_INTERVALS: Final = 3
-"""Power is integrated across at most this many sampling intervals; beyond, nobody knows what it did."""
+"""Power is integrated, and utilization believed, across at most this many sampling intervals.
+
+Beyond, nobody knows what the device did.
+"""
 
 GAP_NS: Final = 60 * NS_PER_S
 """After a longer silence the holders may have changed unseen, so the energy is nobody's (reason gap)."""
@@ -114,12 +117,24 @@ class GpuMeter:
         else:
             self.mark = self._past = None
             charges = self._by_power(reading, holdings)
-        times = [] if previous is None else hold_times(previous.read_at_ns, reading, holdings)
+        times = self._times(reading, holdings, charges)
         self._previous = reading
         for hold in holdings.by_gpu.get(reading.gpu.uuid, ()):
             until_ns = reading.read_at_ns if hold.until_ns is None else hold.until_ns
             self._held_until_ns = max(until_ns, self._held_until_ns or until_ns)
         return charges, tallies, times
+
+    def _times(self, reading: GpuReading, holdings: Holdings, charges: list[Charge]) -> list[HoldTime]:
+        """GPU time since the look before; what was done in it is told by looks that are near only.
+
+        Where energy of a longer time comes in at once, one idle look must not make all of it idle either.
+        """
+        if self._previous is None:
+            return []
+        start_ns = self._previous.read_at_ns
+        since_ns = min([start_ns, *(charge.start_ns for charge in charges)])
+        watched = reading.read_at_ns - since_ns <= self._max_trapezoid_ns
+        return hold_times(start_ns, reading, holdings, watched=watched)
 
     def _by_counter(self, reading: GpuReading, holdings: Holdings, tallies: list[Tally]) -> list[Charge]:
         if reading.energy_uj is None:

@@ -18,6 +18,7 @@ from wattspan.units import NS_PER_S
 from wattspan.workloads import cgroups, markers, procfs
 from wattspan.workloads.cgroup_cpu import CgroupCpu
 from wattspan.workloads.cgroups import Cgroup
+from wattspan.workloads.environs import Environs
 
 SETTLED_AFTER_NS: Final = 5 * NS_PER_S
 """Age from which control group, user and environment are taken as final.
@@ -46,8 +47,9 @@ class ProcessFacts:
         ppid: the parent; 0 for the first process of the namespace.
         uid: the real user.
         cgroup: whom it works for.
-        markers: its environment's allow-list; empty where that may not be read.
-        environ_readable: False where it may not.
+        markers: its environment's allow-list; empty where that may not be read. While it hangs, what was
+            known of it before.
+        environ_readable: False where it may not, or hangs.
         cpu_ns: CPU time of all its threads since it started.
         children_cpu_ns: the same of the children that have ended and that it has waited for, and of theirs.
         serves_mps: it calls itself as the server of CUDA MPS does, whose clients work through it.
@@ -107,6 +109,7 @@ class Processes:
         self._clock = clock
         self._slept = slept
         self._groups = CgroupCpu(sysfs)
+        self._environs = Environs()
         self._known: dict[int, _Known] = {}
         self._hidden_ns: dict[int, int] = {}
         self._tidied_ns = clock()
@@ -120,10 +123,12 @@ class Processes:
         return frozenset(self._hidden_ns)
 
     def look(self, pids: Iterable[int]) -> Mapping[int, ProcessFacts]:
-        """Facts of those that live and can be seen, by pid. May block, as `procfs.environ` says.
+        """Facts of those that live and can be seen, by pid.
 
         Start, parent and CPU time are read at every look; control group, user and environment once,
         and again after the process has executed another program.
+        An environment that hangs is waited for once, as `Environs.read` says, and asked for again when that
+        has come back.
 
         Raises:
             ReadError: procfs itself fails, as without file handles. What was known stays known.
@@ -224,7 +229,13 @@ class Processes:
         )
 
     def _know(self, pid: int, folder: int, stat: procfs.Stat, now_ns: int) -> _Known:
-        environ = procfs.environ(folder)
+        try:
+            environ, hangs = self._environs.read(pid, stat.start_ticks, folder), False
+            found: Mapping[str, str] = markers.of_environ(environ or b"")
+        except TimeoutError:
+            environ, hangs = None, True
+            before = self._known.get(pid)
+            found = before.markers if before and before.start_ticks == stat.start_ticks else {}
         started_ns = self._started_ns(pid, stat)
         return _Known(
             start_ticks=stat.start_ticks,
@@ -232,9 +243,9 @@ class Processes:
             started_ns=started_ns,
             uid=procfs.uid(folder),
             cgroup=cgroups.parse(procfs.cgroup(folder)),
-            markers=markers.of_environ(environ or b""),
+            markers=found,
             environ_readable=environ is not None,
-            settled=now_ns - started_ns >= SETTLED_AFTER_NS,
+            settled=not hangs and now_ns - started_ns >= SETTLED_AFTER_NS,
             asked_at_ns=now_ns,
         )
 

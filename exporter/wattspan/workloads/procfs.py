@@ -163,7 +163,8 @@ def environ(folder: int) -> bytes | None:
     """The environment that the program was started with, for `wattspan.workloads.markers.of_environ`.
 
     None when we may not read it, which takes the same user or CAP_SYS_PTRACE.
-    The kernel takes the memory lock of the process for it, so a process that hangs with that lock hangs us.
+    The kernel takes the memory lock of the process for it, so a process that hangs with that lock hangs
+    whoever asks: see `wattspan.workloads.environs`.
     """
     try:
         return read(folder, "environ", _MAX_ENVIRON_BYTES)

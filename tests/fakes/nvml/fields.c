@@ -63,10 +63,11 @@ static int answer(const struct call *call, struct field_value *field, int64_t at
         return SUCCESS;
     case POWER_AVERAGE:
         put_number(field, scope == SCOPE_MEMORY ? call->gpu->memory_power_mw
-                                                : average_mw(call->state, call->gpu, at_ns));
+                                                : average_mw(call->state, call->gpu, at_ns)
+                                                      + (uint32_t)call->gpu->more_mw[scope]);
         return SUCCESS;
     case POWER_INSTANT:
-        put_number(field, power_mw(call->state, call->gpu, at_ns));
+        put_number(field, power_mw(call->state, call->gpu, at_ns) + (uint32_t)call->gpu->more_mw[scope]);
         return SUCCESS;
     }
     switch (call->gpu->field_types[field->id]) {

@@ -58,7 +58,7 @@ class InstanceRow(c.Structure):
         ("compute_instance", c.c_uint32),
         ("slices", c.c_uint32),
         ("sm_count", c.c_uint32),
-        ("reserved", c.c_uint32),
+        ("compute_slices", c.c_uint32),
         ("uuid", c.c_char * 96),
         ("profile", c.c_char * 32),
     )
@@ -97,7 +97,9 @@ class Gpu(c.Structure):
         ("process_count", c.c_uint32),
         ("usage_is_average", c.c_uint32),
         ("memory_power_mw", c.c_uint32),
+        ("more_mw", c.c_int32 * SCOPE_MAX),
         ("mig_enabled", c.c_uint32),
+        ("mig_slices", c.c_uint32),
         ("architecture", c.c_uint32),
         ("capability_major", c.c_uint32),
         ("capability_minor", c.c_uint32),

@@ -8,7 +8,18 @@ struct attributes {
     uint64_t memory_mib;
 };
 
+struct profile {
+    uint32_t id, is_p2p_supported, slices, instances, sm_count;
+    uint32_t copy_engines, decoders, encoders, jpeg_engines, ofa_engines;
+    uint64_t memory_mib;
+};
+
 _Static_assert(sizeof(struct attributes) == 40, "nvmlDeviceAttributes_t");
+_Static_assert(sizeof(struct profile) == 48, "nvmlGpuInstanceProfileInfo_t");
+
+/* NVML_GPU_INSTANCE_PROFILE_*: slices by number; variants of the same size come after. */
+static const uint32_t profile_slices[] = {1, 2, 3, 4, 7, 8, 6, 1};
+#define PROFILES (sizeof profile_slices / sizeof profile_slices[0])
 
 EXPORT int nvmlDeviceGetMigMode(device_handle device, unsigned int *current, unsigned int *pending) {
     struct call call;
@@ -23,6 +34,19 @@ EXPORT int nvmlDeviceGetMaxMigDeviceCount(device_handle device, unsigned int *co
     ENTER_DEVICE(nvmlDeviceGetMaxMigDeviceCount, device, &call);
     if (count == NULL) return INVALID_ARGUMENT;
     *count = INSTANCE_MAX;
+    return SUCCESS;
+}
+
+/* A profile that is larger than the GPU is not supported by it. */
+EXPORT int nvmlDeviceGetGpuInstanceProfileInfo(device_handle device, unsigned int profile,
+                                               struct profile *info) {
+    struct call call;
+    ENTER_DEVICE(nvmlDeviceGetGpuInstanceProfileInfo, device, &call);
+    if (info == NULL || profile >= PROFILES) return INVALID_ARGUMENT;
+    uint32_t slices = profile_slices[profile];
+    if (slices > call.gpu->mig_slices) return NOT_SUPPORTED;
+    *info = (struct profile){
+        .id = profile, .slices = slices, .instances = call.gpu->mig_slices / slices, .copy_engines = slices};
     return SUCCESS;
 }
 
@@ -75,7 +99,7 @@ EXPORT int nvmlDeviceGetAttributes_v2(device_handle device, struct attributes *a
     *attributes = (struct attributes){.sm_count = call.instance->sm_count,
                                       .copy_engines = 1,
                                       .gpu_slices = call.instance->slices,
-                                      .compute_slices = call.instance->slices,
+                                      .compute_slices = call.instance->compute_slices,
                                       .memory_mib = call.instance->memory_bytes >> 20};
     return SUCCESS;
 }

@@ -77,6 +77,9 @@ def write_card(row: layout.Gpu, position: int, spec: GpuSpec) -> None:
     row.memory_total_bytes = spec.memory_mib * MIB
     row.usage_is_average = generation.usage_is_average
     row.memory_power_mw = generation.memory_power_w * 1000
+    for scope, watts in generation.more_w.items():
+        row.more_mw[scope] = watts * 1000
+    row.mig_slices = generation.mig_slices
     row.event_types = _EVENT_TYPES
     row.base_mj, row.frozen_at_ns = spec.base_mj, -1
     row.fixed_mj = -1 if spec.frozen_mj is None else spec.frozen_mj
@@ -118,6 +121,7 @@ def write_instance(row: layout.InstanceRow, instance: MigInstance | None) -> Non
     row.memory_bytes = instance.memory_mib * MIB
     row.gpu_instance, row.compute_instance = instance.gpu_instance, instance.compute_instance
     row.slices, row.sm_count = instance.slices, instance.sm_count
+    row.compute_slices = instance.compute_slices or instance.slices
     row.uuid, row.profile = instance.uuid.encode(), instance.profile.encode()
 
 

@@ -35,7 +35,12 @@ SCOPE_GPU, SCOPE_MODULE, SCOPE_MEMORY = range(3)
 
 _OTHER_SCOPES: Final = frozenset((f, s) for f in SCOPED_FIELDS for s in range(SCOPE_MODULE, SCOPE_MAX))
 _MIG_FUNCTIONS: Final = frozenset(
-    ("nvmlDeviceGetMigMode", "nvmlDeviceGetMaxMigDeviceCount", "nvmlDeviceGetMigDeviceHandleByIndex")
+    (
+        "nvmlDeviceGetMigMode",
+        "nvmlDeviceGetMaxMigDeviceCount",
+        "nvmlDeviceGetMigDeviceHandleByIndex",
+        "nvmlDeviceGetGpuInstanceProfileInfo",
+    )
 )
 _LIMIT_FUNCTIONS: Final = frozenset(
     (
@@ -65,7 +70,10 @@ class Process:
 
 @dataclass(frozen=True)
 class MigInstance:
-    """A MIG instance; without a UUID it gets one made from the GPU's and its ids."""
+    """A MIG instance; without a UUID it gets one made from the GPU's and its ids.
+
+    It has all the slices of its GPU instance, unless it is told how many of them compute for it.
+    """
 
     gpu_instance: int
     compute_instance: int
@@ -73,6 +81,7 @@ class MigInstance:
     memory_mib: int
     profile: str
     sm_count: int = 0
+    compute_slices: int = 0
     uuid: str = ""
     processes: tuple[int, ...] = ()
 
@@ -91,6 +100,8 @@ class Generation:
         usage_is_average: nvmlDeviceGetPowerUsage gives the last second's mean.
         nvlinks: number of links; 0 where there is no NVLink.
         memory_power_w: field 185 in memory scope, for those that have it.
+        mig_slices: of the whole GPU, where it has MIG.
+        more_w: by scope, what powers are more than the curve, which is what the counter counts.
     """
 
     name: str
@@ -104,6 +115,8 @@ class Generation:
     usage_is_average: bool = True
     nvlinks: int = 0
     memory_power_w: int = 0
+    mig_slices: int = 7
+    more_w: Mapping[int, int] = field(default_factory=dict)
 
 
 def cells(what: What) -> tuple[Cell, ...]:
@@ -119,6 +132,7 @@ def _lacking(*more: What, supported: Iterable[Cell] = (), mig: bool = False) -> 
 
 
 _MODULE_ONLY: Final = (*ENERGY_FIELDS, *POWER_FIELDS)
+_MODULE_TOO: Final = tuple((f, SCOPE_MODULE) for f in SCOPED_FIELDS)
 
 GENERATIONS: Final[Mapping[str, Generation]] = MappingProxyType(
     {
@@ -165,12 +179,32 @@ GENERATIONS: Final[Mapping[str, Generation]] = MappingProxyType(
             ),
             nvlinks=18,
         ),
+        "gh200_both": Generation(
+            "NVIDIA GH200 480GB",
+            *(9, (9, 0), 0x234210DE, 97871, (100, 900, 900), (1980, 1980, 2619, 1545)),
+            _lacking(mig=True, supported=_MODULE_TOO),
+            nvlinks=18,
+            more_w={SCOPE_GPU: -150},
+        ),
+        "gb200": Generation(
+            "NVIDIA GB200",
+            *(10, (10, 0), 0x294110DE, 189471, (200, 1200, 1200), (1965, 1965, 3996, 1590)),
+            _lacking("nvmlDeviceGetProcessUtilization", mig=True, supported=_MODULE_TOO),
+            nvlinks=18,
+            more_w={SCOPE_MODULE: 250},
+        ),
         "blackwell": Generation(
             "NVIDIA B200",
             *(10, (10, 0), 0x290110DE, 183359, (200, 1000, 1000), (1965, 1965, 3996, 1590)),
             _lacking("nvmlDeviceGetProcessUtilization", mig=True, supported=[(185, SCOPE_MEMORY)]),
             nvlinks=18,
             memory_power_w=110,
+        ),
+        "gb202": Generation(
+            "NVIDIA RTX PRO 6000 Blackwell Server Edition",
+            *(10, (12, 0), 0x2BB510DE, 97887, (300, 600, 600), (2430, 2430, 12481, 2130)),
+            _lacking("nvmlDeviceGetProcessUtilization", mig=True),
+            mig_slices=4,
         ),
         "vgpu": Generation(
             "NVIDIA A40-24C",

@@ -58,7 +58,7 @@ struct instance {
     uint32_t compute_instance;
     uint32_t slices;
     uint32_t sm_count;
-    uint32_t reserved;
+    uint32_t compute_slices;
     char uuid[96];
     char profile[32];
 };
@@ -95,7 +95,9 @@ struct gpu {
     uint32_t process_count;
     uint32_t usage_is_average; /* nvmlDeviceGetPowerUsage: the last second's mean, else the instant */
     uint32_t memory_power_mw;  /* field 185 in memory scope */
+    int32_t more_mw[SCOPE_MAX]; /* power in a scope: so much more than on the curve, which the counter counts */
     uint32_t mig_enabled;
+    uint32_t mig_slices; /* of the whole GPU */
     uint32_t architecture;
     uint32_t capability_major;
     uint32_t capability_minor;
