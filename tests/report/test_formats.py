@@ -246,16 +246,6 @@ def test_report_without_revision_says_nothing_of_one() -> None:
         assert (document["carbon"]["revised_factors"] is None) == (report.revision is None)
 
 
-def test_unit_that_was_asked_for_stands_alone() -> None:
-    """With a functional unit the report has that one, or says why it has none."""
-    steps = report_of(training(), [0], BEGAN_WALL_NS, "1", unit="step")
-    assert [sci.unit for sci in steps.sci] == ["step"]
-    assert "SCI, per step" in as_markdown.text(steps)
-    none = report_of(bare(), [0], BEGAN_WALL_NS, "1", unit="token")
-    assert none.sci == ()
-    assert "per token: the run told none" in as_markdown.text(none)
-
-
 class Page(HTMLParser):
     """What a page is made of: open elements must be closed in their order."""
 

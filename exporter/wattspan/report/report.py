@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from wattspan.journal.figures import Revision
-from wattspan.report.figures import Figures, GpuPart, Missing, Part, figures_of, gpu_parts_of, parts_of
+from wattspan.report.figures import Figures, GpuPart, Part, figures_of, gpu_parts_of, parts_of
 from wattspan.report.provenance import PricedBy, provenance_of
 from wattspan.report.ranges import Ranges, Uncertainty, ranges_of, uncertainty_of
-from wattspan.report.sci import Sci, Unit, known, sci_of
+from wattspan.report.sci import Sci, known
 from wattspan.report.statements import Statement, omissions, sources, statements
 from wattspan.runs import RunRecord
 from wattspan.workloads import run_ids
@@ -36,7 +36,6 @@ class Report:
         ranges: between what and what each total lies.
         priced_by: who priced which part of the energy.
         sci: grams per functional unit: of the one that was asked for, else of all that are known.
-        sci_missing: why there is none of the unit that was asked for; empty else.
         statements: how sure the figures are, and why.
         omissions: what the report cannot know, and why.
         sources: where figures come from that were not measured here, each with what its licence asks for.
@@ -56,7 +55,6 @@ class Report:
     ranges: Ranges
     priced_by: tuple[PricedBy, ...]
     sci: tuple[Sci, ...]
-    sci_missing: str
     statements: tuple[Statement, ...]
     omissions: tuple[str, ...]
     sources: tuple[str, ...]
@@ -70,7 +68,6 @@ def report_of(
     attempts: Iterable[int],
     made_wall_ns: int,
     version: str,
-    unit: Unit | None = None,
     revision: Revision | None = None,
 ) -> Report:
     """Gather a report.
@@ -80,13 +77,12 @@ def report_of(
         attempts: all that the node knows of the run.
         made_wall_ns: now.
         version: of Wattspan.
-        unit: functional unit that carbon is told by; None for all that are known.
         revision: its grams by the figures that are known now; None where nobody looked.
     """
     revision = revision if record.factors else None
     figures = figures_of(record, made_wall_ns)
     uncertainty = uncertainty_of(record, figures)
-    sci, sci_missing = _sci(record, unit, made_wall_ns)
+    sci = known(record, made_wall_ns)
     run = record.run
     return Report(
         record=record,
@@ -99,7 +95,6 @@ def report_of(
         ranges=ranges_of(figures, uncertainty),
         priced_by=provenance_of(record),
         sci=sci,
-        sci_missing=sci_missing,
         statements=statements(record, figures, uncertainty, sci, revision),
         omissions=omissions(record),
         sources=sources(record),
@@ -107,11 +102,3 @@ def report_of(
         version=version,
         revision=revision,
     )
-
-
-def _sci(record: RunRecord, unit: Unit | None, made_wall_ns: int) -> tuple[tuple[Sci, ...], str]:
-    """What was asked for, or why it is missing."""
-    if unit is None:
-        return known(record, made_wall_ns), ""
-    sci = sci_of(record, unit, made_wall_ns)
-    return ((), f"per {unit}: {sci.reason}") if isinstance(sci, Missing) else ((sci,), "")

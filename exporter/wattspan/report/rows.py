@@ -145,14 +145,13 @@ def range_of(report: Report, name: str) -> str:
 
 def sci(report: Report) -> list[Row]:
     """Grams per functional unit; called SCI only where no term is missing."""
-    known = [
+    return [
         (
             f"SCI, per {each.unit}" if each.conforms else f"per {each.unit}",
             quantities.mass(each.grams_per_unit) if each.conforms else _incomplete(each),
         )
         for each in report.sci
     ]
-    return [*known, ("SCI", report.sci_missing)] if report.sci_missing else known
 
 
 def _incomplete(sci: Sci) -> str:

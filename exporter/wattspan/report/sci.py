@@ -55,11 +55,6 @@ class Sci:
         """Whether it may be called SCI."""
         return not self.missing
 
-    @property
-    def name(self) -> str:
-        """``SCI``, or what it is called where a term is missing."""
-        return "SCI" if self.conforms else "operational only"
-
 
 def sci_of(record: RunRecord, unit: Unit, now_wall_ns: int | None = None) -> Sci | Missing:
     """Of an attempt; missing where there is no energy, no intensity or no R.
