@@ -313,14 +313,14 @@ class Intensity:
         g_per_kwh: grams of CO2e (CO2 alone for some direct sources) per kilowatt-hour.
         valid_from_wall_ns, valid_until_wall_ns: half open; None where the figure has no such end.
         force_from_wall_ns, force_until_wall_ns: the stretch that the chain has put it in force for, where
-            that
-            is not its own validity: a last good figure stands in for a while, a fallback fills a gap.
+            that is not its own validity: a last good figure stands in for a while, a fallback fills a gap.
             None for its own end. Set by the chain, never by a provider.
         grid_zone: the zone the figure is for, as the provider names it.
         provider: the module's name, such as ``static``.
         signal: ``average`` or ``marginal``.
         basis: ``lifecycle`` or ``direct``; never mixed in one chain.
-        estimated: a model's or a yearly figure rather than a measured one.
+        estimated: a model's or a yearly figure rather than a measured one, or one that stands in beyond its
+            own time.
         fetched_wall_ns: when it was obtained; for the carried table, None.
         origin: dataset and year, for people and audits.
     """

@@ -38,7 +38,8 @@ class Market:
 
 def feed_of(market: Market) -> Feed[Tariff]:
     """The market, well behaved."""
-    return Feed(Manners("market", "price", HOUR_NS, HOUR_NS), market, Tariff, "DE-LU", jitter=lambda: 0.0)
+    manners = Manners("market", "price", HOUR_NS, HOUR_NS, 2 * HOUR_NS)
+    return Feed(manners, market, Tariff, "DE-LU", jitter=lambda: 0.0)
 
 
 def test_a_live_price_goes_before_the_stand_in_which_fills_what_it_leaves() -> None:
@@ -82,7 +83,7 @@ def test_every_joule_has_a_cost_or_is_counted(lag_s: int, down: range) -> None:
         begin_ns = now_wall_ns - lag_s * NS_PER_S
         return [Tariff(0.3, begin_ns, begin_ns + resolution_ns, "meter", now_wall_ns)]
 
-    manners = Manners("meter", "price", resolution_ns, 60 * NS_PER_S)
+    manners = Manners("meter", "price", resolution_ns, 60 * NS_PER_S, 2 * resolution_ns)
     book = PriceBook("EUR", Feed(manners, ask, Tariff, "p", jitter=lambda: 0.0), None)
     book.settle(NOON_NS, NOON_NS)
     second_uj = UJ_PER_KWH // 3600

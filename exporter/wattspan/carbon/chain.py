@@ -8,7 +8,7 @@ from typing import Final
 from wattspan.carbon import LiveProvider, Provider, forecast, timeline
 from wattspan.carbon.configured import NO_ZONE, ConfiguredProvider
 from wattspan.carbon.countries import WORLD
-from wattspan.carbon.feed import HOLD_RESOLUTIONS, Feed
+from wattspan.carbon.feed import Feed
 from wattspan.carbon.location import Location, locate
 from wattspan.carbon.pricing import Pricing
 from wattspan.carbon.static import StaticProvider
@@ -181,7 +181,7 @@ class Chain:
     def _compose(self, now_wall_ns: int) -> None:
         self._learn(now_wall_ns)
         levels: list[Sequence[Intensity]] = [
-            in_force(feed.figures, feed.last_good_wall_ns, feed.manners.resolution_ns) for feed in self.feeds
+            in_force(feed.figures, feed.last_good_wall_ns, feed.manners.hold_ns) for feed in self.feeds
         ]
         names: dict[tuple[str, str], int] = {
             (feed.manners.name, ""): level for level, feed in enumerate(self.feeds)
@@ -221,19 +221,16 @@ class Chain:
         return self._levels.get((intensity.provider, intensity.grid_zone), 0) if live is None else live
 
 
-def in_force(
-    figures: Sequence[Intensity], good_wall_ns: int | None, resolution_ns: int
-) -> tuple[Intensity, ...]:
+def in_force(figures: Sequence[Intensity], good_wall_ns: int | None, hold_ns: int) -> tuple[Intensity, ...]:
     """Figures of one feed with the stretches that they may price.
 
-    A gap between two of them, and the time after the last, is filled by the figure before, for
-    `HOLD_RESOLUTIONS` times the resolution at most.
+    A gap between two of them, and the time after the last, is filled by the figure before, for `hold_ns` at
+    most; beyond its own time it is an estimate, whatever it was.
     Forecasts price no longer than that after the figure that was in force when the feed last answered:
     a provider that is gone is left for the next one, however far ahead it has spoken.
     """
     if not figures or good_wall_ns is None:
         return ()
-    hold_ns = HOLD_RESOLUTIONS * resolution_ns
     told = timeline.at(figures, good_wall_ns)
     newest_ns = max(
         [f.valid_until_wall_ns or 0 for f in figures if (f.valid_from_wall_ns or 0) <= good_wall_ns],
@@ -249,7 +246,10 @@ def in_force(
         until_ns = (
             min(end_ns + hold_ns, cut_ns) if following is None else min(end_ns + hold_ns, following, cut_ns)
         )
-        result.append(figure if until_ns == end_ns else replace(figure, force_until_wall_ns=until_ns))
+        result.append(figure if until_ns >= end_ns else replace(figure, force_until_wall_ns=until_ns))
+        if until_ns > end_ns:
+            held = replace(figure, estimated=True, force_from_wall_ns=end_ns, force_until_wall_ns=until_ns)
+            result.append(held)
     return tuple(result)
 
 

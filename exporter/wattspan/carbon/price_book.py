@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from wattspan.carbon import timeline
-from wattspan.carbon.feed import HOLD_RESOLUTIONS, Feed
+from wattspan.carbon.feed import Feed
 from wattspan.carbon.price import Prices
 from wattspan.model import Tariff
 from wattspan.units import NS_PER_S
@@ -91,7 +91,7 @@ class PriceBook:
     def _write(self, now_wall_ns: int, now_ns: int) -> None:
         told: Sequence[Tariff] = ()
         if self._feed is not None:
-            told = held(self._feed.figures, HOLD_RESOLUTIONS * self._feed.manners.resolution_ns)
+            told = held(self._feed.figures, self._feed.manners.hold_ns)
         otherwise = self._stand_in.tariffs(now_wall_ns) if self._stand_in else ()
         self.prices = Prices(filled(told, otherwise), self._currency)
         self._written_ns = now_ns
