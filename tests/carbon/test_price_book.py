@@ -129,6 +129,22 @@ def test_a_schedule_goes_on_for_months() -> None:
     assert seen == {0.31, 0.19}
 
 
+@pytest.mark.parametrize("ahead_ns", [NOON_NS, 10 * 24 * HOUR_NS, -3 * 24 * HOUR_NS], ids=str)
+def test_a_clock_that_is_set_costs_no_price(ahead_ns: int) -> None:
+    """Whether NTP sets it by decades, or the machine slept for days: at the next look the schedule is that of
+    now."""
+    book = PriceBook("EUR", None, parse_schedule("07:00-22:00 0.31; 0.19", "Europe/Berlin"))
+    begin_ns = NOON_NS - ahead_ns if ahead_ns > 0 else NOON_NS
+    book.settle(begin_ns, 1000 * NS_PER_S)
+    now_wall_ns, now_ns = begin_ns + ahead_ns, 1010 * NS_PER_S
+    assert book.prices.at(now_wall_ns) is None
+    assert book.wait_ns(now_wall_ns, now_ns) == 0
+    book.refresh(now_wall_ns, now_ns)
+    costed = book.prices.costed(UJ_PER_KWH, 1.0, now_wall_ns, now_wall_ns + NS_PER_S)
+    assert (costed.cost, costed.uncosted_uj) == (0.31, 0)
+    assert book.wait_ns(now_wall_ns, now_ns) == RENEW_NS
+
+
 stretches = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 6)), max_size=6)
 
 
