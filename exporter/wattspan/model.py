@@ -443,6 +443,8 @@ class GridState:
         tariff: price in force; None without one.
         signal, basis: what every figure of the chain means, also while there is none.
         zone: the node's own; a figure that stands in may be one of a larger place.
+        fallback_wall_ns: when the chain steps further down unless somebody speaks again; None where it need
+            not, and where there is no figure.
     """
 
     intensity: Intensity | None
@@ -456,6 +458,7 @@ class GridState:
     signal: Signal = "average"
     basis: Basis = "lifecycle"
     zone: str = ""
+    fallback_wall_ns: int | None = None
 
 
 SAMPLE_DURATION_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)

@@ -261,6 +261,50 @@ def test_no_gap_and_no_flapping(first: list[tuple[int, int]], second: list[tuple
     timeline.require_order(chain.pricing.intensities)
 
 
+def fallback_min(chain: Chain, minute: int) -> int | None:
+    """When the chain foresees its next step down, as of a minute; both since noon."""
+    known_ns = chain.state(NOON_NS + minute * STEP_NS).fallback_wall_ns
+    return None if known_ns is None else (known_ns - NOON_NS) // STEP_NS
+
+
+@pytest.mark.parametrize("ahead", [0, 96])
+@pytest.mark.parametrize("static", [True, False])
+def test_the_next_step_down_is_foreseen(ahead: int, static: bool) -> None:
+    """It is the end of the hold, past all that the source has forecast, and comes to pass at that minute.
+
+    The end of the chain is foreseen as a step, and a yearly figure as none.
+    """
+    basis: Basis = "lifecycle" if static else "direct"
+    chain = chain_of(Scripted("first", 50.0, [range(-100, 61)], ahead, basis), static=static)
+    chain.settle(NOON_NS, NOON_NS)
+    assert fallback_min(chain, 0) is None
+    foreseen = []
+    for minute in range(300):
+        chain.refresh(NOON_NS + minute * STEP_NS, NOON_NS + minute * STEP_NS)
+        foreseen.append(fallback_min(chain, minute))
+    assert foreseen[61] == 60 + HOLD_NS // STEP_NS, "asked in the half hour until 60, it answered last"
+    assert set(foreseen[61:120]) == {120}
+    assert set(foreseen[120:]) == {None}
+    state = chain.state(NOON_NS + 120 * STEP_NS)
+    assert (state.fallback_level, state.intensity is not None) == (1, static)
+
+
+def test_only_a_step_down_is_foreseen() -> None:
+    """While a lower source fills a gap of the first one, the way back up is no step; the next one is."""
+    chain = chain_of(Scripted("first", 50.0, ALWAYS), Scripted("second", 60.0, ALWAYS))
+    levels(chain, 1)
+    first, second = chain.feeds
+    first.figures = (figure("first", NOON_NS + 4 * HALF_HOUR_NS, HALF_HOUR_NS, 50.0),)
+    second.figures = tuple(figure("second", NOON_NS + n * HALF_HOUR_NS, HALF_HOUR_NS, 60.0) for n in range(4))
+    first.last_good_wall_ns = NOON_NS + 4 * HALF_HOUR_NS
+    second.last_good_wall_ns = NOON_NS + 3 * HALF_HOUR_NS
+    chain.settle(NOON_NS, NOON_NS)
+    state = chain.state(NOON_NS)
+    assert state.intensity is not None
+    assert (state.intensity.provider, state.fallback_level) == ("second", 1)
+    assert fallback_min(chain, 0) == (4 + 1) * 30 + HOLD_NS // STEP_NS
+
+
 def test_gaps_within_a_source_are_held_over() -> None:
     """Half an hour that is missing has the figure before it, and a longer gap the next source's."""
     hour = [

@@ -261,7 +261,7 @@ def _levels_change_when_they_should(changes: list[tuple[float, int]]) -> None:
 
 def _says_validity(series: str) -> bool:
     """The carried table holds for all time and has no such moments; a silent source has no figure."""
-    return re.match(r"wattspan_grid_(valid_\w+|fetched|provider)_", series) is not None
+    return re.match(r"wattspan_grid_(valid_\w+|fallback_timestamp|fetched|provider)_", series) is not None
 
 
 def _shares_are_told(record: RunRecord, per_provider_uj: dict[str, float]) -> None:

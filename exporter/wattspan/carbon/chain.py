@@ -1,5 +1,6 @@
 """The ordered choice of providers, and the figures in force. The daemon and the command `grid` hold one."""
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -143,6 +144,7 @@ class Chain:
             signal=self.signal,
             basis=self.basis,
             zone=self.location.zone,
+            fallback_wall_ns=self._fallback_ns(pricing, now_wall_ns),
         )
 
     def failures(self) -> Mapping[tuple[str, str], int]:
@@ -212,6 +214,19 @@ class Chain:
         if in_use is not None and all(figure.provider != in_use.provider for figure in figures):
             figures.append(in_use)
         return tuple(figures)
+
+    def _fallback_ns(self, pricing: Pricing, now_wall_ns: int) -> int | None:
+        """When a level further down than the one in force takes over, or nobody does; None for never."""
+        in_force = pricing.at(now_wall_ns)
+        if in_force is None:
+            return None
+        level, until_ns = self._level_of(in_force), timeline.until_ns(in_force)
+        first = bisect_right(pricing.intensities, now_wall_ns, key=timeline.from_ns)
+        for figure in pricing.intensities[first:]:
+            if timeline.from_ns(figure) > until_ns or self._level_of(figure) > level:
+                break
+            until_ns = timeline.until_ns(figure)
+        return None if until_ns == timeline.END_NS else until_ns
 
     def _level_of(self, intensity: Intensity | None) -> int:
         """Of the figure in force; without one, one step beyond the last."""
