@@ -56,8 +56,10 @@ def _wrong() -> list[object]:
              " last three days.", look.RATIO,
              Query(f"max({_of_budget('budget:wattspan_co2e_grams:forecast_ratio')})"), w=3, steps=look.FULL,
              alarm=True, decimals=0, empty="no budget is by month"),
-        stat("Stale zones", "Grid zones whose figure in force has run out.", look.COUNT,
-             Query(f"count({_grid_of('valid_until_timestamp_seconds')} < time())"
+        stat("Stale zones", "Grid zones whose figure in force has run out and will not be used any more in"
+             " half an hour; one that is as late as ever is well.", look.COUNT,
+             Query(f"count({_grid_of('valid_until_timestamp_seconds')} < time() - 1800"
+                   f" and {_grid_of('fallback_timestamp_seconds')} < time() + 1800)"
                    f" or 0 * count({_grid_of('intensity_grams_per_kwh')})"), w=3,
              steps=look.ANY_IS_BAD, alarm=True),
         stat("Fallback in use", "Grid zones where the first choice of the providers says nothing.",
@@ -79,8 +81,8 @@ def _wrong() -> list[object]:
 def _in_force() -> object:
     return table(
         "In force, by zone", "The figure that grams are made with. Measured means a live figure of this"
-        " hour; estimated is a yearly mean or a model. Age is since it was fetched; a dash is a table or"
-        " your own figure.",
+        " hour; estimated is a yearly mean, a model, or one that is held beyond its own time. Age is since it"
+        " was fetched; a dash is a table or your own figure.",
         [
             Column("Zone", "grid_zone", width=60),
             Column("Signal", "signal", width=75),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes import grid_answers
 from tests.fakes.grid_service import Answer, serving
 from wattspan.carbon_service import CarbonService
 from wattspan.config import GRID_PROVIDERS, Config
@@ -69,6 +70,21 @@ def test_a_direct_chain_ends_in_unpriced_energy_and_a_lifecycle_one_in_the_table
         assert (service.state(NOON_NS).intensity is not None) == priced
         footprint = service.rates.footprint(UJ_PER_KWH, NOON_NS, NOON_NS + 1)
         assert (footprint.unpriced_uj == 0) == priced
+
+
+def test_a_late_figure_is_the_first_choice_and_an_estimate() -> None:
+    """France's quarter hours are an hour late: they price as estimates, hours before the chain steps down."""
+    begin_s = NOON_NS // NS_PER_S - 2 * 3600
+    with serving() as grid:
+        grid.says_json("/api/*", grid_answers.eco2mix(grid_answers.points(begin_s, 15, 20, 21, 22, 23)))
+        service = made(grid_zone="FR", grid_providers=("eco2mix",), grid_eco2mix_url=grid.url)
+        service.settle(NOON_NS, 0)
+        service.refresh(NOON_NS, 60 * NS_PER_S)
+    state = service.state(NOON_NS)
+    assert state.intensity is not None
+    assert (state.fallback_level, state.intensity.g_per_kwh, state.intensity.estimated) == (0, 23, True)
+    assert state.intensity.valid_until_wall_ns == NOON_NS - 3600 * NS_PER_S
+    assert state.fallback_wall_ns == NOON_NS + 3 * 3600 * NS_PER_S
 
 
 def test_failures_are_counted_from_zero_and_told_once(caplog: pytest.LogCaptureFixture) -> None:

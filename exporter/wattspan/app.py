@@ -111,6 +111,7 @@ def _run(
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is somebody to take it
     label = asking(config.node_name, REGION_LABEL, os.environ) if config.kubernetes_pods == "api" else None
     carbon = CarbonService(config, os.environ, config.state_dir / FOLDER, label)
+    region = carbon.chain.location.region
     board = Board()
     node = NodeInfo(config.node_name, config.cluster_name, __version__, config.sample_interval_ns)
     with ExitStack() as undo:
@@ -122,7 +123,7 @@ def _run(
         wake = sampler.woken.set
         service = None
         if runs:
-            service = RunService(config, journal, board, wake, demo=demo, export=not ephemeral)
+            service = RunService(config, journal, board, wake, demo=demo, export=not ephemeral, region=region)
         if service is not None:
             undo.callback(service.stop, STOP_S)
             # A site of its own: each has an event loop, and whoever reaches the socket needs no password.
@@ -137,16 +138,16 @@ def _run(
         daemon.start()
         if web is not None:
             web.start(board, node, service.api if service else None)
-            _export_metrics(config, board, undo)
+            _export_metrics(config, board, undo, region)
         return daemon.wait()
 
 
-def _export_metrics(config: Config, board: Board, undo: ExitStack) -> None:
+def _export_metrics(config: Config, board: Board, undo: ExitStack, region: str) -> None:
     """OpenTelemetry's hardware metrics, for whoever asks with OTEL_METRICS_EXPORTER=otlp."""
     if otlp_metrics.wanted(os.environ):
         kubernetes = config.kubelet_dir.is_dir()
         resource = spans_otlp.resource_of(
-            config.node_name, config.cluster_name, __version__, kubernetes=kubernetes
+            config.node_name, config.cluster_name, __version__, region=region, kubernetes=kubernetes
         )
         undo.callback(otlp_metrics.MetricExport(board, os.environ, resource).close, STOP_S)
 

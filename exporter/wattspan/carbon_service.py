@@ -159,6 +159,7 @@ def chain_from(config: Config, location: Location, folder: Path | None) -> Chain
             f"{provider.signal} {provider.basis}",
             provider.resolution_ns,
             provider.floor_ns,
+            provider.hold_ns,
             local=options.path is not None,
         )
         feed = Feed(manners, provider.intensities, Intensity, key, config.node_name, folder)
@@ -269,6 +270,7 @@ def _price_feed(config: Config, folder: Path | None) -> Feed[Tariff] | None:
         "price",
         source.resolution_ns,
         source.floor_ns,
+        source.hold_ns,
         local=config.cost_provider == "file",
     )
     return Feed(manners, source.tariffs, Tariff, " ".join(map(str, asked)), config.node_name, folder)

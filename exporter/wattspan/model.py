@@ -315,14 +315,14 @@ class Intensity:
         g_per_kwh: grams of CO2e (CO2 alone for some direct sources) per kilowatt-hour.
         valid_from_wall_ns, valid_until_wall_ns: half open; None where the figure has no such end.
         force_from_wall_ns, force_until_wall_ns: the stretch that the chain has put it in force for, where
-            that
-            is not its own validity: a last good figure stands in for a while, a fallback fills a gap.
+            that is not its own validity: a last good figure stands in for a while, a fallback fills a gap.
             None for its own end. Set by the chain, never by a provider.
         grid_zone: the zone the figure is for, as the provider names it.
         provider: the module's name, such as ``static``.
         signal: ``average`` or ``marginal``.
         basis: ``lifecycle`` or ``direct``; never mixed in one chain.
-        estimated: a model's or a yearly figure rather than a measured one.
+        estimated: a model's or a yearly figure rather than a measured one, or one that stands in beyond its
+            own time.
         fetched_wall_ns: when it was obtained; for the carried table, None.
         origin: dataset and year, for people and audits.
     """
@@ -445,6 +445,8 @@ class GridState:
         tariff: price in force; None without one.
         signal, basis: what every figure of the chain means, also while there is none.
         zone: the node's own; a figure that stands in may be one of a larger place.
+        fallback_wall_ns: when the chain steps further down unless somebody speaks again; None where it need
+            not, and where there is no figure.
     """
 
     intensity: Intensity | None
@@ -458,6 +460,7 @@ class GridState:
     signal: Signal = "average"
     basis: Basis = "lifecycle"
     zone: str = ""
+    fallback_wall_ns: int | None = None
 
 
 SAMPLE_DURATION_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)

@@ -68,6 +68,7 @@ class RunService:
         wake: has the sampler look at the mailbox.
         demo: simulated workloads instead of this machine's.
         export: spans, where a collector is configured; not from the base install's ephemeral daemon.
+        region: of the cloud, for the spans' resource; empty where none is known.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class RunService:
         *,
         demo: bool = False,
         export: bool = True,
+        region: str = "",
     ) -> None:
         self._books: Books | None = None
         self._silence_ns = config.api_silence_ns
@@ -104,7 +106,7 @@ class RunService:
         self._watch = None if demo else _watch_of(config)
         exporting = export and spans_otlp.wanted(os.environ)
         self._delivered: list[int] = []
-        self._exporter = self._exporter_of(config) if exporting else None
+        self._exporter = self._exporter_of(config, region) if exporting else None
         self.keeper = RunKeeper(
             self._registry,
             self._book,
@@ -168,9 +170,13 @@ class RunService:
     def _span_counts(self) -> SpanCounts:
         return self._exporter.counts if self._exporter else SpanCounts()
 
-    def _exporter_of(self, config: Config) -> SpanExporter:
+    def _exporter_of(self, config: Config, region: str) -> SpanExporter:
         resource = spans_otlp.resource_of(
-            config.node_name, config.cluster_name, __version__, kubernetes=self._watch is not None
+            config.node_name,
+            config.cluster_name,
+            __version__,
+            region=region,
+            kubernetes=self._watch is not None,
         )
         door = spans_otlp.door(os.environ, resource)
         logger.info("spans: exported to %s", door.place)

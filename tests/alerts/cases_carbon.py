@@ -2,6 +2,8 @@
 
 # ruff: noqa: E501 - a case is a row of a table, read as one.
 
+from collections.abc import Sequence
+
 from tests.alerts.promtool import Case, Firing
 
 NODE = 'job="wattspan",instance="n1"'
@@ -16,8 +18,14 @@ DE = {"grid_zone": "DE", "signal": "average", "basis": "lifecycle"}
 FR = {**DE, "grid_zone": "FR"}
 
 
-def stale(ago: str) -> Firing:
-    return Firing("warning", f"The intensity in force in DE ceased to hold {ago} ago.", DE)
+def stale(left: str) -> Firing:
+    return Firing("warning", "The intensity in force in DE has ceased to hold and is later than its source ever is; "
+                  f"the chain steps down in {left}.", DE)  # fmt: skip
+
+
+def ends(until: Sequence[str], fallback: Sequence[str]) -> dict[str, str]:
+    """On each node: when the figure in force ceases to hold, and when the chain steps down."""
+    return {**zone(UNTIL, *until), **zone(FALLBACK, *fallback)}
 
 
 def dirty(grams: str, labels: dict[str, str] = DE) -> Firing:
@@ -26,6 +34,7 @@ def dirty(grams: str, labels: dict[str, str] = DE) -> Firing:
 
 
 UNTIL = "wattspan_grid_valid_until_timestamp_seconds"
+FALLBACK = "wattspan_grid_fallback_timestamp_seconds"
 LEVEL = "wattspan_grid_fallback_level"
 INTENSITY = "wattspan_grid_intensity_grams_per_kwh"
 RUN = {"run_id": "r1", "run_name": "sft", "project": "nlp", "pod_namespace": "team-a"}
@@ -79,16 +88,31 @@ def worse(times: str) -> Firing:
 
 CASES = [
     # WattspanIntensityStale
-    Case("WattspanIntensityStale", "fires", "Half an hour beyond its end, for ten minutes, is a warning.",
-         zone(UNTIL, "0x60"), "41m", (stale("41m 0s"),)),
-    Case("WattspanIntensityStale", "fires", "The most stale of the nodes counts.",
-         zone(UNTIL, "-1830+60x60", "3600+60x60"), "10m", (stale("30m 30s"),)),
-    Case("WattspanIntensityStale", "quiet", "29 minutes is none.", zone(UNTIL, "-1740+60x90"), "1h"),
-    Case("WattspanIntensityStale", "quiet", "Nor is exactly half an hour.", zone(UNTIL, "-1800+60x90"), "1h"),
+    *[Case("WattspanIntensityStale", kind, why, ends(until, fallback), at, firing)
+      for kind, why, until, fallback, at, firing in [
+          ("fires", "A source that is gone, held for four hours: half an hour before the end it is a warning.",
+           ["0x300"], ["14400x300"], "3h41m", (stale("19m 0s"),)),
+          ("quiet", "As long as it is later than ever it is none.", ["0x300"], ["14400x300"], "3h29m", ()),
+          ("quiet", "A first choice that is always an hour late, and renewed each hour, is well.",
+           ["-3600x59 0x59 3600x59 7200x59"], ["10800x59 14400x59 18000x59 21600x59"], "3h59m", ()),
+          ("quiet", "So is one that is five hours late and held for seven.",
+           ["-18000x59 -14400x59 -10800x59"], ["7200x59 10800x59 14400x59"], "2h59m", ()),
+          ("quiet", "So is one by five minutes: its figures end between any two questions.",
+           ["-60+60x90"], ["540+60x90"], "1h", ()),
+          ("quiet", "So is one that ceased to hold exactly half an hour ago.",
+           ["-1800+60x90"], ["600+60x90"], "1h", ()),
+          ("fires", "Half a minute longer is a warning.", ["-1830+60x90"], ["600+60x90"], "10m", (stale("10m 0s"),)),
+          ("quiet", "With exactly half an hour left it is none.", ["-7200+60x90"], ["1800+60x90"], "1h", ()),
+          ("fires", "With half a minute less it is.", ["-7200+60x90"], ["1770+60x90"], "10m", (stale("29m 30s"),)),
+          ("fires", "The node with the least time left counts.",
+           ["-7200+60x90", "-7200+60x90"], ["9000+60x90", "900+60x90"], "10m", (stale("15m 0s"),)),
+          ("quiet", "An old figure of one node and a short one of another are none.",
+           ["-7200+60x90", "60+60x90"], ["9000+60x90", "600+60x90"], "1h", ()),
+          ("reset", "A figure that is renewed ends it.",
+           ["0x218 10800x60"], ["14400x218 25200x60"], "3h45m", ()),
+      ]],
     Case("WattspanIntensityStale", "missing", "A figure without an end is never stale.",
          zone(INTENSITY, "380x90"), "1h"),
-    Case("WattspanIntensityStale", "reset", "A figure that is renewed ends it.",
-         zone(UNTIL, "0x38 5940x60"), "50m"),
 
     # WattspanFallbackInUse
     Case("WattspanFallbackInUse", "fires", "A fallback in use for half an hour is info.", zone(LEVEL, "0 1x40"), "31m",

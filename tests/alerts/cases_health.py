@@ -231,12 +231,12 @@ CASES = [
     # WattspanThresholdsMissing
     Case("WattspanThresholdsMissing", "quiet", "All are loaded.", {}, "1h"),
     Case("WattspanThresholdsMissing", "fires", "Where one is missing it is a warning after five minutes.",
-         {f'wattspan:threshold{{threshold="t{number}"}}': "1x60" for number in range(24)}, "5m",
-         (Firing("warning", "Prometheus holds 24 thresholds of 25; is rules/thresholds.yaml loaded whole?"),),
+         {f'wattspan:threshold{{threshold="t{number}"}}': "1x60" for number in range(25)}, "5m",
+         (Firing("warning", "Prometheus holds 25 thresholds of 26; is rules/thresholds.yaml loaded whole?"),),
          thresholds=False),
     Case("WattspanThresholdsMissing", "missing", "So where all are; those of zones do not count.",
          {'wattspan:threshold{threshold="grid_dirty_grams_per_kwh",grid_zone="PL"}': "1x60"}, "5m",
-         (Firing("warning", "Prometheus holds 0 thresholds of 25; is rules/thresholds.yaml loaded whole?"),),
+         (Firing("warning", "Prometheus holds 0 thresholds of 26; is rules/thresholds.yaml loaded whole?"),),
          thresholds=False),
     Case("WattspanThresholdsMissing", "reset", "A reload of the rules shows nothing.", {}, "5m"),
 

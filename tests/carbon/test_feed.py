@@ -29,7 +29,7 @@ from wattspan.units import NS_PER_S
 
 NOON_NS = 1_774_785_600 * NS_PER_S
 HALF_HOUR_NS = 1800 * NS_PER_S
-MANNERS = Manners("somebody", "average lifecycle", HALF_HOUR_NS, HALF_HOUR_NS)
+MANNERS = Manners("somebody", "average lifecycle", HALF_HOUR_NS, HALF_HOUR_NS, 2 * HALF_HOUR_NS)
 
 
 def half_hour(number: int, g_per_kwh: float = 100.0) -> Intensity:
@@ -87,7 +87,7 @@ def test_it_is_asked_once_in_each_period() -> None:
 
 def test_a_start_late_in_a_period_does_not_cost_the_next_one() -> None:
     """An hourly source that may be asked each quarter is asked again soon, not an hour later."""
-    manners = Manners("somebody", "average lifecycle", 2 * HALF_HOUR_NS, HALF_HOUR_NS // 2)
+    manners = Manners("somebody", "average lifecycle", 2 * HALF_HOUR_NS, HALF_HOUR_NS // 2, 4 * HALF_HOUR_NS)
     for start_s in range(0, 3600, 97):
         told = Told()
         told.answer = lambda now_ns: [half_hour((now_ns - NOON_NS) // HALF_HOUR_NS)]

@@ -40,6 +40,8 @@ TABLES = Path(wattspan.carbon.__file__).parent / "tables"
         ("Tesla V100S-PCIE-32GB", "Tesla V100S PCIe", 250),
         ("Tesla P100-SXM2-16GB", "Tesla P100 SXM2", 300),
         ("Tesla T4", "T4", 70),
+        ("NVIDIA A10", "A10", 150),
+        ("NVIDIA A10G", "A10G", 300),
         ("NVIDIA B200", "B200 SXM", 1000),
         ("NVIDIA GB200", "GB200", 1200),
         ("NVIDIA L40S", "L40S", 350),

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 
 from wattspan.carbon import timeline
 from wattspan.carbon.chain import Chain, in_force, spliced
-from wattspan.carbon.feed import HOLD_RESOLUTIONS, Feed, Manners
+from wattspan.carbon.feed import Feed, Manners
 from wattspan.carbon.fetcher import Fetcher
 from wattspan.carbon.location import Location
+from wattspan.carbon.providers import carbonaware, eco2mix, electricitymaps, energycharts, entsoe
 from wattspan.carbon.static import StaticProvider
 from wattspan.errors import FetchError, SetupError
 from wattspan.model import Basis, Intensity, Signal
@@ -21,6 +23,7 @@ from wattspan.units import NS_PER_S
 
 NOON_NS = 1_774_785_600 * NS_PER_S
 HALF_HOUR_NS = 1800 * NS_PER_S
+HOLD_NS = 2 * HALF_HOUR_NS
 STEP_NS = 60 * NS_PER_S
 HERE = Location("FR", "by the test", configured=True)
 
@@ -52,6 +55,7 @@ class Scripted:
         self.basis: Basis = basis
         self.resolution_ns = HALF_HOUR_NS
         self.floor_ns = HALF_HOUR_NS
+        self.hold_ns = HOLD_NS
         self.asked = 0
         self._g_per_kwh = g_per_kwh
         self._up = up
@@ -70,15 +74,13 @@ class Scripted:
         ]
 
 
-def chain_of(*sources: Scripted, static: bool = True) -> Chain:
+def chain_of(*sources: Scripted, static: bool = True, node: str = "node-a") -> Chain:
     """These, in order, and France's yearly figure."""
     feeds = []
     for source in sources:
         meaning = f"{source.signal} {source.basis}"
-        manners = Manners(source.name, meaning, source.resolution_ns, source.floor_ns)
-        feeds.append(
-            (source, Feed(manners, source.intensities, Intensity, "FR", "node-a", None, lambda: 0.5))
-        )
+        manners = Manners(source.name, meaning, source.resolution_ns, source.floor_ns, source.hold_ns)
+        feeds.append((source, Feed(manners, source.intensities, Intensity, "FR", node, None, lambda: 0.5)))
     return Chain([StaticProvider("FR")] if static else [], 1.0, HERE, feeds)
 
 
@@ -120,15 +122,14 @@ def test_before_the_first_answer_the_table_stands_in() -> None:
 
 
 def test_an_outage_steps_down_and_back() -> None:
-    """The last good figure stands in for twice its resolution, then the next source, and back at the first
-    answer."""
+    """The last good figure stands in for its hold, then the next source, and back at the first answer."""
     up = [range(-100, 240), range(600, 2000)]
     seen = levels(chain_of(Scripted("first", 50.0, up), Scripted("second", 60.0, ALWAYS)), 900)
     moments = changes(seen)
     assert [who for _, who in moments] == ["static", "first", "second", "first"]
     down, back = moments[2][0], moments[3][0]
     # Asked last before 240, for the half hour that then ran; so long after that one's end.
-    hold = HOLD_RESOLUTIONS * 30
+    hold = HOLD_NS // STEP_NS
     assert 240 - 30 + hold <= down <= 240 + 30 + hold
     assert 600 <= back <= 630 + 8
     assert all(level == {"first": 0, "second": 1, "static": 2}[who] for level, who in seen)
@@ -178,6 +179,47 @@ def test_one_failure_changes_nothing() -> None:
         assert [who for _, who in moments] == ["static", "first"]
 
 
+@pytest.mark.parametrize(
+    ("late", "step_min", "delays_min"),
+    [
+        (entsoe.Entsoe, 60, (45, 70, 90, 120, 240, 300)),
+        (entsoe.Entsoe, 15, (61, 119, 300)),
+        (energycharts.EnergyCharts, 15, (65, 120, 300)),
+        (eco2mix.Eco2mix, 15, (15, 60, 120)),
+        (electricitymaps.ElectricityMaps, 60, (15, 110, 120)),
+        (carbonaware.CarbonAware, 60, (15, 110, 120)),
+    ],
+)
+def test_a_source_as_late_as_it_always_is_stays_in_force(
+    late: Any, step_min: int, delays_min: Sequence[int]
+) -> None:
+    """Within the delays that a provider tells of, nothing is refused and nothing else prices in between.
+
+    What its figures price beyond their own time is an estimate.
+    """
+    step_ns = step_min * STEP_NS
+    for delay_min in delays_min:
+
+        class Late(Scripted):
+            resolution_ns, floor_ns, hold_ns = late.resolution_ns, late.floor_ns, late.hold_ns
+
+            def __init__(self) -> None:
+                self.name, self.signal, self.basis = late.name, "average", "lifecycle"
+
+            def intensities(self, now_wall_ns: int, delay_min: int = delay_min) -> Sequence[Intensity]:
+                end_ns = (now_wall_ns - delay_min * STEP_NS) // step_ns * step_ns
+                return [figure(late.name, end_ns - n * step_ns, step_ns, 50.0) for n in range(24, 0, -1)]
+
+        for node in ("node-a", "gpu-17"):
+            chain = chain_of(Late(), node=node)
+            seen = levels(chain, 36 * 60)
+            assert {who for _, who in seen[1:]} == {late.name}, (delay_min, changes(seen))
+            assert not any(chain.failures().values()), delay_min
+            state = chain.state(NOON_NS + 36 * 60 * STEP_NS)
+            assert state.intensity is not None
+            assert state.intensity.estimated
+
+
 outages = st.lists(st.tuples(st.integers(0, 1400), st.integers(1, 400)), max_size=4)
 
 
@@ -186,7 +228,7 @@ def test_no_gap_and_no_flapping(first: list[tuple[int, int]], second: list[tuple
     """Whatever fails when: each minute has a figure with a source and an age, and nobody is left within its
     hold.
 
-    A source that is left had been silent for twice its resolution at least, so that two changes away from the
+    A source that is left had been silent for its hold at least, so that two changes away from the
     same source are never nearer than that.
     """
 
@@ -204,7 +246,9 @@ def test_no_gap_and_no_flapping(first: list[tuple[int, int]], second: list[tuple
         assert state.intensity is not None
         if state.intensity.provider != "static":
             assert state.intensity.fetched_wall_ns is not None
-            assert now_ns - (state.intensity.valid_until_wall_ns or 0) <= HOLD_RESOLUTIONS * HALF_HOUR_NS
+            over_ns = now_ns - (state.intensity.valid_until_wall_ns or 0)
+            assert over_ns <= HOLD_NS
+            assert state.intensity.estimated == (over_ns >= 0)
         seen.append(state.intensity.provider)
     for name in ("first", "second"):
         left = [index for index, (a, b) in enumerate(pairwise(seen)) if a == name != b]
@@ -217,15 +261,61 @@ def test_no_gap_and_no_flapping(first: list[tuple[int, int]], second: list[tuple
     timeline.require_order(chain.pricing.intensities)
 
 
+def fallback_min(chain: Chain, minute: int) -> int | None:
+    """When the chain foresees its next step down, as of a minute; both since noon."""
+    known_ns = chain.state(NOON_NS + minute * STEP_NS).fallback_wall_ns
+    return None if known_ns is None else (known_ns - NOON_NS) // STEP_NS
+
+
+@pytest.mark.parametrize("ahead", [0, 96])
+@pytest.mark.parametrize("static", [True, False])
+def test_the_next_step_down_is_foreseen(ahead: int, static: bool) -> None:
+    """It is the end of the hold, past all that the source has forecast, and comes to pass at that minute.
+
+    The end of the chain is foreseen as a step, and a yearly figure as none.
+    """
+    basis: Basis = "lifecycle" if static else "direct"
+    chain = chain_of(Scripted("first", 50.0, [range(-100, 61)], ahead, basis), static=static)
+    chain.settle(NOON_NS, NOON_NS)
+    assert fallback_min(chain, 0) is None
+    foreseen = []
+    for minute in range(300):
+        chain.refresh(NOON_NS + minute * STEP_NS, NOON_NS + minute * STEP_NS)
+        foreseen.append(fallback_min(chain, minute))
+    assert foreseen[61] == 60 + HOLD_NS // STEP_NS, "asked in the half hour until 60, it answered last"
+    assert set(foreseen[61:120]) == {120}
+    assert set(foreseen[120:]) == {None}
+    state = chain.state(NOON_NS + 120 * STEP_NS)
+    assert (state.fallback_level, state.intensity is not None) == (1, static)
+
+
+def test_only_a_step_down_is_foreseen() -> None:
+    """While a lower source fills a gap of the first one, the way back up is no step; the next one is."""
+    chain = chain_of(Scripted("first", 50.0, ALWAYS), Scripted("second", 60.0, ALWAYS))
+    levels(chain, 1)
+    first, second = chain.feeds
+    first.figures = (figure("first", NOON_NS + 4 * HALF_HOUR_NS, HALF_HOUR_NS, 50.0),)
+    second.figures = tuple(figure("second", NOON_NS + n * HALF_HOUR_NS, HALF_HOUR_NS, 60.0) for n in range(4))
+    first.last_good_wall_ns = NOON_NS + 4 * HALF_HOUR_NS
+    second.last_good_wall_ns = NOON_NS + 3 * HALF_HOUR_NS
+    chain.settle(NOON_NS, NOON_NS)
+    state = chain.state(NOON_NS)
+    assert state.intensity is not None
+    assert (state.intensity.provider, state.fallback_level) == ("second", 1)
+    assert fallback_min(chain, 0) == (4 + 1) * 30 + HOLD_NS // STEP_NS
+
+
 def test_gaps_within_a_source_are_held_over() -> None:
     """Half an hour that is missing has the figure before it, and a longer gap the next source's."""
     hour = [
         figure("first", NOON_NS, HALF_HOUR_NS, 1.0),
         figure("first", NOON_NS + 2 * HALF_HOUR_NS, HALF_HOUR_NS, 2.0),
     ]
-    held = in_force(hour, NOON_NS + 2 * HALF_HOUR_NS, HALF_HOUR_NS)
-    assert [timeline.until_ns(f) for f in held] == [NOON_NS + 2 * HALF_HOUR_NS, NOON_NS + 5 * HALF_HOUR_NS]
-    assert held[0].valid_until_wall_ns == NOON_NS + HALF_HOUR_NS  # what it says of itself stays
+    forced = in_force(hour, NOON_NS + 2 * HALF_HOUR_NS, HOLD_NS)
+    assert [timeline.until_ns(f) for f in forced] == [NOON_NS + n * HALF_HOUR_NS for n in (1, 2, 3, 5)]
+    assert [f.estimated for f in forced] == [False, True, False, True]
+    assert [f.g_per_kwh for f in forced] == [1.0, 1.0, 2.0, 2.0]
+    assert forced[1].valid_until_wall_ns == NOON_NS + HALF_HOUR_NS  # what it says of itself stays
 
 
 pieces = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 10)), max_size=8)

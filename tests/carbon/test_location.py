@@ -206,6 +206,28 @@ def test_what_is_known_all_the_same_is_no_warning() -> None:
         assert not found.unheard
 
 
+@pytest.mark.parametrize(
+    ("zone", "region", "environment", "told", "known"),
+    [
+        (None, "gcp:europe-west9", NOWHERE, None, "europe-west9"),
+        ("US-MIDA-PJM", "northcentralus", NOWHERE, None, "northcentralus"),
+        (None, None, {"AWS_REGION": "eu-north-1"}, Told(PARIS, "AWS says"), "eu-west-3"),
+        (None, None, {"AWS_REGION": "EU-North-1"}, None, "eu-north-1"),
+        (None, None, {"WATTSPAN_NODE_REGION": "cellar"}, None, ""),
+        ("FR", None, {"WATTSPAN_NODE_REGION": "eu-west-3"}, None, "eu-west-3"),
+        ("FR", None, {"WATTSPAN_NODE_REGION": "eu-north-1"}, None, ""),
+        ("FR", None, {"AWS_REGION": "eu-west-3"}, None, ""),
+        ("FR", None, NOWHERE, None, ""),
+    ],
+)
+def test_the_cloud_s_region_is_told_where_it_is_known(
+    zone: str | None, region: str | None, environment: dict[str, str], told: Told | None, known: str
+) -> None:
+    """As the provider writes it; beside a zone that is set only the setting and the node's label count, the
+    label where it agrees."""
+    assert locate(zone, region, environment, lambda: told).region == known
+
+
 def test_the_node_s_label_goes_before_other_hints() -> None:
     """It is asked for only where nobody has said more: not with a setting, metadata or the variable."""
     asked: list[None] = []

@@ -38,7 +38,8 @@ class Market:
 
 def feed_of(market: Market) -> Feed[Tariff]:
     """The market, well behaved."""
-    return Feed(Manners("market", "price", HOUR_NS, HOUR_NS), market, Tariff, "DE-LU", jitter=lambda: 0.0)
+    manners = Manners("market", "price", HOUR_NS, HOUR_NS, 2 * HOUR_NS)
+    return Feed(manners, market, Tariff, "DE-LU", jitter=lambda: 0.0)
 
 
 def test_a_live_price_goes_before_the_stand_in_which_fills_what_it_leaves() -> None:
@@ -82,7 +83,7 @@ def test_every_joule_has_a_cost_or_is_counted(lag_s: int, down: range) -> None:
         begin_ns = now_wall_ns - lag_s * NS_PER_S
         return [Tariff(0.3, begin_ns, begin_ns + resolution_ns, "meter", now_wall_ns)]
 
-    manners = Manners("meter", "price", resolution_ns, 60 * NS_PER_S)
+    manners = Manners("meter", "price", resolution_ns, 60 * NS_PER_S, 2 * resolution_ns)
     book = PriceBook("EUR", Feed(manners, ask, Tariff, "p", jitter=lambda: 0.0), None)
     book.settle(NOON_NS, NOON_NS)
     second_uj = UJ_PER_KWH // 3600
@@ -126,6 +127,22 @@ def test_a_schedule_goes_on_for_months() -> None:
         seen.add(tariff.per_kwh)
         assert 0 <= book.wait_ns(now_ns, now_ns) <= RENEW_NS
     assert seen == {0.31, 0.19}
+
+
+@pytest.mark.parametrize("ahead_ns", [NOON_NS, 10 * 24 * HOUR_NS, -3 * 24 * HOUR_NS], ids=str)
+def test_a_clock_that_is_set_costs_no_price(ahead_ns: int) -> None:
+    """Whether NTP sets it by decades, or the machine slept for days: at the next look the schedule is that of
+    now."""
+    book = PriceBook("EUR", None, parse_schedule("07:00-22:00 0.31; 0.19", "Europe/Berlin"))
+    begin_ns = NOON_NS - ahead_ns if ahead_ns > 0 else NOON_NS
+    book.settle(begin_ns, 1000 * NS_PER_S)
+    now_wall_ns, now_ns = begin_ns + ahead_ns, 1010 * NS_PER_S
+    assert book.prices.at(now_wall_ns) is None
+    assert book.wait_ns(now_wall_ns, now_ns) == 0
+    book.refresh(now_wall_ns, now_ns)
+    costed = book.prices.costed(UJ_PER_KWH, 1.0, now_wall_ns, now_wall_ns + NS_PER_S)
+    assert (costed.cost, costed.uncosted_uj) == (0.31, 0)
+    assert book.wait_ns(now_wall_ns, now_ns) == RENEW_NS
 
 
 stretches = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 6)), max_size=6)

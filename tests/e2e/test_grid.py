@@ -72,6 +72,7 @@ def test_the_grid_of_this_half_hour(tmp_path: Path, service: GridService) -> Non
         assert seen.value("wattspan_grid_fallback_level", **labels) == 0
         assert seen.value("wattspan_grid_valid_from_timestamp_seconds", **labels) <= now_s
         assert seen.value("wattspan_grid_valid_until_timestamp_seconds", **labels) > now_s - 10
+        assert seen.value("wattspan_grid_fallback_timestamp_seconds", **labels) >= now_s + 3600
         assert abs(seen.value("wattspan_grid_fetched_timestamp_seconds", **labels) - now_s) < 60
         assert seen.value("wattspan_grid_provider_in_use", provider="carbonintensity") == 1
         ahead = seen.value("wattspan_grid_forecast_intensity_grams_per_kwh", horizon="24h")

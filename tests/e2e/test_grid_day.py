@@ -27,12 +27,12 @@ HOUR_S, QUARTER_S = 3600, 900
 FIRST_AT_S = 1600
 """On this machine's clock; by the wall it is 20:53:20, UTC."""
 
-FIRST_DOWN = range(6 * HOUR_S, 11 * HOUR_S)
-BOTH_DOWN = range(16 * HOUR_S, 20 * HOUR_S)
+FIRST_DOWN = range(3 * HOUR_S, 9 * HOUR_S)
+BOTH_DOWN = range(13 * HOUR_S, 22 * HOUR_S)
 """Seconds since the day's begin: the first source is away in both, the second in the later one alone."""
 
-HELD = 2
-"""So many times its length a figure stands in after its end, as the README has it."""
+HELD_S = (4 * HOUR_S, 7 * HOUR_S)
+"""So long a figure of the first and of the second stands in after its end, as the README has it."""
 
 RETRY = 1.5
 """So many periods pass at most until a source that failed is asked again: one, with jitter."""
@@ -103,7 +103,7 @@ class Day(Station):
         services = ((self.told[0], HOUR_S, first_g), (self.told[1], QUARTER_S, second_g))
         for level, (told, length_s, g_per_kwh) in enumerate(services):
             last = max((number for number in told if number * length_s <= wall_s), default=None)
-            if last is not None and wall_s < (last + 1 + HELD) * length_s:
+            if last is not None and wall_s < (last + 1) * length_s + HELD_S[level]:
                 return level, g_per_kwh(min(wall_s, (last + 1) * length_s - 1))
         return 2, STATIC_G
 
@@ -232,33 +232,36 @@ def test_a_day_with_two_outages(tmp_path: Path, service: GridService) -> None:
 
 
 def _levels_change_when_they_should(changes: list[tuple[float, int]]) -> None:
-    """The table, the first source, and in the first outage the second, once two hours were held over.
+    """The table, the first source, and in each outage the second, once the first one's hold is over.
 
-    In the other outage hours are held for longer than the quarters of the second, so the table follows.
+    In the other outage the quarters of the second are held to their end, too, and the table follows.
     Who of the two is back first is open: each is asked again by its own period and chance.
     """
     start_wall_s = WALL_OFFSET_NS // NS_PER_S + FIRST_AT_S
 
-    def left_s(down: range) -> int:
-        """When the last hour that was told before an outage has been held to its end."""
-        return ((start_wall_s + down.start) // HOUR_S + 1 + HELD) * HOUR_S - start_wall_s
+    def left_s(down: range, level: int = 0) -> int:
+        """When the last stretch that a service told before an outage has been held to its end."""
+        length_s = (HOUR_S, QUARTER_S)[level]
+        end_s = ((start_wall_s + down.start) // length_s + 1) * length_s
+        return end_s + HELD_S[level] - start_wall_s
 
     levels = [level for _, level in changes]
     moments = [moment_s for moment_s, _ in changes]
-    assert levels in ([2, 0, 1, 0, 2, 1, 0], [2, 0, 1, 0, 2, 0])
-    first_s, second_s, back_s, gone_s = moments[1:5]
+    assert levels in ([2, 0, 1, 0, 1, 2, 1, 0], [2, 0, 1, 0, 1, 2, 0])
+    first_s, second_s, back_s, gone_s, both_gone_s = moments[1:6]
     assert first_s <= 60
     assert second_s == pytest.approx(left_s(FIRST_DOWN), abs=TICK_S)
     assert FIRST_DOWN.stop <= back_s <= FIRST_DOWN.stop + RETRY * HOUR_S
     assert gone_s == pytest.approx(left_s(BOTH_DOWN), abs=TICK_S)
+    assert both_gone_s == pytest.approx(left_s(BOTH_DOWN, 1), abs=TICK_S)
     assert BOTH_DOWN.stop <= moments[-1] <= BOTH_DOWN.stop + RETRY * HOUR_S
-    if len(levels) == 7:
-        assert BOTH_DOWN.stop <= moments[5] <= BOTH_DOWN.stop + RETRY * QUARTER_S
+    if len(levels) == 8:
+        assert BOTH_DOWN.stop <= moments[6] <= BOTH_DOWN.stop + RETRY * QUARTER_S
 
 
 def _says_validity(series: str) -> bool:
     """The carried table holds for all time and has no such moments; a silent source has no figure."""
-    return re.match(r"wattspan_grid_(valid_\w+|fetched|provider)_", series) is not None
+    return re.match(r"wattspan_grid_(valid_\w+|fallback_timestamp|fetched|provider)_", series) is not None
 
 
 def _shares_are_told(record: RunRecord, per_provider_uj: dict[str, float]) -> None:

@@ -301,8 +301,16 @@ def test_a_reboot_in_mid_run_ends_its_span(tmp_path: Path) -> None:
 
 
 def test_a_run_over_three_nodes_is_one_trace(tmp_path: Path) -> None:
-    """Without a word between them: three daemons, one run span from rank 0's, three node spans below it."""
+    """Without a word between them: three daemons, one run span from rank 0's, three node spans below it.
+
+    Each says which region of a cloud it stands in, where it knows: by a setting, by a hint, or not.
+    """
     nodes = ("gpu-1", "gpu-2", "gpu-3")
+    regions: tuple[tuple[tuple[str, ...], dict[str, str]], ...] = (
+        (("--grid.region", "eu-west-3"), {}),
+        ((), {"WATTSPAN_NODE_REGION": "europe-west9"}),
+        (("--grid.zone", "FR", "--grid.cloud-metadata", "off"), {}),
+    )
     with collecting(tmp_path) as rotel, ExitStack() as stack:
         rotel.start()
         clerks = []
@@ -310,8 +318,9 @@ def test_a_run_over_three_nodes_is_one_trace(tmp_path: Path) -> None:
             folder = tmp_path / node
             folder.mkdir()
             fake = stack.enter_context(FakeNvml(THREE_CARDS, folder))
-            flags = (*FAST, "--cluster.name", "hpc", "--node.name", node)
-            daemon = Daemon(fake, folder / "s", *flags, env=exporting(rotel, PROTOCOLS[rank % 2]))
+            flags = (*FAST, "--cluster.name", "hpc", "--node.name", node, *regions[rank][0])
+            env = {**exporting(rotel, PROTOCOLS[rank % 2]), **regions[rank][1]}
+            daemon = Daemon(fake, folder / "s", *flags, env=env)
             clerks.append(Clerk(stack.enter_context(daemon).wait_ready()))
         for rank, clerk in enumerate(clerks):
             clerk.begin(run_id="slurm:hpc:7", rank=8 * rank, world_size=24, nodes_expected=3)
@@ -329,7 +338,30 @@ def test_a_run_over_three_nodes_is_one_trace(tmp_path: Path) -> None:
     parts = named(spans, "training_run.node")
     assert {span["id"] for span in parts} == {ids("hpc", "slurm:hpc:7", 0, node)[2] for node in nodes}
     assert {span["parent"] for span in parts} == {run_span}
-    assert {span["resource"]["host.name"] for span in parts} == {f"Str({node})" for node in nodes}
+    assert {span["resource"]["host.name"]: span["resource"].get("cloud.region") for span in parts} == {
+        "Str(gpu-1)": "Str(eu-west-3)",
+        "Str(gpu-2)": "Str(europe-west9)",
+        "Str(gpu-3)": None,
+    }
+
+
+def test_metrics_say_which_region_they_are_of(tmp_path: Path) -> None:
+    """What the daemon pushes as hardware metrics has the same resource as its spans."""
+    rotel = Rotel(tmp_path, printed="metrics")
+    try:
+        rotel.start()
+        env = {"OTEL_METRICS_EXPORTER": "otlp", "OTEL_METRIC_EXPORT_INTERVAL": "500"}
+        env |= exporting(rotel, PROTOCOLS[0])
+        flags = (*FAST, "--grid.region", "eu-west-3")
+        with (
+            FakeNvml(THREE_CARDS, tmp_path) as fake,
+            Daemon(fake, tmp_path / "s", *flags, env=env) as daemon,
+        ):
+            daemon.wait_ready()
+            told = rotel.output(holding="hw.power")
+    finally:
+        rotel.kill()
+    assert "cloud.region: Str(eu-west-3)" in told
 
 
 def test_without_a_collector_nothing_waits(tmp_path: Path) -> None:

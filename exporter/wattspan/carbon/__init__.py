@@ -49,5 +49,14 @@ class LiveProvider(Provider, Protocol):
         """It is asked no more often than this."""
 
     @property
+    def hold_ns(self) -> int:
+        """Its last good figure stands in for so long after its own time is over.
+
+        Twice the resolution bears a question or two that fail. Where figures come late, it is the longest
+        delay that is known, a period until the next question, and an hour for what goes wrong: a source that
+        is only late, as it always is, must not be left.
+        """
+
+    @property
     def attribution(self) -> str:
         """The line that its licence wants shown with its figures; empty when it wants none."""

@@ -1,5 +1,6 @@
 """The ordered choice of providers, and the figures in force. The daemon and the command `grid` hold one."""
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,7 +9,7 @@ from typing import Final
 from wattspan.carbon import LiveProvider, Provider, forecast, timeline
 from wattspan.carbon.configured import NO_ZONE, ConfiguredProvider
 from wattspan.carbon.countries import WORLD
-from wattspan.carbon.feed import HOLD_RESOLUTIONS, Feed
+from wattspan.carbon.feed import Feed
 from wattspan.carbon.location import Location, locate
 from wattspan.carbon.pricing import Pricing
 from wattspan.carbon.static import StaticProvider
@@ -143,6 +144,7 @@ class Chain:
             signal=self.signal,
             basis=self.basis,
             zone=self.location.zone,
+            fallback_wall_ns=self._fallback_ns(pricing, now_wall_ns),
         )
 
     def failures(self) -> Mapping[tuple[str, str], int]:
@@ -181,7 +183,7 @@ class Chain:
     def _compose(self, now_wall_ns: int) -> None:
         self._learn(now_wall_ns)
         levels: list[Sequence[Intensity]] = [
-            in_force(feed.figures, feed.last_good_wall_ns, feed.manners.resolution_ns) for feed in self.feeds
+            in_force(feed.figures, feed.last_good_wall_ns, feed.manners.hold_ns) for feed in self.feeds
         ]
         names: dict[tuple[str, str], int] = {
             (feed.manners.name, ""): level for level, feed in enumerate(self.feeds)
@@ -213,6 +215,19 @@ class Chain:
             figures.append(in_use)
         return tuple(figures)
 
+    def _fallback_ns(self, pricing: Pricing, now_wall_ns: int) -> int | None:
+        """When a level further down than the one in force takes over, or nobody does; None for never."""
+        in_force = pricing.at(now_wall_ns)
+        if in_force is None:
+            return None
+        level, until_ns = self._level_of(in_force), timeline.until_ns(in_force)
+        first = bisect_right(pricing.intensities, now_wall_ns, key=timeline.from_ns)
+        for figure in pricing.intensities[first:]:
+            if timeline.from_ns(figure) > until_ns or self._level_of(figure) > level:
+                break
+            until_ns = timeline.until_ns(figure)
+        return None if until_ns == timeline.END_NS else until_ns
+
     def _level_of(self, intensity: Intensity | None) -> int:
         """Of the figure in force; without one, one step beyond the last."""
         if intensity is None:
@@ -221,19 +236,16 @@ class Chain:
         return self._levels.get((intensity.provider, intensity.grid_zone), 0) if live is None else live
 
 
-def in_force(
-    figures: Sequence[Intensity], good_wall_ns: int | None, resolution_ns: int
-) -> tuple[Intensity, ...]:
+def in_force(figures: Sequence[Intensity], good_wall_ns: int | None, hold_ns: int) -> tuple[Intensity, ...]:
     """Figures of one feed with the stretches that they may price.
 
-    A gap between two of them, and the time after the last, is filled by the figure before, for
-    `HOLD_RESOLUTIONS` times the resolution at most.
+    A gap between two of them, and the time after the last, is filled by the figure before, for `hold_ns` at
+    most; beyond its own time it is an estimate, whatever it was.
     Forecasts price no longer than that after the figure that was in force when the feed last answered:
     a provider that is gone is left for the next one, however far ahead it has spoken.
     """
     if not figures or good_wall_ns is None:
         return ()
-    hold_ns = HOLD_RESOLUTIONS * resolution_ns
     told = timeline.at(figures, good_wall_ns)
     newest_ns = max(
         [f.valid_until_wall_ns or 0 for f in figures if (f.valid_from_wall_ns or 0) <= good_wall_ns],
@@ -249,7 +261,10 @@ def in_force(
         until_ns = (
             min(end_ns + hold_ns, cut_ns) if following is None else min(end_ns + hold_ns, following, cut_ns)
         )
-        result.append(figure if until_ns == end_ns else replace(figure, force_until_wall_ns=until_ns))
+        result.append(figure if until_ns >= end_ns else replace(figure, force_until_wall_ns=until_ns))
+        if until_ns > end_ns:
+            held = replace(figure, estimated=True, force_from_wall_ns=end_ns, force_until_wall_ns=until_ns)
+            result.append(held)
     return tuple(result)
 
 

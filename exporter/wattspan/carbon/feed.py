@@ -42,9 +42,6 @@ DAY_NS: Final = 86_400 * NS_PER_S
 FLOOR_SLACK: Final = 0.9
 """Two questions are never nearer than this part of the floor; on average they are a whole one apart."""
 
-HOLD_RESOLUTIONS: Final = 2
-"""The last good figure stands in for this many times its resolution after its own time is over."""
-
 CLOCK_SKEW_NS: Final = 300 * NS_PER_S
 """A figure for now may begin this much in the future: clocks differ."""
 
@@ -88,6 +85,7 @@ class Manners:
         what: what its answers mean, such as ``average lifecycle``; a cache of anything else is not used.
         resolution_ns: how long one of its figures holds.
         floor_ns: it is asked no more often.
+        hold_ns: its last good figure stands in for so long after its own time is over.
         local: it is a file of this machine; a command may read it at any time.
     """
 
@@ -95,6 +93,7 @@ class Manners:
     what: str
     resolution_ns: int
     floor_ns: int
+    hold_ns: int
     local: bool = False
 
     @property
@@ -345,7 +344,7 @@ def checked(answer: Sequence[F], manners: Manners, now_wall_ns: int, *, fresh: b
         raise FetchError("malformed", f"{manners.name}: no figures")
     if (answer[0].valid_from_wall_ns or 0) > now_wall_ns + CLOCK_SKEW_NS:
         raise FetchError("future", f"{manners.name}: no figure's time has come")
-    if (answer[-1].valid_until_wall_ns or 0) + HOLD_RESOLUTIONS * manners.resolution_ns <= now_wall_ns:
+    if (answer[-1].valid_until_wall_ns or 0) + manners.hold_ns <= now_wall_ns:
         raise FetchError("stale", f"{manners.name}: the newest figure is long over")
     return answer
 

@@ -38,6 +38,7 @@ class Location:
     Attributes:
         zone: the finest grid zone that is known, such as ``FR`` or ``US-CAL-CISO``; ``WORLD`` when none is.
         how: how it was found, in one sentence for the log and `doctor`.
+        region: of the cloud, as its provider writes it, such as ``eu-west-3``; empty where none is known.
         configured: somebody set it; False for what was found out, for a hint, and for ``WORLD`` by default.
         unheard: somebody named a region that the table lacks, and so it is ``WORLD``: worth a warning.
     """
@@ -45,6 +46,7 @@ class Location:
     zone: str
     how: str
     configured: bool
+    region: str = ""
     unheard: bool = False
 
     @property
@@ -77,13 +79,14 @@ def locate(
     """
     in_cloud = _configured_region(region) if region else None
     if zone:
-        return _from_zone(zone, in_cloud)
+        return _from_zone(zone, in_cloud, environment)
     if in_cloud:
-        return Location(in_cloud.zone, f"grid.region is {_place(in_cloud)}.", configured=True)
+        how = f"grid.region is {_place(in_cloud)}."
+        return Location(in_cloud.zone, how, configured=True, region=in_cloud.name)
     told = metadata() if metadata else None
     if told and told.region:
         how = f"{told.how[:1].upper()}{told.how[1:]} {_place(told.region)}."
-        return Location(told.region.zone, how, configured=False)
+        return Location(told.region.zone, how, configured=False, region=told.region.name)
     known_label = environment.get(NODE_REGION, "").strip()
     found = _from_hints(environment, "" if known_label or label is None else label())
     if told is None:
@@ -92,7 +95,7 @@ def locate(
     return replace(found, how=how, unheard=found.unheard or (told.unheard and not found.known))
 
 
-def _from_zone(zone: str, in_cloud: Region | None) -> Location:
+def _from_zone(zone: str, in_cloud: Region | None, environment: Mapping[str, str]) -> Location:
     country = _configured_country(zone)
     if in_cloud and country.zone != in_cloud.country:
         raise SetupError(
@@ -101,7 +104,12 @@ def _from_zone(zone: str, in_cloud: Region | None) -> Location:
         )
     code = zone.strip().upper()
     finest = code if code.startswith(f"{country.zone}-") else country.zone
-    return Location(finest, f"grid.zone is {finest} ({country.name}).", configured=True)
+    # Of the hints the node's own label alone is as sure as the zone, and it must agree with it.
+    labelled = find_region(environment.get(NODE_REGION, ""))
+    if in_cloud is None and labelled is not None and labelled.country == country.zone:
+        in_cloud = labelled
+    how = f"grid.zone is {finest} ({country.name})."
+    return Location(finest, how, configured=True, region=in_cloud.name if in_cloud else "")
 
 
 def _from_hints(environment: Mapping[str, str], label: str) -> Location:
@@ -112,7 +120,7 @@ def _from_hints(environment: Mapping[str, str], label: str) -> Location:
             continue
         if region := find_region(hint, provider):
             how = f"{named} is {_place(region)}: a hint; set grid.zone or grid.region to be sure."
-            return Location(region.zone, how, configured=False)
+            return Location(region.zone, how, configured=False, region=region.name)
         # Not quoted whole: it is somebody else's word and may be anything.
         shown = hint.strip()[:40]
         unknown = unknown or f" ({named} names no region that is known: {shown!r}{near_it(shown, provider)})"

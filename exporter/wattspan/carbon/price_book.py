@@ -9,13 +9,14 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from wattspan.carbon import timeline
-from wattspan.carbon.feed import HOLD_RESOLUTIONS, Feed
+from wattspan.carbon.feed import Feed
 from wattspan.carbon.price import Prices
 from wattspan.model import Tariff
 from wattspan.units import NS_PER_S
 
 RENEW_NS: Final = 3600 * NS_PER_S
-"""How often a schedule is written out anew; each time it covers days."""
+"""How far the wall clock may go, or be set, either way until a schedule is written out anew; each time it
+covers days."""
 
 
 class StandIn(Protocol):
@@ -58,13 +59,13 @@ class PriceBook:
         self._currency = currency
         self._feed = feed
         self._stand_in = stand_in
-        self._written_ns: int | None = None
+        self._written_wall_ns: int | None = None
 
     def settle(self, now_wall_ns: int, now_ns: int) -> None:
         """Put in force what is known without asking anybody."""
         if self._feed is not None:
             self._feed.due_ns(now_wall_ns, now_ns)  # takes up what was kept
-        self._write(now_wall_ns, now_ns)
+        self._write(now_wall_ns)
 
     def refresh(
         self, now_wall_ns: int, now_ns: int, *, at_once: bool = False, if_allowed: bool = False
@@ -73,13 +74,15 @@ class PriceBook:
         changed = self._feed is not None and self._feed.refresh(
             now_wall_ns, now_ns, at_once=at_once, if_allowed=if_allowed
         )
-        if changed or self._written_ns is None or now_ns - self._written_ns >= RENEW_NS:
-            self._write(now_wall_ns, now_ns)
+        if changed or self._renew_in_ns(now_wall_ns) == 0:
+            self._write(now_wall_ns)
 
     def wait_ns(self, now_wall_ns: int, now_ns: int) -> int:
         """How long until there is something to do."""
-        due = [] if self._feed is None else [self._feed.due_ns(now_wall_ns, now_ns)]
-        return max(0, min([*due, (self._written_ns or now_ns) + RENEW_NS]) - now_ns)
+        renew_in_ns = self._renew_in_ns(now_wall_ns)
+        if self._feed is None:
+            return renew_in_ns
+        return min(renew_in_ns, max(0, self._feed.due_ns(now_wall_ns, now_ns) - now_ns))
 
     def failures(self) -> Mapping[tuple[str, str], int]:
         """How often the live source has failed since this process began, by its name and the reason."""
@@ -88,13 +91,19 @@ class PriceBook:
         name = self._feed.manners.name
         return {(name, reason): count for reason, count in self._feed.failures.items()}
 
-    def _write(self, now_wall_ns: int, now_ns: int) -> None:
+    def _renew_in_ns(self, now_wall_ns: int) -> int:
+        """How long until the schedule must be written out anew; by the wall clock, which it is written by."""
+        if self._written_wall_ns is None:
+            return 0
+        return max(0, RENEW_NS - abs(now_wall_ns - self._written_wall_ns))
+
+    def _write(self, now_wall_ns: int) -> None:
         told: Sequence[Tariff] = ()
         if self._feed is not None:
-            told = held(self._feed.figures, HOLD_RESOLUTIONS * self._feed.manners.resolution_ns)
+            told = held(self._feed.figures, self._feed.manners.hold_ns)
         otherwise = self._stand_in.tariffs(now_wall_ns) if self._stand_in else ()
         self.prices = Prices(filled(told, otherwise), self._currency)
-        self._written_ns = now_ns
+        self._written_wall_ns = now_wall_ns
 
 
 def held(tariffs: Sequence[Tariff], hold_ns: int) -> tuple[Tariff, ...]:

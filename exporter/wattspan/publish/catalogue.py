@@ -185,11 +185,11 @@ def _grid(value: Callable[[GridState], float | None]) -> Callable[[LedgerView], 
 
 
 def _grid_time(field: str) -> Callable[[LedgerView], Iterator[Row]]:
-    def seconds(grid: GridState) -> float | None:
-        wall_ns: int | None = getattr(grid.intensity, field, None)
-        return None if wall_ns is None else wall_ns / NS_PER_S
+    return _grid(lambda grid: _seconds(getattr(grid.intensity, field, None)))
 
-    return _grid(seconds)
+
+def _seconds(wall_ns: int | None) -> float | None:
+    return None if wall_ns is None else wall_ns / NS_PER_S
 
 
 def _provider_intensity(view: LedgerView) -> Iterator[Row]:
@@ -451,7 +451,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "wattspan_grid_intensity_estimated", "gauge",
-        "1 while the intensity in force is an estimate or a yearly average.",
+        "1 while the intensity in force is an estimate, a yearly average, or held beyond its own time.",
         ZONE, "", "max by", _grid(lambda grid: int(grid.intensity.estimated) if grid.intensity else None),
     ),
     Metric(
@@ -468,6 +468,11 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "wattspan_grid_valid_until_timestamp_seconds", "gauge",
         "Until when the intensity in force holds; absent where it has no end.",
         ZONE, "seconds", "max by", _grid_time("valid_until_wall_ns"),
+    ),
+    Metric(
+        "wattspan_grid_fallback_timestamp_seconds", "gauge",
+        "When the chain steps further down unless its source says more; absent where it need not.",
+        ZONE, "seconds", "max by", _grid(lambda grid: _seconds(grid.fallback_wall_ns)),
     ),
     Metric(
         "wattspan_grid_fetched_timestamp_seconds", "gauge",

@@ -43,7 +43,7 @@ def asked(service: GridService, timeout_s: float = 10.0) -> Sequence[Tariff]:
 
 def fed(live: prices.LivePrices) -> Sequence[Tariff]:
     """What a feed believes of a source."""
-    manners = Manners(live.name, "EUR", live.resolution_ns, live.floor_ns)
+    manners = Manners(live.name, "EUR", live.resolution_ns, live.floor_ns, live.hold_ns)
     return checked(live.tariffs(NOW_NS), manners, NOW_NS)
 
 
@@ -199,7 +199,7 @@ def test_prices_go_through_a_feed(service: GridService, tmp_path: Path) -> None:
     live = source("energycharts", service)
 
     def feed() -> Feed[Tariff]:
-        manners = Manners(live.name, "EUR", live.resolution_ns, live.floor_ns)
+        manners = Manners(live.name, "EUR", live.resolution_ns, live.floor_ns, live.hold_ns)
         return Feed(manners, live.tariffs, Tariff, "DE-LU", folder=tmp_path / "grid")
 
     first = feed()

@@ -89,7 +89,7 @@ def test_a_forecast_stands_where_nothing_was_observed(service: GridService) -> N
     service.says_json(FORESEEN, forecast(*points))
     for nothing in (Answer(status=204, body=b""), Answer(json=[])):
         service.says(OBSERVED, nothing)
-        figures = checked(asked(service), Manners("carbonaware", "", HOUR_NS, HOUR_NS), NOW_NS)
+        figures = checked(asked(service), Manners("carbonaware", "", HOUR_NS, HOUR_NS, 2 * HOUR_NS), NOW_NS)
         assert [(figure.g_per_kwh, figure.estimated) for figure in figures] == [(270, True), (260, True)]
 
 
@@ -156,7 +156,7 @@ def test_a_forecast_that_makes_no_sense_fails_the_answer(service: GridService, d
 
 def test_stale_and_empty_answers_are_no_figures(service: GridService) -> None:
     """Observations of yesterday are stale, and none at all are no figures: the feed refuses both."""
-    manners = Manners("carbonaware", "", HOUR_NS, HOUR_NS)
+    manners = Manners("carbonaware", "", HOUR_NS, HOUR_NS, 2 * HOUR_NS)
     service.says_json(FORESEEN, forecast())
     service.says_json(OBSERVED, [observed("2026-03-28T12:00:00Z", 1)])
     assert failure_of(lambda: checked(asked(service), manners, NOW_NS)).reason == "stale"

@@ -114,7 +114,7 @@ def made(case: Case, service: GridService, timeout_s: float = 10.0, **changes: A
 def manners(provider: LiveProvider) -> Manners:
     """As the wiring makes them."""
     what = f"{provider.signal} {provider.basis}"
-    return Manners(provider.name, what, provider.resolution_ns, provider.floor_ns)
+    return Manners(provider.name, what, provider.resolution_ns, provider.floor_ns, provider.hold_ns)
 
 
 def asked(provider: LiveProvider, now_ns: int = NOW_NS) -> Sequence[Intensity]:

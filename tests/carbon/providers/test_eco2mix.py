@@ -53,7 +53,7 @@ def test_the_hour_that_is_there_twice_is_taken_once(service: GridService) -> Non
     rows = [*points(BEGIN_S - QUARTER_S, 15, 21, 22), *points(BEGIN_S - QUARTER_S, 15, 31, 32)]
     service.says_json(PATH, grid_answers.eco2mix(rows))
     asked = made(service)
-    manners = Manners(asked.name, "", asked.resolution_ns, asked.floor_ns)
+    manners = Manners(asked.name, "", asked.resolution_ns, asked.floor_ns, asked.hold_ns)
     assert [f.g_per_kwh for f in checked(asked.intensities(NOW_NS), manners, NOW_NS)] == [31, 32]
 
 
@@ -61,7 +61,7 @@ def test_what_is_renewed_once_an_hour_is_not_stale(service: GridService) -> None
     """The newest quarter hour may be over for an hour by the time that the data set is renewed."""
     service.says_json(PATH, grid_answers.eco2mix(points(BEGIN_S - 90 * 60, 15, 20)))
     asked = made(service)
-    manners = Manners(asked.name, "", asked.resolution_ns, asked.floor_ns)
+    manners = Manners(asked.name, "", asked.resolution_ns, asked.floor_ns, asked.hold_ns)
     assert checked(asked.intensities(NOW_NS), manners, NOW_NS)
 
 

@@ -132,7 +132,7 @@ def test_yesterday_stands_in_for_today(service: GridService, key: Secret) -> Non
     for figure in since:
         assert figure.g_per_kwh == by_hour[(figure.valid_from_wall_ns or 0) // HOUR_NS % 24]
     assert timeline.at(figures, NOW_NS) is not None
-    assert checked(figures, Manners("eia", "", HOUR_NS, HOUR_NS), NOW_NS) == figures
+    assert checked(figures, Manners("eia", "", HOUR_NS, HOUR_NS, 2 * HOUR_NS), NOW_NS) == figures
 
 
 def test_hours_over_a_change_of_clocks(service: GridService, key: Secret) -> None:
@@ -193,7 +193,7 @@ def test_three_days_late_is_stale(service: GridService, key: Secret) -> None:
 def test_no_rows_are_no_figures(service: GridService, key: Secret) -> None:
     """An answer without rows is refused by the feed."""
     service.says_json(PATH, document())
-    manners = Manners("eia", "", HOUR_NS, HOUR_NS)
+    manners = Manners("eia", "", HOUR_NS, HOUR_NS, 2 * HOUR_NS)
     assert failure_of(lambda: checked(asked(service, key), manners, NOW_NS)).reason == "malformed"
 
 

@@ -114,7 +114,7 @@ def test_arrays_that_do_not_match_are_malformed(service: GridService, change: di
     """Arrays of different lengths, or times that are none or go back, fail the whole answer."""
     service.says_json("/co2eq", grid_answers.energycharts(points(BEGIN_S, 15, 1, 2, 3)) | change)
     asked = made(service)
-    manners = Manners(asked.name, "", asked.resolution_ns, asked.floor_ns)
+    manners = Manners(asked.name, "", asked.resolution_ns, asked.floor_ns, asked.hold_ns)
     with pytest.raises(FetchError) as caught:
         checked(asked.intensities(NOW_NS), manners, NOW_NS)
     assert caught.value.reason == "malformed"

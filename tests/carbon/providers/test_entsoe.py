@@ -270,7 +270,7 @@ def test_entities_are_never_expanded(service: GridService, token: Secret) -> Non
 
 def test_stale_and_empty_answers_are_no_figures(service: GridService, token: Secret) -> None:
     """A document of yesterday is stale, and one without series has no figures: the feed refuses both."""
-    manners = Manners("entsoe", "", HOUR_NS, HOUR_NS)
+    manners = Manners("entsoe", "", HOUR_NS, HOUR_NS, 2 * HOUR_NS)
     old = series("B14", [1, 1], start="2026-03-28T10:00Z", end="2026-03-28T12:00Z")
     service.says("/api", Answer(body=document(old)), Answer(body=document()))
     assert failure_of(lambda: checked(asked(service, token), manners, NOW_NS)).reason == "stale"

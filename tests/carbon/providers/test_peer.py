@@ -189,7 +189,7 @@ def test_old_figures_are_stale(service: GridService) -> None:
     """What a peer has from a peer, and is long over, is refused by the feed."""
     old = half_hour(-9, provider="peer", origin="by way of http://another; eia: measured")
     tells(service, old)
-    manners = Manners("peer", "", 15 * MINUTE_NS, MINUTE_NS)
+    manners = Manners("peer", "", 15 * MINUTE_NS, MINUTE_NS, 30 * MINUTE_NS)
     assert failure_of(lambda: checked(asked(service), manners, NOW_NS)).reason == "stale"
 
 

@@ -112,7 +112,7 @@ def test_anything_else_is_refused(service: GridService, document: Any, reason: s
 def test_a_sample_of_another_time(service: GridService, ahead_s: int, reason: str) -> None:
     """A sample of an hour ago or ahead is refused by the feed."""
     service.says_json("/api/v1/query", vector((NOW_S + ahead_s, "1")))
-    manners = Manners("prometheus", "", 5 * MINUTE_NS, MINUTE_NS)
+    manners = Manners("prometheus", "", 5 * MINUTE_NS, MINUTE_NS, 10 * MINUTE_NS)
     assert failure_of(lambda: checked(asked(service), manners, NOW_NS)).reason == reason
 
 

@@ -232,7 +232,7 @@ def test_figures_of_both_fit_together(service: GridService, account: Secret) -> 
     """History and forecast make one timeline that a feed believes."""
     Tokens(service)
     asked = made(service, account)
-    manners = Manners(asked.name, "", asked.resolution_ns, asked.floor_ns)
+    manners = Manners(asked.name, "", asked.resolution_ns, asked.floor_ns, asked.hold_ns)
     assert len(checked(asked.intensities(NOW_NS), manners, NOW_NS)) == 5
 
 

@@ -39,6 +39,10 @@ class LivePrices(Protocol):
         """It is asked no more often than this."""
 
     @property
+    def hold_ns(self) -> int:
+        """Its last price stands in for so long after its own time is over."""
+
+    @property
     def attribution(self) -> str:
         """The line that its licence wants shown with its figures; empty when it wants none."""
 

@@ -37,6 +37,7 @@ class EnergyCharts:
     name: Final = NAME
     resolution_ns: Final = HOUR_NS
     floor_ns: Final = 30 * MINUTE_NS
+    hold_ns: Final = 2 * HOUR_NS
     attribution: Final = "Energy-Charts, Fraunhofer ISE. CC BY 4.0."
 
     def __init__(self, http: Http, url: str, zone: str) -> None:

@@ -29,6 +29,7 @@ class File:
     name: Final = NAME
     resolution_ns: Final = 5 * MINUTE_NS
     floor_ns: Final = MINUTE_NS
+    hold_ns: Final = 10 * MINUTE_NS
     attribution: Final = ""
 
     def __init__(self, path: Path, currency: str) -> None:

@@ -27,6 +27,8 @@ _NOTHING: Final = object()
 """In place of a document: there is nothing to tell, and nothing has failed."""
 
 PAST_NS: Final = 24 * HOUR_NS
+HOLD_NS: Final = 4 * HOUR_NS
+"""As of Electricity Maps, the one of its own sources that is late."""
 
 # A .NET TimeSpan as its JSON has it: [d.]hh:mm:ss[.fffffff]
 _DURATION: Final = re.compile(r"(?:(\d{1,3})\.)?(\d{2}):(\d{2}):(\d{2})(?:\.\d{1,7})?")
@@ -47,6 +49,7 @@ class CarbonAware:
     name: Final = NAME
     resolution_ns: Final = HOUR_NS
     floor_ns: Final = 5 * MINUTE_NS
+    hold_ns: Final = HOLD_NS
     attribution: Final = ""
 
     def __init__(

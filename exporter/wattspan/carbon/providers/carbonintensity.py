@@ -38,6 +38,7 @@ class CarbonIntensity:
     basis: Final[Basis] = "direct"
     resolution_ns: Final = RESOLUTION_NS
     floor_ns: Final = RESOLUTION_NS
+    hold_ns: Final = 2 * RESOLUTION_NS
     attribution: Final = "National Energy System Operator, Carbon Intensity API. CC BY 4.0."
 
     def __init__(self, http: Http, url: str, grid_zone: str, region: int | None) -> None:

@@ -21,6 +21,10 @@ PATH: Final = "/api/explore/v2.1/catalog/datasets/eco2mix-national-tr/records"
 STEP_NS: Final = 15 * MINUTE_NS
 """How long one figure holds."""
 
+HOLD_NS: Final = 4 * HOUR_NS
+"""Renewed once an hour, the newest row is one to two hours old; an hour between two questions, and one to
+spare."""
+
 ROWS: Final = 100
 """The most that the service gives at once: a day and an hour."""
 
@@ -43,6 +47,7 @@ class Eco2mix:
     # The data set is renewed once an hour: by then its newest quarter hour is over for as long.
     resolution_ns: Final = HOUR_NS
     floor_ns: Final = STEP_NS
+    hold_ns: Final = HOLD_NS
     attribution: Final = "RTE, eCO2mix, by way of ODRE. Licence Ouverte 2.0 (Etalab)."
 
     def __init__(self, http: Http, url: str, grid_zone: str) -> None:

@@ -53,6 +53,7 @@ class Eia:
     signal: Final[Signal] = "average"
     resolution_ns: Final = HOUR_NS
     floor_ns: Final = HOUR_NS
+    hold_ns: Final = 2 * HOUR_NS
     attribution: Final = "U.S. Energy Information Administration, Form EIA-930. Public domain."
 
     def __init__(self, http: Http, url: str, secret: Secret, zone: str, grid_zone: str, basis: Basis) -> None:

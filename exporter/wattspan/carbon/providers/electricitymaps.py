@@ -5,8 +5,10 @@ at docs.electricitymaps.com. `latest` is one object: `zone`, `carbonIntensity` i
 beginning of its hour, `emissionFactorType`, `isEstimated`; `history` has 24 of them under that name,
 `forecast` pairs of `datetime` and `carbonIntensity` under its.
 Average, with imports; over the life cycle or direct, as ``grid.basis`` says.
-A free token has one zone and no forecast. For a zone that the service does not know, it answers for where it
-thinks that the caller is: that is switched off here, and checked all the same.
+A free token has one zone and no forecast. Where the newest hour is not estimated, it has been over for up to
+two hours (home-assistant/core, issue 78836; electricitymaps/electricitymaps-contrib, issue 4775).
+For a zone that the service does not know, it answers for where it thinks that the caller is: that is switched
+off here, and checked all the same.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +34,8 @@ NAME: Final = "electricitymaps"
 URL: Final = "https://api.electricitymaps.com/v3"
 RESOLUTION_NS: Final = HOUR_NS
 FLOOR_NS: Final = 15 * MINUTE_NS
+HOLD_NS: Final = 4 * HOUR_NS
+"""Two hours late, an hour between two questions, and one to spare."""
 ASK_AGAIN_NS: Final = 24 * HOUR_NS
 """What a plan does not have is asked for again after so long: plans change."""
 
@@ -55,6 +59,7 @@ class ElectricityMaps:
     signal: Final[Signal] = "average"
     resolution_ns: Final = RESOLUTION_NS
     floor_ns: Final = FLOOR_NS
+    hold_ns: Final = HOLD_NS
     attribution: Final = "Electricity Maps (electricitymaps.com), under the licence of the token's plan."
 
     def __init__(

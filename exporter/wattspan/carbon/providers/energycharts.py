@@ -6,6 +6,8 @@
 `deprecated`, which announces the end of the endpoint.
 Average over what the country generates, imports left out. The service counts equivalents and does not say
 over which stages: they are taken for life-cycle figures, which their height agrees with.
+Countries without a forecast have what was measured alone, and that comes late: most of it is ENTSO-E's, by
+the sources that www.energy-charts.info names.
 The answer does not name its country, so that it cannot be checked.
 """
 
@@ -25,6 +27,8 @@ logger = logging.getLogger(__name__)
 NAME: Final = "energycharts"
 URL: Final = "https://api.energy-charts.info"
 RESOLUTION_NS: Final = 15 * MINUTE_NS
+HOLD_NS: Final = 7 * HOUR_NS
+"""As late as ENTSO-E's; see `wattspan.carbon.providers.entsoe`."""
 
 COUNTRIES: Final = (
     *("al", "am", "at", "az", "ba", "be", "bg", "by", "ch", "cy", "cz", "de", "dk", "ee", "es", "eu", "fi"),
@@ -51,6 +55,7 @@ class EnergyCharts:
     basis: Final[Basis] = "lifecycle"
     resolution_ns: Final = RESOLUTION_NS
     floor_ns: Final = RESOLUTION_NS
+    hold_ns: Final = HOLD_NS
     attribution: Final = "Fraunhofer ISE, Energy-Charts. CC BY 4.0."
 
     def __init__(self, http: Http, url: str, grid_zone: str, country: str) -> None:

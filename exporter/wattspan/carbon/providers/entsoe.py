@@ -4,8 +4,9 @@ fuels.
 ``/api`` of web-api.tp.entsoe.eu, documentType A75 (actual generation per production type, article 16.1.B&C
 of Regulation (EU) 543/2013), processType A16 (realised), with a security token. XML: the document
 ``GL_MarketDocument``, or an ``Acknowledgement_MarketDocument`` with the reason why there is none.
-Average of the generation in the zone, imports not traced; on either basis. It comes an hour or two late, and
-what comes late is corrected later.
+Average of the generation in the zone, imports not traced; on either basis. It comes an hour or two late, in
+some zones five (electricitymaps/electricitymaps-contrib, issue 4775 and pull request 3953), and what comes
+late is corrected later.
 400 questions a minute for each token and address, then ten minutes of 429 (EnergieID/entsoe-py, issue 70).
 """
 
@@ -29,6 +30,9 @@ NAME: Final = "entsoe"
 URL: Final = "https://web-api.tp.entsoe.eu/api"
 PAST_NS: Final = 24 * HOUR_NS
 """How far back it is asked, for what has been corrected since."""
+
+HOLD_NS: Final = 7 * HOUR_NS
+"""Five hours late at most, an hour between two questions, and one to spare."""
 
 STEPS_NS: Final = {"PT15M": 15 * MINUTE_NS, "PT30M": 30 * MINUTE_NS, "PT60M": HOUR_NS, "PT1H": HOUR_NS}
 MEGAWATTS: Final = "MAW"
@@ -55,6 +59,7 @@ class Entsoe:
     signal: Final[Signal] = "average"
     resolution_ns: Final = HOUR_NS
     floor_ns: Final = 15 * MINUTE_NS
+    hold_ns: Final = HOLD_NS
     attribution: Final = "ENTSO-E Transparency Platform, transparency.entsoe.eu."
 
     def __init__(self, http: Http, url: str, secret: Secret, zone: str, grid_zone: str, basis: Basis) -> None:

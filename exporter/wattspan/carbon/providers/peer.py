@@ -40,6 +40,7 @@ class Peer:
     name: Final = NAME
     resolution_ns: Final = RESOLUTION_NS
     floor_ns: Final = MINUTE_NS
+    hold_ns: Final = 2 * RESOLUTION_NS
     attribution: Final = ""
 
     def __init__(self, http: Http, url: str, secret: Secret, zone: str, signal: Signal, basis: Basis) -> None:

@@ -35,6 +35,7 @@ class Prometheus:
     name: Final = NAME
     resolution_ns: Final = RESOLUTION_NS
     floor_ns: Final = MINUTE_NS
+    hold_ns: Final = 2 * RESOLUTION_NS
     attribution: Final = ""
 
     def __init__(

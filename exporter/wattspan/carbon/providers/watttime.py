@@ -96,6 +96,7 @@ class WattTime:
     basis: Final[Basis] = "direct"
     resolution_ns: Final = RESOLUTION_NS
     floor_ns: Final = RESOLUTION_NS
+    hold_ns: Final = 2 * RESOLUTION_NS
     attribution: Final = "WattTime (watttime.org), under the licence of the account's plan."
 
     def __init__(
