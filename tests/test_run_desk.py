@@ -1,7 +1,7 @@
 """Commands about runs at the writer: who may write to which run; one that fails costs no metering."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 
@@ -65,13 +65,14 @@ class Office:
         del told
         return self.jobs.get(caller, Job())
 
-    def ask(self, command: Command) -> Reply | ProblemReply:
-        """What the client hears, after one round of the writer."""
+    def ask(self, command: Command, tick: Callable[[], None] = lambda: None) -> Reply | ProblemReply:
+        """What the client hears, after one round of the writer, in which the tick does this."""
 
         async def told() -> Reply | ProblemReply:
             asked = asyncio.create_task(self.mailbox.submit(command))
             await asyncio.sleep(0)
             self.looks += self.desk.work(self.now)
+            tick()
             self.desk.answer(self.journal_error)
             return await asked
 
@@ -186,6 +187,32 @@ def test_who_ends_a_run_hears_of_it_when_its_last_energy_is_known(office: Office
     assert not early
     assert isinstance(answer, Ended)
     assert answer.record.result == "success"
+
+
+def test_an_end_told_again_in_the_tick_that_forgets_the_run_is_answered(office: Office) -> None:
+    """Any user may try that; the writer's thread has to go on."""
+    office.ask(BeginRun(USER, "sft"))
+    live = office.registry.find("sft")
+    office.ask(EndRun(USER, "sft", 0, "success"))
+    office.book.close(live)
+    office.now = later(5)
+
+    def forgets() -> None:
+        for run in office.registry.forget(office.now.ns):
+            office.book.forget(run)
+
+    answer = office.ask(EndRun(USER, "sft", 0, "failure"), forgets)
+    assert isinstance(answer, Ended)
+    assert answer.record.result == "success"
+    assert refused(office.ask(EndRun(USER, "sft", 0, "success"))) == 404
+
+
+def test_an_answer_that_fails_costs_no_metering(office: Office, caplog: pytest.LogCaptureFixture) -> None:
+    """Its client hears of a fault, and the others are answered."""
+    live = office.registry.begin(Claim(run_id="sft", uid=1000), NOW)[0]
+    assert refused(office.ask(EndRun(USER, "sft", 0, "success"), lambda: office.book.forget(live))) == 500
+    assert "KeyError" in caplog.text
+    assert isinstance(office.ask(BeginRun(USER, "eval")), Begun)
 
 
 def test_what_is_not_on_disk_is_not_said_to_be_done(office: Office) -> None:

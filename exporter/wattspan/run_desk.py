@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 ROOT: Final = 0
 
+_OUR_FAULT: Final = ProblemReply(HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of the daemon's own")
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -93,7 +95,7 @@ class RunDesk:
                 )
             except Exception:  # whatever a client says, metering goes on
                 logger.exception("a command about a run failed")
-                envelope.refuse(ProblemReply(HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of the daemon's own"))
+                envelope.refuse(_OUR_FAULT)
         return boundary
 
     def answer(self, journal_error: str) -> None:
@@ -106,7 +108,14 @@ class RunDesk:
             if journal_error:
                 detail = f"it is noted, and not yet on disk: {journal_error}"
                 envelope.refuse(ProblemReply(HTTPStatus.SERVICE_UNAVAILABLE, detail))
-            elif (said := reply()) is not None:
+                continue
+            try:
+                said = reply()
+            except Exception:  # it is done and committed; what cannot be said of it costs no metering either
+                logger.exception("an answer about a run failed")
+                envelope.refuse(_OUR_FAULT)
+                continue
+            if said is not None:
                 envelope.answer(said)
             else:
                 self._answers.append((envelope, reply))
@@ -128,6 +137,9 @@ class RunDesk:
                 live = self._reachable(command, now)
                 ending = Ending(now, command.result, run_ids.plain(command.error_type))
                 self._registry.end(command.run_id, command.attempt, ending)
+                if self._book.is_closed(live):
+                    ended = Ended(self._book.record(live))  # now: the coming tick may let go of the run
+                    return lambda: ended
                 return lambda: None if self._book.awaits(live) else Ended(self._book.record(live))
 
     def _begin(self, command: BeginRun, now: Moment) -> Callable[[], Reply]:
