@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from wattspan.runs import Phase, PodRef, Progress
+from wattspan.runs import MAX_COUNT, Phase, PodRef, Progress
 from wattspan.units import NS_PER_S
 from wattspan.workloads import registry as registry_module
 from wattspan.workloads.registry import (
@@ -282,6 +282,13 @@ def test_a_resume_holds_the_counter_and_counts_what_is_repeated() -> None:
     assert live.repeating
     assert progressed(registry, 130) == Progress(steps=130, repeated_steps=20)
     assert not live.repeating
+
+
+def test_repeated_steps_stay_a_count_however_often_they_are_repeated() -> None:
+    """Up to the largest step and back again, for ever: the sum ends where counts end."""
+    registry = Registry()
+    registry.begin(claim(run_id="sft"), at(2))
+    assert progressed(registry, *(0, MAX_COUNT) * 3).repeated_steps == MAX_COUNT
 
 
 def test_a_next_attempt_goes_on_with_the_counters_of_the_run() -> None:

@@ -7,7 +7,6 @@ from wattspan.model import Signal
 from wattspan.publish.run_bodies import (
     END_RESULTS,
     MAX_BUDGET_G,
-    MAX_COUNT,
     MAX_PHASE_EVENTS,
     NAMESPACE_FORM,
     PHASE_EVENTS,
@@ -34,7 +33,7 @@ from wattspan.publish.schema import (
     record,
     ref,
 )
-from wattspan.runs import RESULTS, Attribution, RunSource
+from wattspan.runs import MAX_COUNT, RESULTS, Attribution, RunSource
 from wattspan.workloads.run_ids import ULID_FORM
 
 SECURITY_SCHEMES: Final[Mapping[str, Any]] = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Final
 
-from wattspan.runs import NO_POD, NO_PROGRESS, Phase, PodRef, Progress, Result, Run, RunSource
+from wattspan.runs import MAX_COUNT, NO_POD, NO_PROGRESS, Phase, PodRef, Progress, Result, Run, RunSource
 from wattspan.units import NS_PER_S
 from wattspan.workloads import run_ids
 
@@ -281,7 +281,8 @@ class Registry:
             **highest,
             total_steps=told.total_steps or before.total_steps,
             loss=told.loss if told.loss is not None else before.loss,
-            repeated_steps=before.repeated_steps + repeated,
+            # Steps back and forth may come to more than an account of the journal holds.
+            repeated_steps=min(before.repeated_steps + repeated, MAX_COUNT),
         )
         return live
 
