@@ -118,6 +118,15 @@ def test_a_run_of_a_user_is_his_and_roots(office: Office, caller: Caller, may: b
     assert allowed(office, "sft", caller) is may
 
 
+def test_root_in_a_container_is_a_user_like_any_other(office: Office) -> None:
+    """Nothing tells whether it is the machine's: it has its own runs, and nobody else's."""
+    office.jobs[ROOT] = Job(contained=True)
+    office.ask(BeginRun(USER, "sft", process=ProcessRef(11, 2)))
+    office.ask(BeginRun(ROOT, "mine", process=ProcessRef(10, 1)))
+    assert not allowed(office, "sft", ROOT)
+    assert allowed(office, "mine", ROOT)
+
+
 @pytest.mark.parametrize(
     ("caller", "job", "may"),
     [
@@ -127,11 +136,12 @@ def test_a_run_of_a_user_is_his_and_roots(office: Office, caller: Caller, may: b
         (ROOT, Job(pod=PodRef("nlp", "sft-1"), namespace="nlp"), True),
         (ROOT, Job(pod=PodRef("web", "llm-0"), namespace="web"), False),
         (ROOT, Job(), True),
+        (ROOT, Job(contained=True), False),
         (USER, Job(), False),
     ],
 )
 def test_a_run_of_a_namespace_is_its_own(office: Office, caller: Caller, job: Job, may: bool) -> None:
-    """Root in a pod is nobody special: everybody may be root there."""
+    """Root in a pod, or in a container of no known pod, is nobody special: everybody may be root there."""
     begun = Claim(run_id="sft", namespace="nlp", uid=0, pod=PodRef("nlp", "sft-0"))
     office.book.begin(office.registry.begin(begun, NOW)[0])
     office.jobs[caller] = job
@@ -139,14 +149,19 @@ def test_a_run_of_a_namespace_is_its_own(office: Office, caller: Caller, job: Jo
 
 
 def test_a_job_that_nobody_has_claimed_is_joined_by_its_own_processes(office: Office) -> None:
-    """Found by the prolog's folder, so that no user is known; then it is his who joined."""
+    """Found by the prolog's folder, so that no user is known; then it is his who joined.
+
+    A process that alone says that it is of the job is nobody to it.
+    """
     office.book.begin(office.registry.begin(Claim(job_id="slurm:hpc:7", source="slurm"), NOW)[0])
-    office.jobs[USER] = Job("slurm:hpc:7")
+    office.jobs[USER] = Job("slurm:hpc:7", witnessed=True)
     assert refused(office.ask(BeginRun(OTHER, "slurm:hpc:7"))) == 404
+    office.jobs[OTHER] = Job("slurm:hpc:7")
+    assert refused(office.ask(BeginRun(OTHER))) == 404
     joined = office.ask(BeginRun(USER, name="sft", process=ProcessRef(11, 2)))
     assert isinstance(joined, Begun)
     assert (joined.created, joined.record.run.name) == (False, "sft")
-    office.jobs[OTHER] = Job("slurm:hpc:7")
+    office.jobs[OTHER] = Job("slurm:hpc:7", witnessed=True)
     assert refused(office.ask(BeginRun(OTHER))) == 404
     assert allowed(office, "slurm:hpc:7", USER)
     assert refused(office.ask(BeginRun(OTHER))) == 404, "nor does he take its next attempt"
@@ -164,6 +179,16 @@ def test_the_command_of_wattspan_run_shows_by_its_trace(office: Office) -> None:
     answer = office.ask(BeginRun(USER, name="eval", process=ProcessRef(22, 6)))
     assert isinstance(answer, Begun)
     assert answer.record.run.run_id == "slurm:hpc:7.2"
+
+
+def test_a_job_counts_the_attempts_of_its_own_run_alone(office: Office) -> None:
+    """A script under `wattspan run` that names its run itself has a further attempt each time."""
+    office.jobs[USER] = Job("slurm:hpc:7", attempt=0)
+    for attempt in range(2):
+        answer = office.ask(BeginRun(USER, "exp-1", process=ProcessRef(11, 2)))
+        assert isinstance(answer, Begun)
+        assert answer.record.run.attempt == attempt
+        office.ask(EndRun(USER, "exp-1", attempt, "success"))
 
 
 def test_who_ends_a_run_hears_of_it_when_its_last_energy_is_known(office: Office) -> None:

@@ -25,7 +25,7 @@ from wattspan.publish.commands import (
     ReportProgress,
 )
 from wattspan.runs import NO_POD, PodRef
-from wattspan.workloads import markers, run_ids
+from wattspan.workloads import run_ids
 from wattspan.workloads.registry import Claim, Ending, LiveRun, Moment, RefusedError, Registry, Told
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,8 @@ class Job:
         attempt: as the job counts; None when it does not.
         pod: it runs in; empty outside Kubernetes.
         project, group, namespace: of the job.
+        witnessed: more than the caller's own word says that it is of this job.
+        contained: the caller runs in a container, so its uid 0 is not this machine's root.
     """
 
     run_id: str = ""
@@ -52,6 +54,8 @@ class Job:
     project: str = ""
     group: str = ""
     namespace: str = ""
+    witnessed: bool = False
+    contained: bool = False
 
 
 class RunDesk:
@@ -151,6 +155,8 @@ class RunDesk:
         if known is not None and not _may_write(command.caller, job, known):
             raise RefusedError(404, f"no run {known.run.run_id} is known on this node")
         namespace = _namespace(command, job, known)
+        # The job counts its own run, and says nothing of another one that is begun in it.
+        attempt = job.attempt if command.run_id in ("", job.run_id) else None
         several = (command.world_size or 1) > 1
         process = command.process
         live, created = self._registry.begin(
@@ -158,7 +164,7 @@ class RunDesk:
                 run_id=command.run_id,
                 job_id=job.run_id,
                 key=command.key,
-                attempt=command.attempt if command.attempt is not None else job.attempt,
+                attempt=command.attempt if command.attempt is not None else attempt,
                 name=command.name,
                 project=command.project or job.project,
                 group=command.group or job.group,
@@ -211,12 +217,6 @@ class RunDesk:
         return command.parent_trace_id == self._book.trace_id(known)
 
 
-def job_of_markers(told: Mapping[str, str]) -> Job:
-    """The job that environment variables name."""
-    marked = markers.run_of(told)
-    return Job() if marked is None else Job(marked.run_id, marked.attempt)
-
-
 def _namespace(command: BeginRun, job: Job, known: LiveRun | None) -> str:
     """Whose run it is to be: of a pod or a process what the machine sees, of a token what it says.
 
@@ -249,16 +249,22 @@ def _may_write(caller: Caller, job: Job, live: LiveRun) -> bool:
     A pod and a token by namespace.
     A process outside pods to the runs of its user, and root to all of them;
     in a pod, where everybody may be root, to those of the pod's namespace.
+    In a container of which no pod is known, root is a user like any other.
     """
     if caller.kind != "process":
         return caller.may_reach(live.run.namespace)
     if job.pod.name:
         return live.run.namespace == job.namespace
-    if live.ending is not None and not live.uids and not live.run.namespace:
+    if caller.uid == ROOT and not job.contained:
+        return True
+    if live.run.namespace:
+        return False  # the uids of its pods are nobody's out here
+    if live.uids:
+        return caller.uid in live.uids
+    if live.ending is not None:
         return True  # it ended under an earlier daemon, which did not keep whose it was
-    if not live.uids:  # found by its job, and nobody has claimed it yet
-        return caller.uid == ROOT or job.run_id == live.run.run_id
-    return caller.uid == ROOT or caller.uid in live.uids
+    # Found by its job, and nobody has claimed it yet.
+    return job.witnessed and job.run_id == live.run.run_id
 
 
 def _at(wall_ns: int | None, now: Moment) -> Moment:

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
 from typing import Protocol
 
 from wattspan import __version__
@@ -22,13 +23,14 @@ from wattspan.journal.run_book import RunBook
 from wattspan.journal.store import Journal
 from wattspan.model import CounterKey, Snapshot
 from wattspan.publish import span_content, spans_otlp
-from wattspan.publish.commands import Caller, Mailbox
-from wattspan.publish.identity import Identity, PodIdentity
+from wattspan.publish.commands import RETRY_AFTER_S, Caller, Mailbox
+from wattspan.publish.identity import Identity, PodIdentity, nobody
+from wattspan.publish.pages import ProblemError
 from wattspan.publish.peers import PeerProcesses
 from wattspan.publish.runs_api import RunsApi
 from wattspan.publish.spans import SpanCounts, SpanExporter
 from wattspan.publish.tokens import TokenFile
-from wattspan.run_desk import Job, RunDesk, job_of_markers
+from wattspan.run_desk import Job, RunDesk
 from wattspan.run_keeper import RunKeeper, just_ended, registry_of, resumed
 from wattspan.runs import Holdings, PodRef, RunNow, RunRecord, SpanRecord, Stretch
 from wattspan.units import NS_PER_S
@@ -36,9 +38,17 @@ from wattspan.workloads import endpoint, markers, pods
 from wattspan.workloads.demo import DemoWorkloads
 from wattspan.workloads.jobs import run_of_pod
 from wattspan.workloads.kubelet import Kubelet
+from wattspan.workloads.markers import MarkedRun
 from wattspan.workloads.pods import PodFacts, PodList
-from wattspan.workloads.processes import Processes
-from wattspan.workloads.registry import KEEP_ENDED_NS, Ending, LastAttempt, Moment, Registry
+from wattspan.workloads.processes import Processes, ProcessFacts
+from wattspan.workloads.registry import (
+    KEEP_ENDED_NS,
+    Ending,
+    LastAttempt,
+    Moment,
+    RefusedError,
+    Registry,
+)
 from wattspan.workloads.resolver import Resolver
 from wattspan.workloads.slices import SliceList
 from wattspan.workloads.slurm import SlurmMapping
@@ -177,52 +187,94 @@ class RunService:
         return SpanExporter(Outbox(config.state_dir), door, self._delivered.extend)
 
     def _pod_by_address(self, address: str) -> PodIdentity | None:
-        """The pod of this node that alone has an address; any thread may ask."""
+        """The pod of this node that alone has an address; any thread may ask.
+
+        Raises:
+            ProblemError: 503, it may be a pod that has just begun; 401, nobody says what the pods are.
+        """
         if self._watch is None:
             return None
-        found = [
-            pod
-            for pod in self._watch.latest.pods.values()
-            if address in pod.ips and not pod.host_network and not pod.ended
-        ]
+        found = [pod for pod in self._watch.latest.pods.values() if address in pod.ips and not pod.ended]
+        if not found and not _is_loopback(address):
+            if self._watch.expects(address):
+                raise ProblemError(
+                    HTTPStatus.SERVICE_UNAVAILABLE,
+                    f"no pod with the address {address} is known yet",
+                    {"retry-after": str(RETRY_AFTER_S)},
+                )
+            if why := self._watch.pods_failure:
+                raise nobody(f"; the source of pod metadata fails now: {why}")
+        found = [pod for pod in found if not pod.host_network]
         if len(found) != 1:
             return None
         return PodIdentity(found[0].namespace, found[0].name, found[0].uid)
 
     def _job_of(self, caller: Caller, told: Mapping[str, str]) -> Job:
-        """The job of a caller: by what the machine sees of it, else by what it says itself."""
-        pod = self._pod_of(caller)
-        seen: Mapping[str, str] = {}
-        if caller.pid is not None:
-            fact = self._processes.look([caller.pid]).get(caller.pid)
-            seen = fact.markers if fact is not None else {}
-        by_marker = job_of_markers({**told, **seen})
-        if pod is None:
-            return by_marker
-        ref = PodRef(pod.namespace, pod.name)
-        named = markers.run_of({**told, **seen})
-        told_by_pod = run_of_pod(pod)
-        if told_by_pod is None or (named is not None and named.marker == "WATTSPAN_RUN_ID"):
-            return Job(by_marker.run_id, by_marker.attempt, ref, namespace=pod.namespace)
-        return Job(
-            told_by_pod.run_id,
-            told_by_pod.attempt,
-            ref,
-            told_by_pod.project,
-            told_by_pod.group,
-            pod.namespace,
-        )
+        """The job of a caller: by what the machine sees of it, else by what it says itself.
 
-    def _pod_of(self, caller: Caller) -> PodFacts | None:
-        if self._watch is None:
+        Raises:
+            RefusedError: 503, its pod is not known yet; 403, nor is it going to be.
+            ReadError: procfs fails.
+        """
+        fact = None if caller.pid is None else self._processes.look([caller.pid]).get(caller.pid)
+        pod = self._pod_of(caller, fact)
+        seen: Mapping[str, str] = fact.markers if fact is not None else {}
+        named = markers.run_of({**told, **seen})
+        if pod is None:
+            # One that cannot be looked at, such as one that ended meanwhile, may have been in a container.
+            contained = fact is None or bool(fact.cgroup.pod_uid or fact.cgroup.container_id)
+            if named is None:
+                return Job(contained=contained)
+            witnessed = _is_witnessed(named, fact, told)
+            return Job(named.run_id, named.attempt, witnessed=witnessed, contained=contained)
+        run_id, attempt, project, group = "", None, "", ""
+        of_pod = run_of_pod(pod)
+        if of_pod is not None:
+            run_id, attempt = of_pod.run_id, of_pod.attempt
+            project, group = of_pod.project, of_pod.group
+        if named is not None and (of_pod is None or named.marker == "WATTSPAN_RUN_ID"):
+            if named.run_id != run_id or named.attempt is not None:
+                attempt = named.attempt
+            run_id = named.run_id
+        return Job(run_id, attempt, PodRef(pod.namespace, pod.name), project, group, pod.namespace)
+
+    def _pod_of(self, caller: Caller, fact: ProcessFacts | None) -> PodFacts | None:
+        """The pod of a caller; None where it has none, or where nobody says what the pods are.
+
+        Raises:
+            RefusedError: 503, it is not known yet; 403, nor is it going to be.
+        """
+        uid = caller.pod_uid or (fact.cgroup.pod_uid if fact is not None else "")
+        if self._watch is None or not uid:
             return None
-        known = self._watch.latest.pods
-        if caller.pod_uid:
-            return known.get(caller.pod_uid)
-        if caller.pid is None:
-            return None
-        fact = self._processes.look([caller.pid]).get(caller.pid)
-        return known.get(fact.cgroup.pod_uid) if fact is not None else None
+        pod = self._watch.latest.pods.get(uid)
+        if pod is None and self._watch.knows_pods:
+            # A run of no pod would be out of its own reach once the pod is known.
+            if self._watch.expects(uid):
+                raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "the caller's pod is not known yet")
+            failure = self._watch.pods_failure
+            why = f"the source of pod metadata fails: {failure}" if failure else "it is not among this node's"
+            raise RefusedError(HTTPStatus.FORBIDDEN, f"the caller's pod is not known to the daemon: {why}")
+        return pod
+
+
+def _is_loopback(address: str) -> bool:
+    return address == "::1" or address.startswith("127.")
+
+
+def _is_witnessed(named: MarkedRun, fact: ProcessFacts | None, told: Mapping[str, str]) -> bool:
+    """Whether a process is of the run that is named, by more than its own word.
+
+    Its word counts where its environment may not be read. A control group that names another Slurm job
+    knows better than any environment: whoever starts a program chooses what is in that.
+    """
+    if fact is None:
+        return False
+    witness = fact.markers if fact.environ_readable else told
+    if named.source == "slurm" and fact.cgroup.slurm_job not in ("", witness.get("SLURM_JOB_ID", "")):
+        return False
+    seen = markers.run_of(witness)
+    return seen is not None and seen.run_id == named.run_id
 
 
 def _restored(
