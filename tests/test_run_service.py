@@ -19,6 +19,8 @@ from wattspan.client.courier import ALIVE_S
 from wattspan.config import SETTINGS, Config
 from wattspan.journal.board import Board
 from wattspan.journal.books import Books
+from wattspan.journal.records import KeptRun
+from wattspan.journal.run_book import RunBook
 from wattspan.journal.store import Journal
 from wattspan.publish.commands import (
     BeginRun,
@@ -34,11 +36,13 @@ from wattspan.publish.commands import (
     ReportProgress,
 )
 from wattspan.publish.pages import ProblemError, Request, TcpPeer
+from wattspan.run_keeper import resume_of
 from wattspan.run_service import RunService
+from wattspan.runs import Run, RunRecord, RunSource, RunTotals
 from wattspan.units import NS_PER_S
-from wattspan.workloads import pods, procfs, watch
+from wattspan.workloads import pods, procfs, registry, watch
 from wattspan.workloads.kubelet import Kubelet
-from wattspan.workloads.registry import Claim, Moment
+from wattspan.workloads.registry import Claim, LiveRun, Moment
 from wattspan.workloads.watch import NEWCOMER_NS, KubernetesWatch, PodView
 
 POD_UID = "0b6d2d4e-6a52-4a3c-9d5c-3c6f4f2c7e11"
@@ -66,7 +70,7 @@ class Node:
         self.procfs.process(pid, **facts)  # type: ignore[arg-type]
         uid = facts.get("uid", 1000)
         assert isinstance(uid, int)
-        return Caller("process", pid=pid, uid=uid, started_ns=pid)
+        return Caller("process", pid=pid, uid=uid, started_ns=time.monotonic_ns())
 
     def ask(self, command: Command) -> Reply | ProblemReply:
         """What the client hears, after one round of the writer."""
@@ -178,6 +182,59 @@ def test_no_silence_that_can_be_set_is_shorter_than_our_own_client_s() -> None:
     raise AssertionError("9m is allowed")
 
 
+# What an earlier daemon left
+
+
+def left(folder: Path, *kept: KeptRun) -> None:
+    """A journal of another boot with these runs."""
+    journal = Journal.open(folder / "state", "boot-0")
+    journal.commit((), (), runs=kept)
+    journal.close(clean=True)
+
+
+def record(run_id: str, **more: object) -> RunRecord:
+    began = time.time_ns() - 3600 * NS_PER_S
+    facts = {"node": "node-a", "cluster": "", "began_wall_ns": began, "totals": RunTotals()} | more
+    source = facts.pop("source", "api")
+    return RunRecord(Run(run_id, source=source), **facts)  # type: ignore[arg-type]
+
+
+def test_a_run_that_is_remembered_no_more_is_found_in_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes next is its next attempt, and its record stays as it was."""
+    monkeypatch.setattr(registry, "MAX_REMEMBERED", 1)
+    now = time.time_ns()
+    ended = [record(run_id, ended_wall_ns=now - s * NS_PER_S) for run_id, s in (("z", 900), ("a", 600))]
+    left(tmp_path, *map(KeptRun, ended))
+    with serving(tmp_path) as node:
+        node.ask(BeginRun(Caller("token"), "new"))
+        node.ask(EndRun(Caller("token"), "new", 0, "success"))
+        for run_id in ("z", "a"):
+            begun = node.ask(BeginRun(Caller("token"), run_id))
+            assert isinstance(begun, Begun)
+            assert begun.record.run.attempt == 1
+
+
+@pytest.mark.parametrize("source", ["api", "slurm", "environment"])
+def test_after_a_reboot_no_run_goes_on_that_only_processes_held(tmp_path: Path, source: RunSource) -> None:
+    """It ended when it was last seen; a job that starts right after the boot is its next attempt."""
+    seen = time.time_ns() - 1800 * NS_PER_S
+    live = LiveRun(Run("nightly", source=source), Moment(1, seen), processes={10: 1}, uids={1000})
+    book = RunBook("node-a", "", "", lambda _: {}, 900 * NS_PER_S)
+    book.begin(live)
+    left(tmp_path, KeptRun(book.record(live), resume_of(live, book, Moment(2, seen))))
+    with serving(tmp_path) as node:
+        assert not node.service.busy
+        (over,) = node.service._registry.ended.values()
+        assert over.ending is not None
+        assert (over.ending.at.wall_ns, over.ending.result) == (seen, "lost")
+        environ = b"WATTSPAN_RUN_ID=nightly\0"
+        begun = node.begins(node.process(10, environ=environ, start_ticks=20))
+        assert isinstance(begun, Begun)
+        assert (begun.record.run.run_id, begun.record.run.attempt) == ("nightly", 1)
+
+
 # Whose a caller is
 
 
@@ -186,8 +243,8 @@ def test_what_a_process_says_of_its_job_opens_no_others(
     node: Node, monkeypatch: pytest.MonkeyPatch, readable: bool
 ) -> None:
     """A job that the prolog's folder names has no user yet: its own process joins it, and no other one."""
-    registry = node.service._registry
-    registry.begin(Claim(job_id="slurm:hpc:77", source="slurm"), Moment(1, 1))
+    known = node.service._registry
+    known.begin(Claim(job_id="slurm:hpc:77", source="slurm"), Moment(1, 1))
     told = {"name": "mine", "markers": {"SLURM_JOB_ID": "77", "SLURM_CLUSTER_NAME": "hpc"}}
     environ = b"SLURM_JOB_ID=77\0SLURM_CLUSTER_NAME=hpc\0"
     group = "0::/system.slice/slurmstepd.scope/job_{}/step_0\n"
@@ -199,7 +256,7 @@ def test_what_a_process_says_of_its_job_opens_no_others(
         assert refused(node.begins(node.process(11, uid=2000), **told)) == 404
     own = node.process(12, environ=environ, cgroup=group.format(77))
     assert isinstance(node.begins(own, **told), Begun)
-    assert registry.live["slurm:hpc:77"].uids == {1000}
+    assert known.live["slurm:hpc:77"].uids == {1000}
 
 
 @pytest.mark.parametrize("where", [IN_POD, f"0::/system.slice/docker-{'3f' * 32}.scope\n"])

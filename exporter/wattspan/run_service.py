@@ -7,13 +7,14 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 
 from wattspan import __version__
 from wattspan.carbon import calibration
 from wattspan.config import Config
-from wattspan.errors import NotHereError
+from wattspan.errors import NotHereError, UnreachableError
 from wattspan.journal.board import Board
 from wattspan.journal.books import Books
 from wattspan.journal.history import History
@@ -280,7 +281,7 @@ def _is_witnessed(named: MarkedRun, fact: ProcessFacts | None, told: Mapping[str
 def _restored(
     restored: Restored, history: History, book: RunBook, user_of: Callable[[int], str | None] | None
 ) -> Registry:
-    """The runs of an earlier daemon. After a reboot those that only processes held are lost."""
+    """The runs of an earlier daemon. After a reboot those without pods are lost: no process outlives it."""
     now = Moment(time.monotonic_ns(), time.time_ns())
     accounts = {(account.quantity, account.labels): account.total for account in restored.accounts}
     live = []
@@ -292,13 +293,27 @@ def _restored(
     last = {run_id: LastAttempt(*known) for run_id, known in history.last_attempts().items()}
     recent = history.runs(state="ended", since_wall_ns=now.wall_ns - KEEP_ENDED_NS)
     ended = [just_ended(record, book, accounts, now) for record in reversed(list(recent))]
-    registry = registry_of(live, last, ended, user_of)
+    registry = registry_of(live, last, ended, user_of, partial(_recalled, history))
     if not restored.same_boot:
         for kept in restored.runs:
             run, seen_wall_ns = kept.record.run, kept.resume.get("seen_wall_ns", now.wall_ns)
-            if run.source == "api" and not kept.record.pods and run.run_id in registry.live:
+            if not kept.record.pods and run.run_id in registry.live:
                 registry.end(run.run_id, run.attempt, Ending(Moment(now.ns, seen_wall_ns), "lost"))
     return registry
+
+
+def _recalled(history: History, run_id: str) -> LastAttempt | None:
+    """The last attempt of a run that ended long ago.
+
+    Raises:
+        RefusedError: 503, the journal does not say; an attempt that has ended must not be opened again.
+    """
+    try:
+        known = history.last_attempt(run_id)
+    except UnreachableError as error:
+        detail = f"earlier attempts are not known: {error}"
+        raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, detail) from error
+    return None if known is None else LastAttempt(*known)
 
 
 class _NodeHistory:

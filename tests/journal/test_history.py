@@ -286,7 +286,16 @@ def test_attempts_of_a_run(state: Path, journal: Journal) -> None:
     )
     keep(journal, run("other", attempt=7))
     assert [record.run.attempt for record in History(state).attempts("sft")] == [0, 1, 2]
-    assert History(state).last_attempts() == {"sft": (1, NOW_WALL_NS, Progress(steps=7))}
+    history = History(state)
+    assert history.last_attempts() == {"sft": (1, NOW_WALL_NS, Progress(steps=7))}
+    assert history.last_attempt("sft") == (1, NOW_WALL_NS, Progress(steps=7))
+    assert history.last_attempt("other") is None
+
+
+def test_last_attempts_come_as_they_ended(state: Path, journal: Journal) -> None:
+    """Of too many, those that ended first are remembered no more."""
+    keep(journal, ended("a", -1), ended("b", -3), ended("c", -2))
+    assert list(History(state).last_attempts()) == ["b", "c", "a"]
 
 
 def test_old_runs_are_let_go_of(state: Path, journal: Journal, clock: Clock) -> None:

@@ -444,6 +444,30 @@ def test_what_is_remembered_of_old_runs_is_bounded(monkeypatch: pytest.MonkeyPat
     assert registry.begin(claim(run_id="a"), at(10_001))[0].run.attempt == 0
 
 
+def test_a_run_that_is_remembered_no_more_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long ago its attempts have ended, none is opened again; it is asked for as seldom as can be."""
+    monkeypatch.setattr(registry_module, "MAX_REMEMBERED", 2)
+    journal = {"a": LastAttempt(7, at(1).wall_ns)}
+    asked: list[str] = []
+
+    def recall(run_id: str) -> LastAttempt | None:
+        asked.append(run_id)
+        return journal.get(run_id)
+
+    registry = Registry(recall=recall)
+    registry.begin(claim(run_id="b"), at(2))
+    registry.end("b", 0, done(3))
+    assert asked == [], "nothing is forgotten yet"
+    registry.begin(claim(run_id="c"), at(2))
+    registry.end("c", 0, done(3))
+    for _ in range(2):
+        with pytest.raises(RefusedError):
+            registry.begin(claim(run_id="a", attempt=7), at(4))
+    assert asked == ["a"]
+    assert registry.begin(claim(run_id="a"), at(4))[0].run.attempt == 8
+    assert registry.begin(claim(run_id="new"), at(4))[0].run.attempt == 0
+
+
 # Who is of it
 
 

@@ -234,18 +234,34 @@ class History:
     def last_attempts(self) -> Mapping[str, tuple[int, int, Progress]]:
         """The last attempt of every run that has ended, when (wall clock) and how far it was, by run id.
 
+        Those that ended first come first.
+
         Raises:
             UnreachableError: there is no journal, or it cannot be read.
         """
         # Beside max() SQLite gives the other columns of the row that has it (lang_select.html, 2.5).
         query = (
             "SELECT run_id, max(attempt), ended_wall_ns, record FROM run"
-            " WHERE ended_wall_ns IS NOT NULL GROUP BY run_id"
+            " WHERE ended_wall_ns IS NOT NULL GROUP BY run_id ORDER BY ended_wall_ns"
         )
         return {
             run_id: (attempt, ended_wall_ns, _progress(text))
             for run_id, attempt, ended_wall_ns, text in self._query(query)
         }
+
+    def last_attempt(self, run_id: str) -> tuple[int, int, Progress] | None:
+        """The same of one run; None where none of its attempts has ended.
+
+        Raises:
+            UnreachableError: there is no journal, or it cannot be read.
+        """
+        query = (
+            "SELECT attempt, ended_wall_ns, record FROM run"
+            " WHERE run_id = ? AND ended_wall_ns IS NOT NULL ORDER BY attempt DESC LIMIT 1"
+        )
+        for attempt, ended_wall_ns, text in self._query(query, run_id):
+            return attempt, ended_wall_ns, _progress(text)
+        return None
 
     def verdict(self) -> Verdict:
         """What a look at the chain of closed runs and at every one of them finds.

@@ -1,6 +1,7 @@
 """The life of runs on this node: begin, progress, phases, end.
 
-Pure bookkeeping in memory, owned by the one writer: no clock, no process and no disk is touched here.
+Pure bookkeeping in memory, owned by the one writer: no clock and no process is touched here, and no disk
+unless a run begins that ended too long ago to be remembered.
 A run begins when somebody says so (the API) or when a pod, a job or a marked process of it is seen,
 and ends when somebody says so or when the last of these has gone.
 An attempt that has ended is never opened again; a later begin of the same id is the next attempt.
@@ -28,7 +29,7 @@ NAMED_AFTER_NS: Final = 30 * NS_PER_S
 """What a run is called is fixed by the first `track()` in it, and after this time without one."""
 
 MAX_REMEMBERED: Final = 10_000
-"""Run ids whose last attempt is remembered, 300 bytes each; of more, those that ended first are forgotten."""
+"""Run ids whose last attempt is remembered, 300 bytes each; of more, those that ended first are looked up."""
 
 COUNTS: Final = ("steps", "samples", "tokens")
 """What progress counts."""
@@ -200,9 +201,11 @@ class Registry:
 
     Args:
         live: of an earlier daemon, that were running when it ended.
-        last: the last attempt known to have ended, by run id.
+        last: the last attempt known to have ended, by run id, those that ended first at first.
         ended: attempts that ended less than five minutes ago, under an earlier daemon.
         user_of: the name of a user by uid, None while it is looked up; None where no names are kept.
+        recall: the last attempt of a run that is remembered no more. Asked when one begins that is not among
+            the `MAX_REMEMBERED`; it may refuse.
 
     Attributes:
         changes: goes up whenever a run begins, ends or is joined.
@@ -214,9 +217,11 @@ class Registry:
         last: Mapping[str, LastAttempt] | None = None,
         ended: Iterable[LiveRun] = (),
         user_of: Callable[[int], str | None] | None = None,
+        recall: Callable[[str], LastAttempt | None] = lambda _: None,
     ) -> None:
         self.changes = 0
         self._user_of = user_of
+        self._recall = recall
         self._live = {run.run.run_id: run for run in live}
         self._ended = {(run.run.run_id, run.run.attempt): run for run in ended}
         self._last = dict(last or {})
@@ -399,7 +404,7 @@ class Registry:
 
     def _is_over(self, run_id: str, claim: Claim) -> bool:
         """Whether the attempt that a claim would open has ended, or its claimant was there at the end."""
-        last = self._last.get(run_id)
+        last = self._last_of(run_id)
         if last is None:
             return False
         if claim.attempt is not None:
@@ -407,7 +412,7 @@ class Registry:
         return claim.since_wall_ns is not None and claim.since_wall_ns <= last.ended_wall_ns
 
     def _open(self, run_id: str, claim: Claim, now: Moment) -> LiveRun:
-        last = self._last.get(run_id)
+        last = self._last_of(run_id)
         attempt = claim.attempt if claim.attempt is not None else (last.number + 1 if last else 0)
         # What was already there when an attempt ended is the rest of it: only a new begin is a new attempt.
         if (last is not None and attempt <= last.number) or (
@@ -507,8 +512,18 @@ class Registry:
         run_id = live.run.run_id
         self._live.pop(run_id, None)
         self._ended[run_id, live.run.attempt] = live
+        self._remember(run_id, LastAttempt(live.run.attempt, ending.at.wall_ns, live.progress))
+
+    def _last_of(self, run_id: str) -> LastAttempt | None:
+        """The last attempt of a run that has ended."""
+        last = self._last.get(run_id)
+        if last is None and len(self._last) >= MAX_REMEMBERED and (last := self._recall(run_id)) is not None:
+            self._remember(run_id, last)  # whoever asks in vain asks again
+        return last
+
+    def _remember(self, run_id: str, last: LastAttempt) -> None:
         self._last.pop(run_id, None)
-        self._last[run_id] = LastAttempt(live.run.attempt, ending.at.wall_ns, live.progress)
+        self._last[run_id] = last
         while len(self._last) > MAX_REMEMBERED:
             del self._last[next(iter(self._last))]
 
