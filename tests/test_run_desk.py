@@ -56,7 +56,8 @@ class Office:
         self.book = RunBook("node-a", "hpc", "", lambda _: {}, 900 * NS_PER_S)
         self.mailbox = Mailbox(lambda: None)
         self.jobs: dict[Caller, Job] = {}
-        self.desk = RunDesk(self.registry, self.book, self.mailbox, self.job_of)
+        self.dead: set[int] = set()
+        self.desk = RunDesk(self.registry, self.book, self.mailbox, self.job_of, self.alive)
         self.journal_error = ""
         self.looks = 0
         self.now = NOW
@@ -64,6 +65,10 @@ class Office:
     def job_of(self, caller: Caller, told: Mapping[str, str]) -> Job:
         del told
         return self.jobs.get(caller, Job())
+
+    def alive(self, pid: int, started_ns: int) -> bool:
+        del started_ns
+        return pid not in self.dead
 
     def ask(self, command: Command, tick: Callable[[], None] = lambda: None) -> Reply | ProblemReply:
         """What the client hears, after one round of the writer, in which the tick does this."""
@@ -189,6 +194,52 @@ def test_a_job_counts_the_attempts_of_its_own_run_alone(office: Office) -> None:
         assert isinstance(answer, Begun)
         assert answer.record.run.attempt == attempt
         office.ask(EndRun(USER, "exp-1", attempt, "success"))
+
+
+STARTED_NS = NOW.ns + NS_PER_S
+
+
+@pytest.mark.parametrize("own_id", ["", "exp-1"])
+@pytest.mark.parametrize("found", [False, True])
+@pytest.mark.parametrize("seen_dead", [False, True])
+def test_a_killed_job_that_is_started_anew_is_the_next_attempt(
+    office: Office, own_id: str, found: bool, seen_dead: bool
+) -> None:
+    """A loop does so within the second, before anybody has looked whether the first one lives."""
+    office.jobs[USER] = Job("job")
+    if found and not own_id:
+        claim = Claim(job_id="job", source="environment", uid=1000)
+        office.book.begin(office.registry.begin(claim, NOW)[0])
+    office.ask(BeginRun(USER, own_id, name="sft", process=ProcessRef(21, NOW.ns - 1)))
+    first = office.registry.find(own_id or "job")
+    office.dead = {21}
+    if seen_dead and first.run.source == "environment":
+        first.processes = {}
+    office.now = later(1)
+    answer = office.ask(BeginRun(USER, own_id, name="sft", process=ProcessRef(22, STARTED_NS)))
+    assert isinstance(answer, Begun)
+    assert (answer.record.run.run_id, answer.record.run.attempt) == (own_id or "job", 1)
+    assert first.ending is not None
+    assert first.ending.result == "lost"
+
+
+def test_a_run_is_not_started_anew_by_those_beside_it(office: Office) -> None:
+    """While one of it lives; by one that was there before, that counts it the same, or that is foreign."""
+    office.jobs[USER] = office.jobs[OTHER] = Job("job")
+    for pid in (21, 22):
+        office.ask(BeginRun(USER, "job", process=ProcessRef(pid, NOW.ns - 1)))
+    office.dead = {21}
+    office.now = later(1)
+    office.ask(BeginRun(USER, "job", process=ProcessRef(23, STARTED_NS)))
+    office.dead = {21, 22, 23}
+    office.ask(BeginRun(USER, "job", process=ProcessRef(24, NOW.ns - 1)))
+    office.dead.add(24)
+    office.ask(BeginRun(USER, "job", attempt=0, process=ProcessRef(26, STARTED_NS)))
+    office.dead.add(26)
+    assert refused(office.ask(BeginRun(OTHER, "job", process=ProcessRef(25, STARTED_NS)))) == 404
+    assert set(office.registry.live) == {"job"}
+    assert office.registry.live["job"].run.attempt == 0
+    assert set(office.registry.live["job"].processes) == {21, 22, 23, 24, 26}
 
 
 def test_who_ends_a_run_hears_of_it_when_its_last_energy_is_known(office: Office) -> None:
@@ -362,6 +413,6 @@ def test_a_command_that_fails_costs_no_metering(
     def job_of(*_: object) -> Job:
         raise error
 
-    office.desk = RunDesk(office.registry, office.book, office.mailbox, job_of)
+    office.desk = RunDesk(office.registry, office.book, office.mailbox, job_of, office.alive)
     assert refused(office.ask(BeginRun(USER, "sft"))) == status
     assert ("a fault of ours" in caplog.text) is (status == 500)

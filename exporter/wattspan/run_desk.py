@@ -65,6 +65,7 @@ class RunDesk:
         registry, book: of this node's runs.
         mailbox: where commands come from.
         job_of: the job of a caller, by what the machine knows and, where it knows nothing, by its markers.
+        alive: whether the process of a pid that started then (CLOCK_MONOTONIC) still runs.
     """
 
     def __init__(
@@ -73,11 +74,13 @@ class RunDesk:
         book: RunBook,
         mailbox: Mailbox,
         job_of: Callable[[Caller, Mapping[str, str]], Job],
+        alive: Callable[[int, int], bool],
     ) -> None:
         self._registry = registry
         self._book = book
         self._mailbox = mailbox
         self._job_of = job_of
+        self._alive = alive
         self._answers: list[tuple[Envelope, Callable[[], Reply | None]]] = []
 
     def work(self, now: Moment) -> bool:
@@ -156,7 +159,11 @@ class RunDesk:
             raise RefusedError(404, f"no run {known.run.run_id} is known on this node")
         namespace = _namespace(command, job, known)
         # The job counts its own run, and says nothing of another one that is begun in it.
-        attempt = job.attempt if command.run_id in ("", job.run_id) else None
+        own = command.run_id in ("", job.run_id)
+        attempt = job.attempt if own and command.attempt is None else command.attempt
+        started_anew = known is not None and self._is_started_anew(command, attempt, known)
+        if known is not None and started_anew:
+            self._registry.end(known.run.run_id, known.run.attempt, Ending(now, "lost"))
         several = (command.world_size or 1) > 1
         process = command.process
         live, created = self._registry.begin(
@@ -164,7 +171,7 @@ class RunDesk:
                 run_id=command.run_id,
                 job_id=job.run_id,
                 key=command.key,
-                attempt=command.attempt if command.attempt is not None else attempt,
+                attempt=attempt,
                 name=command.name,
                 project=command.project or job.project,
                 group=command.group or job.group,
@@ -181,7 +188,10 @@ class RunDesk:
                 uid=command.caller.uid,
                 handed=known is not None and known.ending is None and self._was_handed(command, known),
                 pod=job.pod,
-                since_wall_ns=None if process is None else process.started_ns - now.ns + now.wall_ns,
+                # Of one that began before the attempt's end was seen: it is no rest of it.
+                since_wall_ns=None
+                if process is None or started_anew
+                else process.started_ns - now.ns + now.wall_ns,
             ),
             now,
         )
@@ -211,6 +221,21 @@ class RunDesk:
             raise RefusedError(404, f"no run {command.run_id} is known on this node")
         self._registry.heard(live, now)
         return live
+
+    def _is_started_anew(self, command: BeginRun, attempt: int | None, known: LiveRun) -> bool:
+        """Whether a process comes after those that held the run: they are dead, and nobody has ended it yet.
+
+        A killed job that a loop starts anew is sooner than the next look at processes.
+        """
+        process = command.process
+        if process is None or process.started_ns <= known.began.ns or known.ending is not None:
+            return False
+        if attempt is not None and attempt <= known.run.attempt:
+            return False  # whoever counts says that it is the same one
+        if any(self._alive(*held) for held in known.processes.items()):
+            return False
+        # A run that its job vouches for has been relieved of its dead ones, if there was a look meanwhile.
+        return bool(known.processes) or (known.joined and known.run.source in ("slurm", "environment"))
 
     def _was_handed(self, command: BeginRun, known: LiveRun) -> bool:
         """Whether the caller was started under the run that it claims, as the command of ``wattspan run``."""

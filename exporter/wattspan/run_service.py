@@ -124,7 +124,7 @@ class RunService:
             self._span_counts if exporting else None,
         )
         self.mailbox = Mailbox(wake)
-        self._desk = RunDesk(self._registry, self._book, self.mailbox, self._job_of)
+        self._desk = RunDesk(self._registry, self._book, self.mailbox, self._job_of, self._processes.alive)
         self.peers = PeerProcesses()
         tokens = TokenFile(config.api_token_file) if config.api_token_file else None
         identity = Identity(self.peers, self._pod_by_address, tokens)
