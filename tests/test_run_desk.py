@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+from wattspan import run_desk
 from wattspan.errors import ReadError
 from wattspan.journal.run_book import RunBook
 from wattspan.publish.commands import (
@@ -389,6 +390,26 @@ def test_what_is_refused_asks_for_no_look(office: Office) -> None:
     for command in writes("sft", USER):
         office.ask(command)
     assert office.looks == 3
+
+
+@pytest.mark.parametrize("caller", [USER, ROOT, POD, TOKEN_NLP])
+def test_so_many_runs_of_one_go_on_at_a_time(
+    office: Office, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a user, a pod or a token; others are not kept from theirs, and what goes on is joined and ended."""
+    monkeypatch.setattr(run_desk, "MAX_RUNS", 3)
+    office.jobs[POD] = Job("job", pod=PodRef("nlp", "sft-0"), namespace="nlp")
+    for number in range(3):
+        assert isinstance(office.ask(BeginRun(caller, f"sft-{number}")), Begun)
+    assert refused(office.ask(BeginRun(caller, "sft-3"))) == 429
+    assert refused(office.ask(BeginRun(caller, name="sft"))) == 429
+    joined = office.ask(BeginRun(caller, "sft-2"))
+    assert isinstance(joined, Begun)
+    assert not joined.created
+    assert isinstance(office.ask(BeginRun(OTHER, "other", process=ProcessRef(12, 3))), Begun)
+    assert isinstance(office.ask(EndRun(caller, "sft-0", 0, "success")), Ended)
+    assert isinstance(office.ask(BeginRun(caller, "sft-3")), Begun)
+    assert len(office.registry.live) == 4
 
 
 def test_a_key_opens_nobody_elses_run(office: Office) -> None:

@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 ROOT: Final = 0
 
+MAX_RUNS: Final = 200
+"""Runs of one user, pod or token that go on at a time: each has a dozen series of the node's few thousand."""
+
 _OUR_FAULT: Final = ProblemReply(HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of the daemon's own")
 
 
@@ -186,6 +189,7 @@ class RunDesk:
                 parent_span_id=command.parent_span_id,
                 process=None if process is None else (process.pid, process.started_ns),
                 uid=command.caller.uid,
+                full=self._has_its_fill(command.caller, job),
                 handed=known is not None and known.ending is None and self._was_handed(command, known),
                 pod=job.pod,
                 # Of one that began before the attempt's end was seen: it is no rest of it.
@@ -236,6 +240,9 @@ class RunDesk:
             return False
         # A run that its job vouches for has been relieved of its dead ones, if there was a look meanwhile.
         return bool(known.processes) or (known.joined and known.run.source in ("slurm", "environment"))
+
+    def _has_its_fill(self, caller: Caller, job: Job) -> bool:
+        return sum(_is_of(live, caller, job) for live in self._registry.live.values()) >= MAX_RUNS
 
     def _was_handed(self, command: BeginRun, known: LiveRun) -> bool:
         """Whether the caller was started under the run that it claims, as the command of ``wattspan run``."""
@@ -290,6 +297,16 @@ def _may_write(caller: Caller, job: Job, live: LiveRun) -> bool:
         return True  # it ended under an earlier daemon, which did not keep whose it was
     # Found by its job, and nobody has claimed it yet.
     return job.witnessed and job.run_id == live.run.run_id
+
+
+def _is_of(live: LiveRun, caller: Caller, job: Job) -> bool:
+    """Whether a run counts as one of the caller's."""
+    if caller.kind == "token":
+        told = live.run.source == "api" and not live.uids and not live.pods
+        return told and caller.may_reach(live.run.namespace)
+    if job.pod.name:
+        return any((pod.namespace, pod.name) == (job.pod.namespace, job.pod.name) for pod in live.pods)
+    return caller.uid in live.uids
 
 
 def _at(wall_ns: int | None, now: Moment) -> Moment:

@@ -39,7 +39,7 @@ class RefusedError(Exception):
     """A request about a run that cannot be met.
 
     Args:
-        status: as HTTP knows it: 404 no such run, 409 it is over or another attempt runs.
+        status: as HTTP knows it: 404 no such run, 409 it is over or another attempt runs, 429 no further one.
         detail: for whoever asked.
     """
 
@@ -76,6 +76,7 @@ class Claim:
         handed: whoever claims it was started by the run itself, as the command of ``wattspan run`` is.
         pod: it runs in; empty outside Kubernetes.
         since_wall_ns: since when whoever vouches for it has been there; None when that is not known.
+        full: whoever claims has as many runs as he may; he joins one, and begins none.
     """
 
     run_id: str = ""
@@ -99,6 +100,7 @@ class Claim:
     handed: bool = False
     pod: PodRef = NO_POD
     since_wall_ns: int | None = None
+    full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +245,7 @@ class Registry:
             The run, and whether this began it.
 
         Raises:
-            RefusedError: 409, an attempt that has ended is never opened again.
+            RefusedError: 409, an attempt that has ended is never opened again; 429, there are too many.
         """
         told = self.claimed_with(claim.key)
         if told is not None and claim.run_id in ("", told.run.run_id):
@@ -419,6 +421,8 @@ class Registry:
             claim.source != "api" and self._is_over(run_id, claim)
         ):
             raise RefusedError(409, f"attempt {attempt} of run {run_id} has ended and is never opened again")
+        if claim.full:
+            raise RefusedError(429, "too many runs of this user, pod or token go on; end some of them first")
         run = Run(
             run_id=run_id,
             attempt=attempt,
