@@ -1,10 +1,11 @@
 """Commands about runs at the writer: who may write to which run; one that fails costs no metering."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 
+from wattspan import run_desk
 from wattspan.errors import ReadError
 from wattspan.journal.run_book import RunBook
 from wattspan.publish.commands import (
@@ -56,7 +57,8 @@ class Office:
         self.book = RunBook("node-a", "hpc", "", lambda _: {}, 900 * NS_PER_S)
         self.mailbox = Mailbox(lambda: None)
         self.jobs: dict[Caller, Job] = {}
-        self.desk = RunDesk(self.registry, self.book, self.mailbox, self.job_of)
+        self.dead: set[int] = set()
+        self.desk = RunDesk(self.registry, self.book, self.mailbox, self.job_of, self.alive)
         self.journal_error = ""
         self.looks = 0
         self.now = NOW
@@ -65,13 +67,18 @@ class Office:
         del told
         return self.jobs.get(caller, Job())
 
-    def ask(self, command: Command) -> Reply | ProblemReply:
-        """What the client hears, after one round of the writer."""
+    def alive(self, pid: int, started_ns: int) -> bool:
+        del started_ns
+        return pid not in self.dead
+
+    def ask(self, command: Command, tick: Callable[[], None] = lambda: None) -> Reply | ProblemReply:
+        """What the client hears, after one round of the writer, in which the tick does this."""
 
         async def told() -> Reply | ProblemReply:
             asked = asyncio.create_task(self.mailbox.submit(command))
             await asyncio.sleep(0)
             self.looks += self.desk.work(self.now)
+            tick()
             self.desk.answer(self.journal_error)
             return await asked
 
@@ -117,6 +124,15 @@ def test_a_run_of_a_user_is_his_and_roots(office: Office, caller: Caller, may: b
     assert allowed(office, "sft", caller) is may
 
 
+def test_root_in_a_container_is_a_user_like_any_other(office: Office) -> None:
+    """Nothing tells whether it is the machine's: it has its own runs, and nobody else's."""
+    office.jobs[ROOT] = Job(contained=True)
+    office.ask(BeginRun(USER, "sft", process=ProcessRef(11, 2)))
+    office.ask(BeginRun(ROOT, "mine", process=ProcessRef(10, 1)))
+    assert not allowed(office, "sft", ROOT)
+    assert allowed(office, "mine", ROOT)
+
+
 @pytest.mark.parametrize(
     ("caller", "job", "may"),
     [
@@ -126,11 +142,12 @@ def test_a_run_of_a_user_is_his_and_roots(office: Office, caller: Caller, may: b
         (ROOT, Job(pod=PodRef("nlp", "sft-1"), namespace="nlp"), True),
         (ROOT, Job(pod=PodRef("web", "llm-0"), namespace="web"), False),
         (ROOT, Job(), True),
+        (ROOT, Job(contained=True), False),
         (USER, Job(), False),
     ],
 )
 def test_a_run_of_a_namespace_is_its_own(office: Office, caller: Caller, job: Job, may: bool) -> None:
-    """Root in a pod is nobody special: everybody may be root there."""
+    """Root in a pod, or in a container of no known pod, is nobody special: everybody may be root there."""
     begun = Claim(run_id="sft", namespace="nlp", uid=0, pod=PodRef("nlp", "sft-0"))
     office.book.begin(office.registry.begin(begun, NOW)[0])
     office.jobs[caller] = job
@@ -138,14 +155,19 @@ def test_a_run_of_a_namespace_is_its_own(office: Office, caller: Caller, job: Jo
 
 
 def test_a_job_that_nobody_has_claimed_is_joined_by_its_own_processes(office: Office) -> None:
-    """Found by the prolog's folder, so that no user is known; then it is his who joined."""
+    """Found by the prolog's folder, so that no user is known; then it is his who joined.
+
+    A process that alone says that it is of the job is nobody to it.
+    """
     office.book.begin(office.registry.begin(Claim(job_id="slurm:hpc:7", source="slurm"), NOW)[0])
-    office.jobs[USER] = Job("slurm:hpc:7")
+    office.jobs[USER] = Job("slurm:hpc:7", witnessed=True)
     assert refused(office.ask(BeginRun(OTHER, "slurm:hpc:7"))) == 404
+    office.jobs[OTHER] = Job("slurm:hpc:7")
+    assert refused(office.ask(BeginRun(OTHER))) == 404
     joined = office.ask(BeginRun(USER, name="sft", process=ProcessRef(11, 2)))
     assert isinstance(joined, Begun)
     assert (joined.created, joined.record.run.name) == (False, "sft")
-    office.jobs[OTHER] = Job("slurm:hpc:7")
+    office.jobs[OTHER] = Job("slurm:hpc:7", witnessed=True)
     assert refused(office.ask(BeginRun(OTHER))) == 404
     assert allowed(office, "slurm:hpc:7", USER)
     assert refused(office.ask(BeginRun(OTHER))) == 404, "nor does he take its next attempt"
@@ -163,6 +185,62 @@ def test_the_command_of_wattspan_run_shows_by_its_trace(office: Office) -> None:
     answer = office.ask(BeginRun(USER, name="eval", process=ProcessRef(22, 6)))
     assert isinstance(answer, Begun)
     assert answer.record.run.run_id == "slurm:hpc:7.2"
+
+
+def test_a_job_counts_the_attempts_of_its_own_run_alone(office: Office) -> None:
+    """A script under `wattspan run` that names its run itself has a further attempt each time."""
+    office.jobs[USER] = Job("slurm:hpc:7", attempt=0)
+    for attempt in range(2):
+        answer = office.ask(BeginRun(USER, "exp-1", process=ProcessRef(11, 2)))
+        assert isinstance(answer, Begun)
+        assert answer.record.run.attempt == attempt
+        office.ask(EndRun(USER, "exp-1", attempt, "success"))
+
+
+STARTED_NS = NOW.ns + NS_PER_S
+
+
+@pytest.mark.parametrize("own_id", ["", "exp-1"])
+@pytest.mark.parametrize("found", [False, True])
+@pytest.mark.parametrize("seen_dead", [False, True])
+def test_a_killed_job_that_is_started_anew_is_the_next_attempt(
+    office: Office, own_id: str, found: bool, seen_dead: bool
+) -> None:
+    """A loop does so within the second, before anybody has looked whether the first one lives."""
+    office.jobs[USER] = Job("job")
+    if found and not own_id:
+        claim = Claim(job_id="job", source="environment", uid=1000)
+        office.book.begin(office.registry.begin(claim, NOW)[0])
+    office.ask(BeginRun(USER, own_id, name="sft", process=ProcessRef(21, NOW.ns - 1)))
+    first = office.registry.find(own_id or "job")
+    office.dead = {21}
+    if seen_dead and first.run.source == "environment":
+        first.processes = {}
+    office.now = later(1)
+    answer = office.ask(BeginRun(USER, own_id, name="sft", process=ProcessRef(22, STARTED_NS)))
+    assert isinstance(answer, Begun)
+    assert (answer.record.run.run_id, answer.record.run.attempt) == (own_id or "job", 1)
+    assert first.ending is not None
+    assert first.ending.result == "lost"
+
+
+def test_a_run_is_not_started_anew_by_those_beside_it(office: Office) -> None:
+    """While one of it lives; by one that was there before, that counts it the same, or that is foreign."""
+    office.jobs[USER] = office.jobs[OTHER] = Job("job")
+    for pid in (21, 22):
+        office.ask(BeginRun(USER, "job", process=ProcessRef(pid, NOW.ns - 1)))
+    office.dead = {21}
+    office.now = later(1)
+    office.ask(BeginRun(USER, "job", process=ProcessRef(23, STARTED_NS)))
+    office.dead = {21, 22, 23}
+    office.ask(BeginRun(USER, "job", process=ProcessRef(24, NOW.ns - 1)))
+    office.dead.add(24)
+    office.ask(BeginRun(USER, "job", attempt=0, process=ProcessRef(26, STARTED_NS)))
+    office.dead.add(26)
+    assert refused(office.ask(BeginRun(OTHER, "job", process=ProcessRef(25, STARTED_NS)))) == 404
+    assert set(office.registry.live) == {"job"}
+    assert office.registry.live["job"].run.attempt == 0
+    assert set(office.registry.live["job"].processes) == {21, 22, 23, 24, 26}
 
 
 def test_who_ends_a_run_hears_of_it_when_its_last_energy_is_known(office: Office) -> None:
@@ -186,6 +264,32 @@ def test_who_ends_a_run_hears_of_it_when_its_last_energy_is_known(office: Office
     assert not early
     assert isinstance(answer, Ended)
     assert answer.record.result == "success"
+
+
+def test_an_end_told_again_in_the_tick_that_forgets_the_run_is_answered(office: Office) -> None:
+    """Any user may try that; the writer's thread has to go on."""
+    office.ask(BeginRun(USER, "sft"))
+    live = office.registry.find("sft")
+    office.ask(EndRun(USER, "sft", 0, "success"))
+    office.book.close(live)
+    office.now = later(5)
+
+    def forgets() -> None:
+        for run in office.registry.forget(office.now.ns):
+            office.book.forget(run)
+
+    answer = office.ask(EndRun(USER, "sft", 0, "failure"), forgets)
+    assert isinstance(answer, Ended)
+    assert answer.record.result == "success"
+    assert refused(office.ask(EndRun(USER, "sft", 0, "success"))) == 404
+
+
+def test_an_answer_that_fails_costs_no_metering(office: Office, caplog: pytest.LogCaptureFixture) -> None:
+    """Its client hears of a fault, and the others are answered."""
+    live = office.registry.begin(Claim(run_id="sft", uid=1000), NOW)[0]
+    assert refused(office.ask(EndRun(USER, "sft", 0, "success"), lambda: office.book.forget(live))) == 500
+    assert "KeyError" in caplog.text
+    assert isinstance(office.ask(BeginRun(USER, "eval")), Begun)
 
 
 def test_what_is_not_on_disk_is_not_said_to_be_done(office: Office) -> None:
@@ -288,6 +392,26 @@ def test_what_is_refused_asks_for_no_look(office: Office) -> None:
     assert office.looks == 3
 
 
+@pytest.mark.parametrize("caller", [USER, ROOT, POD, TOKEN_NLP])
+def test_so_many_runs_of_one_go_on_at_a_time(
+    office: Office, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a user, a pod or a token; others are not kept from theirs, and what goes on is joined and ended."""
+    monkeypatch.setattr(run_desk, "MAX_RUNS", 3)
+    office.jobs[POD] = Job("job", pod=PodRef("nlp", "sft-0"), namespace="nlp")
+    for number in range(3):
+        assert isinstance(office.ask(BeginRun(caller, f"sft-{number}")), Begun)
+    assert refused(office.ask(BeginRun(caller, "sft-3"))) == 429
+    assert refused(office.ask(BeginRun(caller, name="sft"))) == 429
+    joined = office.ask(BeginRun(caller, "sft-2"))
+    assert isinstance(joined, Begun)
+    assert not joined.created
+    assert isinstance(office.ask(BeginRun(OTHER, "other", process=ProcessRef(12, 3))), Begun)
+    assert isinstance(office.ask(EndRun(caller, "sft-0", 0, "success")), Ended)
+    assert isinstance(office.ask(BeginRun(caller, "sft-3")), Begun)
+    assert len(office.registry.live) == 4
+
+
 def test_a_key_opens_nobody_elses_run(office: Office) -> None:
     """Ids are there for all to see: who makes a key of another's joins nothing, ended or not."""
     key = "01JD5A9WZX3B2M8R6N4Q7T0V1Y"
@@ -310,6 +434,6 @@ def test_a_command_that_fails_costs_no_metering(
     def job_of(*_: object) -> Job:
         raise error
 
-    office.desk = RunDesk(office.registry, office.book, office.mailbox, job_of)
+    office.desk = RunDesk(office.registry, office.book, office.mailbox, job_of, office.alive)
     assert refused(office.ask(BeginRun(USER, "sft"))) == status
     assert ("a fault of ours" in caplog.text) is (status == 500)

@@ -25,12 +25,17 @@ from wattspan.publish.commands import (
     ReportProgress,
 )
 from wattspan.runs import NO_POD, PodRef
-from wattspan.workloads import markers, run_ids
+from wattspan.workloads import run_ids
 from wattspan.workloads.registry import Claim, Ending, LiveRun, Moment, RefusedError, Registry, Told
 
 logger = logging.getLogger(__name__)
 
 ROOT: Final = 0
+
+MAX_RUNS: Final = 200
+"""Runs of one user, pod or token that go on at a time: each has a dozen series of the node's few thousand."""
+
+_OUR_FAULT: Final = ProblemReply(HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of the daemon's own")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,8 @@ class Job:
         attempt: as the job counts; None when it does not.
         pod: it runs in; empty outside Kubernetes.
         project, group, namespace: of the job.
+        witnessed: more than the caller's own word says that it is of this job.
+        contained: the caller runs in a container, so its uid 0 is not this machine's root.
     """
 
     run_id: str = ""
@@ -50,6 +57,8 @@ class Job:
     project: str = ""
     group: str = ""
     namespace: str = ""
+    witnessed: bool = False
+    contained: bool = False
 
 
 class RunDesk:
@@ -59,6 +68,7 @@ class RunDesk:
         registry, book: of this node's runs.
         mailbox: where commands come from.
         job_of: the job of a caller, by what the machine knows and, where it knows nothing, by its markers.
+        alive: whether the process of a pid that started then (CLOCK_MONOTONIC) still runs.
     """
 
     def __init__(
@@ -67,11 +77,13 @@ class RunDesk:
         book: RunBook,
         mailbox: Mailbox,
         job_of: Callable[[Caller, Mapping[str, str]], Job],
+        alive: Callable[[int, int], bool],
     ) -> None:
         self._registry = registry
         self._book = book
         self._mailbox = mailbox
         self._job_of = job_of
+        self._alive = alive
         self._answers: list[tuple[Envelope, Callable[[], Reply | None]]] = []
 
     def work(self, now: Moment) -> bool:
@@ -93,7 +105,7 @@ class RunDesk:
                 )
             except Exception:  # whatever a client says, metering goes on
                 logger.exception("a command about a run failed")
-                envelope.refuse(ProblemReply(HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of the daemon's own"))
+                envelope.refuse(_OUR_FAULT)
         return boundary
 
     def answer(self, journal_error: str) -> None:
@@ -106,7 +118,14 @@ class RunDesk:
             if journal_error:
                 detail = f"it is noted, and not yet on disk: {journal_error}"
                 envelope.refuse(ProblemReply(HTTPStatus.SERVICE_UNAVAILABLE, detail))
-            elif (said := reply()) is not None:
+                continue
+            try:
+                said = reply()
+            except Exception:  # it is done and committed; what cannot be said of it costs no metering either
+                logger.exception("an answer about a run failed")
+                envelope.refuse(_OUR_FAULT)
+                continue
+            if said is not None:
                 envelope.answer(said)
             else:
                 self._answers.append((envelope, reply))
@@ -128,6 +147,9 @@ class RunDesk:
                 live = self._reachable(command, now)
                 ending = Ending(now, command.result, run_ids.plain(command.error_type))
                 self._registry.end(command.run_id, command.attempt, ending)
+                if self._book.is_closed(live):
+                    ended = Ended(self._book.record(live))  # now: the coming tick may let go of the run
+                    return lambda: ended
                 return lambda: None if self._book.awaits(live) else Ended(self._book.record(live))
 
     def _begin(self, command: BeginRun, now: Moment) -> Callable[[], Reply]:
@@ -139,6 +161,12 @@ class RunDesk:
         if known is not None and not _may_write(command.caller, job, known):
             raise RefusedError(404, f"no run {known.run.run_id} is known on this node")
         namespace = _namespace(command, job, known)
+        # The job counts its own run, and says nothing of another one that is begun in it.
+        own = command.run_id in ("", job.run_id)
+        attempt = job.attempt if own and command.attempt is None else command.attempt
+        started_anew = known is not None and self._is_started_anew(command, attempt, known)
+        if known is not None and started_anew:
+            self._registry.end(known.run.run_id, known.run.attempt, Ending(now, "lost"))
         several = (command.world_size or 1) > 1
         process = command.process
         live, created = self._registry.begin(
@@ -146,7 +174,7 @@ class RunDesk:
                 run_id=command.run_id,
                 job_id=job.run_id,
                 key=command.key,
-                attempt=command.attempt if command.attempt is not None else job.attempt,
+                attempt=attempt,
                 name=command.name,
                 project=command.project or job.project,
                 group=command.group or job.group,
@@ -161,9 +189,13 @@ class RunDesk:
                 parent_span_id=command.parent_span_id,
                 process=None if process is None else (process.pid, process.started_ns),
                 uid=command.caller.uid,
+                full=self._has_its_fill(command.caller, job),
                 handed=known is not None and known.ending is None and self._was_handed(command, known),
                 pod=job.pod,
-                since_wall_ns=None if process is None else process.started_ns - now.ns + now.wall_ns,
+                # Of one that began before the attempt's end was seen: it is no rest of it.
+                since_wall_ns=None
+                if process is None or started_anew
+                else process.started_ns - now.ns + now.wall_ns,
             ),
             now,
         )
@@ -194,15 +226,27 @@ class RunDesk:
         self._registry.heard(live, now)
         return live
 
+    def _is_started_anew(self, command: BeginRun, attempt: int | None, known: LiveRun) -> bool:
+        """Whether a process comes after those that held the run: they are dead, and nobody has ended it yet.
+
+        A killed job that a loop starts anew is sooner than the next look at processes.
+        """
+        process = command.process
+        if process is None or process.started_ns <= known.began.ns or known.ending is not None:
+            return False
+        if attempt is not None and attempt <= known.run.attempt:
+            return False  # whoever counts says that it is the same one
+        if any(self._alive(*held) for held in known.processes.items()):
+            return False
+        # A run that its job vouches for has been relieved of its dead ones, if there was a look meanwhile.
+        return bool(known.processes) or (known.joined and known.run.source in ("slurm", "environment"))
+
+    def _has_its_fill(self, caller: Caller, job: Job) -> bool:
+        return sum(_is_of(live, caller, job) for live in self._registry.live.values()) >= MAX_RUNS
+
     def _was_handed(self, command: BeginRun, known: LiveRun) -> bool:
         """Whether the caller was started under the run that it claims, as the command of ``wattspan run``."""
         return command.parent_trace_id == self._book.trace_id(known)
-
-
-def job_of_markers(told: Mapping[str, str]) -> Job:
-    """The job that environment variables name."""
-    marked = markers.run_of(told)
-    return Job() if marked is None else Job(marked.run_id, marked.attempt)
 
 
 def _namespace(command: BeginRun, job: Job, known: LiveRun | None) -> str:
@@ -237,16 +281,32 @@ def _may_write(caller: Caller, job: Job, live: LiveRun) -> bool:
     A pod and a token by namespace.
     A process outside pods to the runs of its user, and root to all of them;
     in a pod, where everybody may be root, to those of the pod's namespace.
+    In a container of which no pod is known, root is a user like any other.
     """
     if caller.kind != "process":
         return caller.may_reach(live.run.namespace)
     if job.pod.name:
         return live.run.namespace == job.namespace
-    if live.ending is not None and not live.uids and not live.run.namespace:
+    if caller.uid == ROOT and not job.contained:
+        return True
+    if live.run.namespace:
+        return False  # the uids of its pods are nobody's out here
+    if live.uids:
+        return caller.uid in live.uids
+    if live.ending is not None:
         return True  # it ended under an earlier daemon, which did not keep whose it was
-    if not live.uids:  # found by its job, and nobody has claimed it yet
-        return caller.uid == ROOT or job.run_id == live.run.run_id
-    return caller.uid == ROOT or caller.uid in live.uids
+    # Found by its job, and nobody has claimed it yet.
+    return job.witnessed and job.run_id == live.run.run_id
+
+
+def _is_of(live: LiveRun, caller: Caller, job: Job) -> bool:
+    """Whether a run counts as one of the caller's."""
+    if caller.kind == "token":
+        told = live.run.source == "api" and not live.uids and not live.pods
+        return told and caller.may_reach(live.run.namespace)
+    if job.pod.name:
+        return any((pod.namespace, pod.name) == (job.pod.namespace, job.pod.name) for pod in live.pods)
+    return caller.uid in live.uids
 
 
 def _at(wall_ns: int | None, now: Moment) -> Moment:

@@ -328,6 +328,7 @@ def registry_of(
     last: Mapping[str, LastAttempt],
     ended: Iterable[LiveRun],
     user_of: Callable[[int], str | None] | None = None,
+    recall: Callable[[str], LastAttempt | None] = lambda _: None,
 ) -> Registry:
     """The runs that an earlier daemon left: of those it had not closed some may have ended already.
 
@@ -335,7 +336,7 @@ def registry_of(
         resumed_runs: those.
         last: the last attempt that is closed, by run id.
         ended: closed less than five minutes ago.
-        user_of: as of `Registry`.
+        user_of, recall: as of `Registry`.
     """
     found = list(resumed_runs)
     over = {run.run.run_id: run for run in found if run.ending is not None}
@@ -345,7 +346,8 @@ def registry_of(
         if run.ending is not None
     }
     live = [run for run in found if run.ending is None]
-    return Registry(live, {**last, **newer}, [*ended, *over.values()], user_of)
+    before = {run_id: attempt for run_id, attempt in last.items() if run_id not in newer}
+    return Registry(live, {**before, **newer}, [*ended, *over.values()], user_of, recall)
 
 
 def just_ended(

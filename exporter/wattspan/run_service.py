@@ -7,12 +7,14 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from http import HTTPStatus
 from typing import Protocol
 
 from wattspan import __version__
 from wattspan.carbon import calibration
 from wattspan.config import Config
-from wattspan.errors import NotHereError
+from wattspan.errors import NotHereError, UnreachableError
 from wattspan.journal.board import Board
 from wattspan.journal.books import Books
 from wattspan.journal.history import History
@@ -22,13 +24,14 @@ from wattspan.journal.run_book import RunBook
 from wattspan.journal.store import Journal
 from wattspan.model import CounterKey, Snapshot
 from wattspan.publish import span_content, spans_otlp
-from wattspan.publish.commands import Caller, Mailbox
-from wattspan.publish.identity import Identity, PodIdentity
+from wattspan.publish.commands import RETRY_AFTER_S, Caller, Mailbox
+from wattspan.publish.identity import Identity, PodIdentity, nobody
+from wattspan.publish.pages import ProblemError
 from wattspan.publish.peers import PeerProcesses
 from wattspan.publish.runs_api import RunsApi
 from wattspan.publish.spans import SpanCounts, SpanExporter
 from wattspan.publish.tokens import TokenFile
-from wattspan.run_desk import Job, RunDesk, job_of_markers
+from wattspan.run_desk import Job, RunDesk
 from wattspan.run_keeper import RunKeeper, just_ended, registry_of, resumed
 from wattspan.runs import Holdings, PodRef, RunNow, RunRecord, SpanRecord, Stretch
 from wattspan.units import NS_PER_S
@@ -36,9 +39,18 @@ from wattspan.workloads import endpoint, markers, pods
 from wattspan.workloads.demo import DemoWorkloads
 from wattspan.workloads.jobs import run_of_pod
 from wattspan.workloads.kubelet import Kubelet
+from wattspan.workloads.markers import MarkedRun
 from wattspan.workloads.pods import PodFacts, PodList
-from wattspan.workloads.processes import Processes
-from wattspan.workloads.registry import KEEP_ENDED_NS, MAX_REMEMBERED, Ending, LastAttempt, Moment, Registry
+from wattspan.workloads.processes import Processes, ProcessFacts
+from wattspan.workloads.registry import (
+    KEEP_ENDED_NS,
+    MAX_REMEMBERED,
+    Ending,
+    LastAttempt,
+    Moment,
+    RefusedError,
+    Registry,
+)
 from wattspan.workloads.resolver import Resolver
 from wattspan.workloads.slices import SliceList
 from wattspan.workloads.slurm import SlurmMapping
@@ -115,7 +127,7 @@ class RunService:
             self._span_counts if exporting else None,
         )
         self.mailbox = Mailbox(wake)
-        self._desk = RunDesk(self._registry, self._book, self.mailbox, self._job_of)
+        self._desk = RunDesk(self._registry, self._book, self.mailbox, self._job_of, self._processes.alive)
         self.peers = PeerProcesses()
         tokens = TokenFile(config.api_token_file) if config.api_token_file else None
         identity = Identity(self.peers, self._pod_by_address, tokens)
@@ -183,58 +195,100 @@ class RunService:
         return SpanExporter(Outbox(config.state_dir), door, self._delivered.extend)
 
     def _pod_by_address(self, address: str) -> PodIdentity | None:
-        """The pod of this node that alone has an address; any thread may ask."""
+        """The pod of this node that alone has an address; any thread may ask.
+
+        Raises:
+            ProblemError: 503, it may be a pod that has just begun; 401, nobody says what the pods are.
+        """
         if self._watch is None:
             return None
-        found = [
-            pod
-            for pod in self._watch.latest.pods.values()
-            if address in pod.ips and not pod.host_network and not pod.ended
-        ]
+        found = [pod for pod in self._watch.latest.pods.values() if address in pod.ips and not pod.ended]
+        if not found and not _is_loopback(address):
+            if self._watch.expects(address):
+                raise ProblemError(
+                    HTTPStatus.SERVICE_UNAVAILABLE,
+                    f"no pod with the address {address} is known yet",
+                    {"retry-after": str(RETRY_AFTER_S)},
+                )
+            if why := self._watch.pods_failure:
+                raise nobody(f"; the source of pod metadata fails now: {why}")
+        found = [pod for pod in found if not pod.host_network]
         if len(found) != 1:
             return None
         return PodIdentity(found[0].namespace, found[0].name, found[0].uid)
 
     def _job_of(self, caller: Caller, told: Mapping[str, str]) -> Job:
-        """The job of a caller: by what the machine sees of it, else by what it says itself."""
-        pod = self._pod_of(caller)
-        seen: Mapping[str, str] = {}
-        if caller.pid is not None:
-            fact = self._processes.look([caller.pid]).get(caller.pid)
-            seen = fact.markers if fact is not None else {}
-        by_marker = job_of_markers({**told, **seen})
-        if pod is None:
-            return by_marker
-        ref = PodRef(pod.namespace, pod.name)
-        named = markers.run_of({**told, **seen})
-        told_by_pod = run_of_pod(pod)
-        if told_by_pod is None or (named is not None and named.marker == "WATTSPAN_RUN_ID"):
-            return Job(by_marker.run_id, by_marker.attempt, ref, namespace=pod.namespace)
-        return Job(
-            told_by_pod.run_id,
-            told_by_pod.attempt,
-            ref,
-            told_by_pod.project,
-            told_by_pod.group,
-            pod.namespace,
-        )
+        """The job of a caller: by what the machine sees of it, else by what it says itself.
 
-    def _pod_of(self, caller: Caller) -> PodFacts | None:
-        if self._watch is None:
+        Raises:
+            RefusedError: 503, its pod is not known yet; 403, nor is it going to be.
+            ReadError: procfs fails.
+        """
+        fact = None if caller.pid is None else self._processes.look([caller.pid]).get(caller.pid)
+        pod = self._pod_of(caller, fact)
+        seen: Mapping[str, str] = fact.markers if fact is not None else {}
+        named = markers.run_of({**told, **seen})
+        if pod is None:
+            # One that cannot be looked at, such as one that ended meanwhile, may have been in a container.
+            contained = fact is None or bool(fact.cgroup.pod_uid or fact.cgroup.container_id)
+            if named is None:
+                return Job(contained=contained)
+            witnessed = _is_witnessed(named, fact, told)
+            return Job(named.run_id, named.attempt, witnessed=witnessed, contained=contained)
+        run_id, attempt, project, group = "", None, "", ""
+        of_pod = run_of_pod(pod)
+        if of_pod is not None:
+            run_id, attempt = of_pod.run_id, of_pod.attempt
+            project, group = of_pod.project, of_pod.group
+        if named is not None and (of_pod is None or named.marker == "WATTSPAN_RUN_ID"):
+            if named.run_id != run_id or named.attempt is not None:
+                attempt = named.attempt
+            run_id = named.run_id
+        return Job(run_id, attempt, PodRef(pod.namespace, pod.name), project, group, pod.namespace)
+
+    def _pod_of(self, caller: Caller, fact: ProcessFacts | None) -> PodFacts | None:
+        """The pod of a caller; None where it has none, or where nobody says what the pods are.
+
+        Raises:
+            RefusedError: 503, it is not known yet; 403, nor is it going to be.
+        """
+        uid = caller.pod_uid or (fact.cgroup.pod_uid if fact is not None else "")
+        if self._watch is None or not uid:
             return None
-        known = self._watch.latest.pods
-        if caller.pod_uid:
-            return known.get(caller.pod_uid)
-        if caller.pid is None:
-            return None
-        fact = self._processes.look([caller.pid]).get(caller.pid)
-        return known.get(fact.cgroup.pod_uid) if fact is not None else None
+        pod = self._watch.latest.pods.get(uid)
+        if pod is None and self._watch.knows_pods:
+            # A run of no pod would be out of its own reach once the pod is known.
+            if self._watch.expects(uid):
+                raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "the caller's pod is not known yet")
+            failure = self._watch.pods_failure
+            why = f"the source of pod metadata fails: {failure}" if failure else "it is not among this node's"
+            raise RefusedError(HTTPStatus.FORBIDDEN, f"the caller's pod is not known to the daemon: {why}")
+        return pod
+
+
+def _is_loopback(address: str) -> bool:
+    return address == "::1" or address.startswith("127.")
+
+
+def _is_witnessed(named: MarkedRun, fact: ProcessFacts | None, told: Mapping[str, str]) -> bool:
+    """Whether a process is of the run that is named, by more than its own word.
+
+    Its word counts where its environment may not be read. A control group that names another Slurm job
+    knows better than any environment: whoever starts a program chooses what is in that.
+    """
+    if fact is None:
+        return False
+    witness = fact.markers if fact.environ_readable else told
+    if named.source == "slurm" and fact.cgroup.slurm_job not in ("", witness.get("SLURM_JOB_ID", "")):
+        return False
+    seen = markers.run_of(witness)
+    return seen is not None and seen.run_id == named.run_id
 
 
 def _restored(
     restored: Restored, history: History, book: RunBook, user_of: Callable[[int], str | None] | None
 ) -> Registry:
-    """The runs of an earlier daemon. After a reboot those that only processes held are lost."""
+    """The runs of an earlier daemon. After a reboot those without pods are lost: no process outlives it."""
     now = Moment(time.monotonic_ns(), time.time_ns())
     accounts = {(account.quantity, account.labels): account.total for account in restored.accounts}
     live = []
@@ -246,13 +300,27 @@ def _restored(
     last = {run_id: LastAttempt(*known) for run_id, known in history.last_attempts(MAX_REMEMBERED).items()}
     recent = history.runs(state="ended", since_wall_ns=now.wall_ns - KEEP_ENDED_NS)
     ended = [just_ended(record, book, accounts, now) for record in reversed(list(recent))]
-    registry = registry_of(live, last, ended, user_of)
+    registry = registry_of(live, last, ended, user_of, partial(_recalled, history))
     if not restored.same_boot:
         for kept in restored.runs:
             run, seen_wall_ns = kept.record.run, kept.resume.get("seen_wall_ns", now.wall_ns)
-            if run.source == "api" and not kept.record.pods and run.run_id in registry.live:
+            if not kept.record.pods and run.run_id in registry.live:
                 registry.end(run.run_id, run.attempt, Ending(Moment(now.ns, seen_wall_ns), "lost"))
     return registry
+
+
+def _recalled(history: History, run_id: str) -> LastAttempt | None:
+    """The last attempt of a run that ended long ago.
+
+    Raises:
+        RefusedError: 503, the journal does not say; an attempt that has ended must not be opened again.
+    """
+    try:
+        known = history.last_attempt(run_id)
+    except UnreachableError as error:
+        detail = f"earlier attempts are not known: {error}"
+        raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, detail) from error
+    return None if known is None else LastAttempt(*known)
 
 
 class _NodeHistory:

@@ -167,6 +167,9 @@ class Progress:
 
 NO_PROGRESS: Final = Progress()
 
+MAX_COUNT: Final = 2**53 - 1
+"""No count of a run is larger: every JSON reader keeps it exactly (RFC 7493, 2.2)."""
+
 HOST: Final = "host"
 """The server without its GPUs, in `RunRecord.embodied_without`."""
 

@@ -288,7 +288,10 @@ def test_attempts_of_a_run(state: Path, journal: Journal) -> None:
     )
     keep(journal, run("other", attempt=7))
     assert [record.run.attempt for record in History(state).attempts("sft")] == [0, 1, 2]
-    assert History(state).last_attempts(9) == {"sft": (1, NOW_WALL_NS, Progress(steps=7))}
+    history = History(state)
+    assert history.last_attempts(9) == {"sft": (1, NOW_WALL_NS, Progress(steps=7))}
+    assert history.last_attempt("sft") == (1, NOW_WALL_NS, Progress(steps=7))
+    assert history.last_attempt("other") is None
 
 
 def test_last_attempts_outlive_their_records(state: Path, journal: Journal) -> None:
@@ -296,11 +299,13 @@ def test_last_attempts_outlive_their_records(state: Path, journal: Journal) -> N
     keep(journal, ended("old", -50), run(attempt=3, began_day=-41, ended_day=-40))
     keep(journal, ended("new", -1), ended("newest", 0))
     assert listed(state) == ["newest", "new"]
-    found = History(state).last_attempts(3)
+    history = History(state)
+    found = history.last_attempts(3)
     assert [(run_id, attempt) for run_id, (attempt, *_) in found.items()] == [
         *(("sft", 3), ("new", 0), ("newest", 0))
     ]
     assert found["sft"] == (3, NOW_WALL_NS - 40 * DAY_NS, NO_PROGRESS)
+    assert history.last_attempt("old") == (0, NOW_WALL_NS - 50 * DAY_NS, NO_PROGRESS)
 
 
 def test_old_runs_are_let_go_of(state: Path, journal: Journal, clock: Clock) -> None:

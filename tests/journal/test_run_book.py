@@ -910,6 +910,16 @@ def test_a_full_disk_loses_nothing_of_a_run(station: Station, state: Path) -> No
     assert [record.run.run_id for record in station.closed] == ["sft"]
 
 
+def test_no_account_grows_beyond_what_the_journal_holds(station: Station) -> None:
+    """One that did would fail this commit and every later one, for everybody."""
+    for _ in range(2):
+        station.books.add("run_repeated_steps", ("sft",), 2**62)
+        station.books.add("run_repeated_steps", ("sft",), 2**62)
+        station.tick()
+        assert not station.books.journal_error
+    assert station.books.account("run_repeated_steps", ("sft",)) == 2**63 - 1
+
+
 @pytest.mark.parametrize("failing_s", [0, 100])
 def test_a_run_that_begins_again_while_its_old_series_cannot_be_deleted(
     station: Station, state: Path, failing_s: float

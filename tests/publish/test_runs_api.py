@@ -42,10 +42,10 @@ from wattspan.publish.commands import (
 )
 from wattspan.publish.identity import Identity
 from wattspan.publish.peers import PeerProcesses
-from wattspan.publish.run_bodies import MAX_COUNT, moment
+from wattspan.publish.run_bodies import moment
 from wattspan.publish.runs_api import RunsApi
 from wattspan.publish.webconfig import WebConfigFile
-from wattspan.runs import Factor, RunNow, RunRecord
+from wattspan.runs import MAX_COUNT, Factor, RunNow, RunRecord
 from wattspan.units import NS_PER_S
 from wattspan.workloads import run_ids
 

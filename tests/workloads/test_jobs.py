@@ -204,6 +204,12 @@ def test_the_variable_in_the_pod_s_spec_goes_before_the_annotation() -> None:
     assert (found.run_id, found.attempt) == ("from-env", 5)
 
 
+@pytest.mark.parametrize("said", ["none", "None", "0", " "])
+def test_a_variable_that_names_nothing_is_none(said: str) -> None:
+    """As in the environment of a process."""
+    assert run(BATCH, JOB, {}, {"WATTSPAN_RUN_ID": said}).run_id == "k8s:nlp:Job:sft:1a2b3c4d"
+
+
 @pytest.mark.parametrize("grams", ["", "many", "-1", "0", "nan", "inf", "1e999"])
 def test_a_budget_that_is_no_positive_number_is_none(grams: str) -> None:
     """A budget that cannot be kept or checked would only raise false alarms."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from wattspan.runs import Phase, PodRef, Progress
+from wattspan.runs import MAX_COUNT, Phase, PodRef, Progress
 from wattspan.units import NS_PER_S
 from wattspan.workloads import registry as registry_module
 from wattspan.workloads.registry import (
@@ -284,6 +284,13 @@ def test_a_resume_holds_the_counter_and_counts_what_is_repeated() -> None:
     assert not live.repeating
 
 
+def test_repeated_steps_stay_a_count_however_often_they_are_repeated() -> None:
+    """Up to the largest step and back again, for ever: the sum ends where counts end."""
+    registry = Registry()
+    registry.begin(claim(run_id="sft"), at(2))
+    assert progressed(registry, *(0, MAX_COUNT) * 3).repeated_steps == MAX_COUNT
+
+
 def test_a_next_attempt_goes_on_with_the_counters_of_the_run() -> None:
     """It resumed from a checkpoint; what it makes again is repeated, and its own part is told apart."""
     registry = Registry()
@@ -435,6 +442,30 @@ def test_what_is_remembered_of_old_runs_is_bounded(monkeypatch: pytest.MonkeyPat
     registry.forget(at(10_000).ns)
     assert registry.begin(claim(run_id="c"), at(10_001))[0].run.attempt == 1
     assert registry.begin(claim(run_id="a"), at(10_001))[0].run.attempt == 0
+
+
+def test_a_run_that_is_remembered_no_more_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long ago its attempts have ended, none is opened again; it is asked for as seldom as can be."""
+    monkeypatch.setattr(registry_module, "MAX_REMEMBERED", 2)
+    journal = {"a": LastAttempt(7, at(1).wall_ns)}
+    asked: list[str] = []
+
+    def recall(run_id: str) -> LastAttempt | None:
+        asked.append(run_id)
+        return journal.get(run_id)
+
+    registry = Registry(recall=recall)
+    registry.begin(claim(run_id="b"), at(2))
+    registry.end("b", 0, done(3))
+    assert asked == [], "nothing is forgotten yet"
+    registry.begin(claim(run_id="c"), at(2))
+    registry.end("c", 0, done(3))
+    for _ in range(2):
+        with pytest.raises(RefusedError):
+            registry.begin(claim(run_id="a", attempt=7), at(4))
+    assert asked == ["a"]
+    assert registry.begin(claim(run_id="a"), at(4))[0].run.attempt == 8
+    assert registry.begin(claim(run_id="new"), at(4))[0].run.attempt == 0
 
 
 # Who is of it

@@ -17,7 +17,13 @@ from wattspan.units import NS_PER_S
 from wattspan.workloads import pods
 from wattspan.workloads.kubelet import Kubelet
 from wattspan.workloads.slices import SliceList
-from wattspan.workloads.watch import KubernetesWatch, PodView
+from wattspan.workloads.watch import (
+    AWAY_NS,
+    MAX_NEWCOMERS,
+    NEWCOMER_NS,
+    KubernetesWatch,
+    PodView,
+)
 
 INTERVAL_S = 5
 
@@ -296,6 +302,32 @@ def test_the_thread_looks_by_itself_and_ends_when_told(node: Node) -> None:
         time.sleep(0.01)
     node.watch.stop(10.0)
     assert "kubernetes" not in {thread.name for thread in set(threading.enumerate()) - before}
+
+
+def test_who_is_not_known_is_expected_for_a_while(node: Node) -> None:
+    """He may be a pod that has just begun; who asks anew after a pause may be another one."""
+    pause_s = NEWCOMER_NS / NS_PER_S / 3
+    expected = []
+    for _ in range(4):
+        expected.append(node.watch.expects("10.0.0.7"))
+        node.clock.advance(pause_s)
+    assert expected == [True, True, True, False]
+    assert node.watch.expects("10.0.0.8")
+    node.clock.advance(AWAY_NS / NS_PER_S + 1)
+    assert node.watch.expects("10.0.0.7")
+
+
+def test_nobody_is_expected_where_nobody_says_what_the_pods_are(node: Node) -> None:
+    """Waiting would be no use."""
+    watch = KubernetesWatch(Kubelet(node.socket.folder), None, NS_PER_S, clock_ns=node.clock)
+    assert not watch.expects("10.0.0.7")
+
+
+def test_who_turns_up_fills_no_memory(node: Node) -> None:
+    """From however many addresses somebody asks."""
+    for number in range(3 * MAX_NEWCOMERS):
+        assert node.watch.expects(str(number))
+    assert len(node.watch._newcomers) == MAX_NEWCOMERS
 
 
 def test_an_unforeseen_error_is_a_failure_and_not_the_end(node: Node) -> None:

@@ -18,6 +18,7 @@ from wattspan.journal.board import Board, ScrapeNotes
 from wattspan.journal.holder_accounts import HolderAccounts
 from wattspan.journal.marks import baseline_of
 from wattspan.journal.records import Account, JournalError, KeptRun
+from wattspan.journal.schema import INTEGER_MAX
 from wattspan.journal.store import Journal
 from wattspan.ledger.ledger import Tick
 from wattspan.ledger.meters import Mark
@@ -207,7 +208,10 @@ class Books:
         self._board.pin(self._view(tick, rates, grid))
 
     def add(self, quantity: str, labels: tuple[str, ...], amount: int | float, /) -> None:
-        """Add to an account, which exists from then on."""
+        """Add to an account, which exists from then on; it ends where the journal's numbers do.
+
+        A total beyond that would fail the commit, and every later one.
+        """
         key = (quantity, labels)
         entry = self._entries.get(key)
         if entry is None:
@@ -217,6 +221,8 @@ class Books:
             self._index(key)
         elif amount:
             entry.total += amount
+            if entry.total > INTEGER_MAX:  # noqa: PLR1730 - for hundreds at each tick; min() takes longer
+                entry.total = INTEGER_MAX
             self._changed[key] = None
 
     def account(self, quantity: str, labels: tuple[str, ...]) -> int | float:

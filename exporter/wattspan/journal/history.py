@@ -255,6 +255,22 @@ class History:
             for run_id, attempt, ended_wall_ns, text in reversed(rows)
         }
 
+    def last_attempt(self, run_id: str) -> tuple[int, int, Progress] | None:
+        """The same of one run; None where none of its attempts has ended.
+
+        Raises:
+            UnreachableError: there is no journal, or it cannot be read.
+        """
+        query = (
+            "SELECT attempt, at_wall_ns, record FROM run_chain LEFT JOIN run USING (run_id, attempt, node)"
+            " WHERE run_id = ? AND kind = 'closed' ORDER BY attempt DESC LIMIT 1"
+        )
+        with self._reading() as (db, version):
+            rows = db.execute(query, (run_id,)).fetchall() if version >= CHAIN_SINCE else []
+        for attempt, ended_wall_ns, text in rows:
+            return attempt, ended_wall_ns, _progress(text)
+        return None
+
     def verdict(self) -> Verdict:
         """What a look at the chain of closed runs and at every one of them finds.
 

@@ -40,7 +40,7 @@ class Identity:
 
     Args:
         processes: looks at peers of the local socket.
-        pod_by_address: finds pods; must not block.
+        pod_by_address: finds pods, or raises the ProblemError that says what is to be done; must not block.
         tokens: the token file; None when there is none.
     """
 
@@ -58,7 +58,8 @@ class Identity:
         """Who sends a request.
 
         Raises:
-            ProblemError: 401 when nobody can be made out or a token is wrong, 403 when it may not write.
+            ProblemError: 401 when nobody can be made out or a token is wrong, 403 when it may not write,
+                503 when it may be a pod that is not known yet.
         """
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
@@ -70,7 +71,7 @@ class Identity:
             case TcpPeer(address):
                 return self._pod(address)
             case None:
-                raise _nobody()
+                raise nobody()
 
     def claimed(self, caller: Caller, pid: int | None) -> ProcessRef | None:
         """The process that a caller claims: itself unless it names a child. None for pods and tokens.
@@ -117,7 +118,7 @@ class Identity:
     def _pod(self, address: str) -> Caller:
         pod = self._pod_by_address(plain_address(address))
         if pod is None:
-            raise _nobody()
+            raise nobody()
         return Caller(
             "pod",
             name=f"pod {pod.namespace}/{pod.name}",
@@ -153,9 +154,10 @@ def plain_address(address: str) -> str:
     return str(mapped or parsed)
 
 
-def _nobody() -> ProblemError:
+def nobody(more: str = "") -> ProblemError:
+    """401: it cannot be made out who asks, and maybe why."""
     return ProblemError(
         HTTPStatus.UNAUTHORIZED,
-        "writes come from the local socket, from a pod of this node by its address, or with a token",
+        f"writes come from the local socket, from a pod of this node by its address, or with a token{more}",
         {"www-authenticate": 'Bearer realm="wattspan"'},
     )

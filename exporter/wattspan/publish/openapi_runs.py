@@ -7,7 +7,6 @@ from wattspan.model import Signal
 from wattspan.publish.run_bodies import (
     END_RESULTS,
     MAX_BUDGET_G,
-    MAX_COUNT,
     MAX_PHASE_EVENTS,
     NAMESPACE_FORM,
     PHASE_EVENTS,
@@ -34,7 +33,7 @@ from wattspan.publish.schema import (
     record,
     ref,
 )
-from wattspan.runs import RESULTS, Attribution, RunSource
+from wattspan.runs import MAX_COUNT, RESULTS, Attribution, RunSource
 from wattspan.workloads.run_ids import ULID_FORM
 
 SECURITY_SCHEMES: Final[Mapping[str, Any]] = {
@@ -124,7 +123,10 @@ def _write(summary: str, body: Schema, responses: Mapping[str, Schema]) -> Schem
                 "409": problem("The run or its attempt is over."),
                 "413": problem("The body is too large."),
                 "415": problem("The body is not application/json."),
-                "503": problem("The daemon cannot commit it now; try again after Retry-After seconds."),
+                "503": problem(
+                    "The daemon cannot commit it, or does not know the caller's pod yet; "
+                    "try again after Retry-After seconds."
+                ),
                 **ANY,
             },
         }
@@ -165,6 +167,7 @@ _RUN_ID_IN_PATH: Final[Schema] = {"name": "run_id", "in": "path", "required": Tr
 _BEGUN: Final = {
     "200": _json("It had begun before.", ref("Begun")),
     "201": _json("It begins.", ref("Begun")),
+    "429": problem("As many runs of this user, pod or token as may go on; end one, or try again later."),
 }
 
 _BEGIN: Final = _body(

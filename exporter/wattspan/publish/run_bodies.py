@@ -22,11 +22,8 @@ from wattspan.publish.commands import (
     ReportProgress,
 )
 from wattspan.publish.pages import ProblemError
-from wattspan.runs import Result
+from wattspan.runs import MAX_COUNT, Result
 from wattspan.workloads import markers, run_ids
-
-MAX_COUNT: Final = 2**53 - 1
-"""The largest whole number that every JSON reader keeps exactly (RFC 7493, 2.2)."""
 
 MAX_BUDGET_G: Final = 1e15
 """A billion tonnes: whatever is above is no budget."""

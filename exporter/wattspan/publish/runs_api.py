@@ -44,7 +44,7 @@ from wattspan.publish.run_documents import (
     place_of,
     run_document,
 )
-from wattspan.runs import RunNow, RunRecord
+from wattspan.runs import MAX_COUNT, RunNow, RunRecord
 from wattspan.workloads import run_ids
 
 log = logging.getLogger("wattspan.runs")
@@ -254,8 +254,8 @@ def run_query(query: bytes) -> RunQuery:
 def _wanted(query: bytes) -> tuple[int | None, bool]:
     """Which attempt, None for the newest, and whether with every figure that priced it."""
     given = _parameters(query, ("attempt", "factors"))
-    largest = run_bodies.MAX_COUNT
-    attempt = _parsed(given, "attempt", partial(_whole, 0, largest), f"a whole number from 0 to {largest}")
+    allowed = f"a whole number from 0 to {MAX_COUNT}"
+    attempt = _parsed(given, "attempt", partial(_whole, 0, MAX_COUNT), allowed)
     factors = _parsed(given, "factors", FLAGS.__getitem__, ", ".join(FLAGS))
     return attempt, bool(factors)
 

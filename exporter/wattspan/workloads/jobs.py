@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from wattspan.workloads import markers
 from wattspan.workloads.pods import Owner, PodFacts
 from wattspan.workloads.run_ids import clean, kubernetes_id, plain
 
@@ -92,7 +93,7 @@ class Job:
 def run_of_pod(pod: PodFacts) -> PodRun | None:
     """The run that the pod belongs to; None for serving and all other pods."""
     job = job_of_pod(pod)
-    named = clean(pod.environment.get("WATTSPAN_RUN_ID", "")) or clean(pod.annotations.get(RUN_ID, ""))
+    named = clean(markers.usable(pod.environment, "WATTSPAN_RUN_ID") or pod.annotations.get(RUN_ID, ""))
     if job is None and not named:
         return None
     job_name = job.name if job else pod.name

@@ -136,22 +136,22 @@ def parent_trace_id(traceparent: str) -> str:
 
 def _named(markers: Mapping[str, str], cluster: str) -> tuple[str, str] | None:
     """The first marker that names a run, and the run's id."""
-    if chosen := _usable(markers, "WATTSPAN_RUN_ID"):
+    if chosen := usable(markers, "WATTSPAN_RUN_ID"):
         return "WATTSPAN_RUN_ID", run_ids.clean(chosen)
-    if job := _usable(markers, "SLURM_JOB_ID"):
+    if job := usable(markers, "SLURM_JOB_ID"):
         # Elements of an array have numbers of their own; people and sacct(1) know them as 12345_7.
         # A task's own number may be 0, so only the array's tells whether there is one.
-        array = _usable(markers, "SLURM_ARRAY_JOB_ID")
+        array = usable(markers, "SLURM_ARRAY_JOB_ID")
         task = markers.get("SLURM_ARRAY_TASK_ID", "") if array else ""
-        where = _usable(markers, "SLURM_CLUSTER_NAME") or cluster
+        where = usable(markers, "SLURM_CLUSTER_NAME") or cluster
         return "SLURM_JOB_ID", run_ids.slurm_id(where, array if task else job, task)
     for marker in _OTHER_MARKERS:
-        if value := _usable(markers, marker):
+        if value := usable(markers, marker):
             return marker, run_ids.marker_id(marker, value)
     return None
 
 
-def _usable(markers: Mapping[str, str], name: str) -> str:
+def usable(markers: Mapping[str, str], name: str) -> str:
     """A marker's value, or empty where it names nothing."""
     value = markers.get(name, "").strip()
     return "" if value.lower() in _NO_ID or not run_ids.clean(value) else value

@@ -1,6 +1,7 @@
 """The life of runs on this node: begin, progress, phases, end.
 
-Pure bookkeeping in memory, owned by the one writer: no clock, no process and no disk is touched here.
+Pure bookkeeping in memory, owned by the one writer: no clock and no process is touched here, and no disk
+unless a run begins that ended too long ago to be remembered.
 A run begins when somebody says so (the API) or when a pod, a job or a marked process of it is seen,
 and ends when somebody says so or when the last of these has gone.
 An attempt that has ended is never opened again; a later begin of the same id is the next attempt.
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Final
 
-from wattspan.runs import NO_POD, NO_PROGRESS, Phase, PodRef, Progress, Result, Run, RunSource
+from wattspan.runs import MAX_COUNT, NO_POD, NO_PROGRESS, Phase, PodRef, Progress, Result, Run, RunSource
 from wattspan.units import NS_PER_S
 from wattspan.workloads import run_ids
 
@@ -28,7 +29,7 @@ NAMED_AFTER_NS: Final = 30 * NS_PER_S
 """What a run is called is fixed by the first `track()` in it, and after this time without one."""
 
 MAX_REMEMBERED: Final = 10_000
-"""Run ids whose last attempt is remembered, 300 bytes each; of more, those that ended first are forgotten."""
+"""Run ids whose last attempt is remembered, 300 bytes each; of more, those that ended first are looked up."""
 
 COUNTS: Final = ("steps", "samples", "tokens")
 """What progress counts."""
@@ -38,7 +39,7 @@ class RefusedError(Exception):
     """A request about a run that cannot be met.
 
     Args:
-        status: as HTTP knows it: 404 no such run, 409 it is over or another attempt runs.
+        status: as HTTP knows it: 404 no such run, 409 it is over or another attempt runs, 429 no further one.
         detail: for whoever asked.
     """
 
@@ -75,6 +76,7 @@ class Claim:
         handed: whoever claims it was started by the run itself, as the command of ``wattspan run`` is.
         pod: it runs in; empty outside Kubernetes.
         since_wall_ns: since when whoever vouches for it has been there; None when that is not known.
+        full: whoever claims has as many runs as he may; he joins one, and begins none.
     """
 
     run_id: str = ""
@@ -98,6 +100,7 @@ class Claim:
     handed: bool = False
     pod: PodRef = NO_POD
     since_wall_ns: int | None = None
+    full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +203,11 @@ class Registry:
 
     Args:
         live: of an earlier daemon, that were running when it ended.
-        last: the last attempt known to have ended, by run id.
+        last: the last attempt known to have ended, by run id, those that ended first at first.
         ended: attempts that ended less than five minutes ago, under an earlier daemon.
         user_of: the name of a user by uid, None while it is looked up; None where no names are kept.
+        recall: the last attempt of a run that is remembered no more. Asked when one begins that is not among
+            the `MAX_REMEMBERED`; it may refuse.
 
     Attributes:
         changes: goes up whenever a run begins, ends or is joined.
@@ -214,9 +219,11 @@ class Registry:
         last: Mapping[str, LastAttempt] | None = None,
         ended: Iterable[LiveRun] = (),
         user_of: Callable[[int], str | None] | None = None,
+        recall: Callable[[str], LastAttempt | None] = lambda _: None,
     ) -> None:
         self.changes = 0
         self._user_of = user_of
+        self._recall = recall
         self._live = {run.run.run_id: run for run in live}
         self._ended = {(run.run.run_id, run.run.attempt): run for run in ended}
         self._last = dict(last or {})
@@ -238,7 +245,7 @@ class Registry:
             The run, and whether this began it.
 
         Raises:
-            RefusedError: 409, an attempt that has ended is never opened again.
+            RefusedError: 409, an attempt that has ended is never opened again; 429, there are too many.
         """
         told = self.claimed_with(claim.key)
         if told is not None and claim.run_id in ("", told.run.run_id):
@@ -281,7 +288,8 @@ class Registry:
             **highest,
             total_steps=told.total_steps or before.total_steps,
             loss=told.loss if told.loss is not None else before.loss,
-            repeated_steps=before.repeated_steps + repeated,
+            # Steps back and forth may come to more than an account of the journal holds.
+            repeated_steps=min(before.repeated_steps + repeated, MAX_COUNT),
         )
         return live
 
@@ -398,7 +406,7 @@ class Registry:
 
     def _is_over(self, run_id: str, claim: Claim) -> bool:
         """Whether the attempt that a claim would open has ended, or its claimant was there at the end."""
-        last = self._last.get(run_id)
+        last = self._last_of(run_id)
         if last is None:
             return False
         if claim.attempt is not None:
@@ -406,13 +414,15 @@ class Registry:
         return claim.since_wall_ns is not None and claim.since_wall_ns <= last.ended_wall_ns
 
     def _open(self, run_id: str, claim: Claim, now: Moment) -> LiveRun:
-        last = self._last.get(run_id)
+        last = self._last_of(run_id)
         attempt = claim.attempt if claim.attempt is not None else (last.number + 1 if last else 0)
         # What was already there when an attempt ended is the rest of it: only a new begin is a new attempt.
         if (last is not None and attempt <= last.number) or (
             claim.source != "api" and self._is_over(run_id, claim)
         ):
             raise RefusedError(409, f"attempt {attempt} of run {run_id} has ended and is never opened again")
+        if claim.full:
+            raise RefusedError(429, "too many runs of this user, pod or token go on; end some of them first")
         run = Run(
             run_id=run_id,
             attempt=attempt,
@@ -506,8 +516,18 @@ class Registry:
         run_id = live.run.run_id
         self._live.pop(run_id, None)
         self._ended[run_id, live.run.attempt] = live
+        self._remember(run_id, LastAttempt(live.run.attempt, ending.at.wall_ns, live.progress))
+
+    def _last_of(self, run_id: str) -> LastAttempt | None:
+        """The last attempt of a run that has ended."""
+        last = self._last.get(run_id)
+        if last is None and len(self._last) >= MAX_REMEMBERED and (last := self._recall(run_id)) is not None:
+            self._remember(run_id, last)  # whoever asks in vain asks again
+        return last
+
+    def _remember(self, run_id: str, last: LastAttempt) -> None:
         self._last.pop(run_id, None)
-        self._last[run_id] = LastAttempt(live.run.attempt, ending.at.wall_ns, live.progress)
+        self._last[run_id] = last
         while len(self._last) > MAX_REMEMBERED:
             del self._last[next(iter(self._last))]
 

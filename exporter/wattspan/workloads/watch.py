@@ -2,7 +2,7 @@
 
 The kubelet's socket is asked at every interval, which costs next to nothing.
 Pod metadata is a large answer, so it is asked for when something has changed: new allocations,
-a pod that holds a GPU and is not known to run yet, somebody who asks (`refresh`), or old age.
+a pod that holds a GPU and is not known to run yet, somebody whom no view knows (`expects`), or old age.
 """
 
 import logging
@@ -36,6 +36,18 @@ REFRESH_NS: Final = NS_PER_S
 
 BACKOFF_LAST_NS: Final = 60 * NS_PER_S
 """The longest pause while something fails."""
+
+NEWCOMER_NS: Final = 2 * BACKOFF_LAST_NS
+"""How long somebody whom no view knows is taken for a pod that has just begun."""
+
+AWAY_NS: Final = 60 * NS_PER_S
+"""Who has not asked for so long is taken for somebody else: addresses are given out again.
+
+Our client asks twice as often.
+"""
+
+MAX_NEWCOMERS: Final = 1000
+"""More than a node has pods; of more, those that asked first are forgotten."""
 
 SLICES_MAX_AGE_NS: Final = 600 * NS_PER_S
 """Likewise for ResourceSlices, which change when a driver is restarted or a GPU partitioned anew."""
@@ -136,6 +148,8 @@ class KubernetesWatch:
         self._left: frozenset[tuple[str, str]] = frozenset()
         self._changed_at_ns = 0
         self._latest = PodView()
+        self._newcomers: dict[str, tuple[int, int]] = {}  # when they asked first and last
+        self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kubernetes", daemon=True)
@@ -145,12 +159,45 @@ class KubernetesWatch:
         """The newest view; an empty one before the first look."""
         return self._latest
 
+    @property
+    def knows_pods(self) -> bool:
+        """Whether somebody is asked what the pods are."""
+        return self._pods is not None
+
+    @property
+    def pods_failure(self) -> str:
+        """Why nobody says what the pods are, in a word of `errors.REASONS`; empty while somebody does."""
+        return next((failure.reason for failure in self._latest.failures if failure.source == PODS), "")
+
+    def expects(self, who: str) -> bool:
+        """Whether somebody whom the latest view does not know may be a pod that has just begun.
+
+        Then a look is asked for. Never blocks; any thread may ask.
+
+        Args:
+            who: a pod's uid or an address.
+        """
+        if self._pods is None:
+            return False
+        now_ns = self._clock_ns()
+        with self._lock:
+            first_ns, last_ns = self._newcomers.pop(who, (now_ns, now_ns))
+            if now_ns - last_ns > AWAY_NS:
+                first_ns = now_ns
+            self._newcomers[who] = first_ns, now_ns
+            if len(self._newcomers) > MAX_NEWCOMERS:
+                del self._newcomers[next(iter(self._newcomers))]
+        if now_ns - first_ns >= NEWCOMER_NS:
+            return False
+        self.refresh()
+        return True
+
     def start(self) -> None:
         """Begin to look. The first look has not happened when this returns."""
         self._thread.start()
 
     def refresh(self) -> None:
-        """Ask for a look soon: somebody has turned up whom the latest view does not know. Never blocks."""
+        """Ask for a look soon. Never blocks."""
         self._wake.set()
 
     def stop(self, timeout_s: float) -> None:
