@@ -73,11 +73,10 @@ def answered(loaded: Loaded, now_wall_ns: int) -> Answered:
 
     try:
         daemon = beside(os.environ).reached()
+        told = grid.of_daemon(daemon, now_wall_ns)
     except UnreachableError:
         return by_settings(loaded.config, now_wall_ns, "by this command alone, for no daemon is reachable")
-    try:
-        told = grid.of_daemon(daemon, now_wall_ns)
-    except (UnreachableError, UnansweredError, RefusedError) as error:
+    except (UnansweredError, RefusedError) as error:
         return by_settings(loaded.config, now_wall_ns, f"by this command alone: {error}")
     return Answered(f"by the daemon at {daemon.place}", told.state, told.prices, told.documents)
 

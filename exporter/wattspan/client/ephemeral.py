@@ -125,6 +125,8 @@ class Ephemeral:
             door.settimeout(1.0)
             try:
                 door.connect(str(self.folder / SOCKET_NAME))
+            except BlockingIOError:
+                return True  # its queue is full, so somebody listens
             except OSError:
                 return False
             return True

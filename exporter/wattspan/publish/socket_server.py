@@ -2,11 +2,14 @@
 
 Anybody may connect (mode 0666); who connects is what the kernel says of the peer, and that decides.
 A client may be silent or slow; it costs a socket and a few kilobytes for a while, and no thread.
+There is room for a number of clients, and for fewer of one user: nobody takes all of the daemon's
+descriptors, and no user keeps the others out.
 """
 
 import asyncio
 import errno
 import logging
+import math
 import os
 import socket
 import stat
@@ -50,6 +53,9 @@ PROBE_S: Final = 1.0
 FAREWELL_S: Final = 1.0
 """How long answers that are under way may take once the server has been told to stop."""
 
+QUIET_S: Final = 60.0
+"""A further client that finds no room within this time is the same trouble, and one line has told of it."""
+
 LINGER_S: Final = 1.0
 LINGER_BYTES: Final = 1 << 20
 """How much of a body that was refused is still taken, so that its sender gets to read the refusal."""
@@ -60,12 +66,15 @@ class SocketLimits:
     """The patience with clients.
 
     Attributes:
-        connections: at once; those that have waited longest for their next request make room.
+        connections: at once; the one that has kept us waiting longest for its next request makes room for
+            another, and where none does, the newcomer is refused.
+        per_user: of these of one uid, by the same rule.
         request_s: from the end of one request until the next one's head is complete.
         answer_s: until the client has taken an answer.
     """
 
     connections: int = 256
+    per_user: int = 128
     request_s: float = 75.0
     answer_s: float = 30.0
 
@@ -99,8 +108,9 @@ class SocketServer:
         self._inode = path.stat().st_ino
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
-        self._clients: set[asyncio.Task[None]] = set()
+        self._clients: dict[asyncio.Task[None], int] = {}  # by uid
         self._waiting: dict[asyncio.Task[None], None] = {}  # for a request, the longest first
+        self._refused_at = -math.inf
         self._started: Future[None] = Future()
         # A daemon thread: a server that does not end must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="socket", daemon=True)
@@ -151,18 +161,20 @@ class SocketServer:
     async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = asyncio.current_task()
         assert client is not None  # noqa: S101 - asyncio runs this as a task
-        self._make_room()
-        self._clients.add(client)
         try:
+            peer = self._processes.accepted(writer.get_extra_info("socket"))
+            if not self._has_room(peer.uid):
+                self._refuse(peer.uid, writer)
+                return
+            self._clients[client] = peer.uid
             # With no buffer above the kernel's, `drain` returns when the client has been given everything.
             writer.transport.set_write_buffer_limits(high=0)
-            peer = self._processes.accepted(writer.get_extra_info("socket"))
             while await self._serve_one(_Connection(reader, writer, peer, self._limits), client):
                 pass
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             pass  # gone, or too slow
         finally:
-            self._clients.discard(client)
+            self._clients.pop(client, None)
             self._waiting.pop(client, None)
             writer.transport.abort()
 
@@ -180,11 +192,27 @@ class SocketServer:
             return False
         return await connection.send(await self._answer(request)) and not self._stopping.is_set()
 
-    def _make_room(self) -> None:
-        if len(self._clients) >= self._limits.connections and self._waiting:
-            longest = next(iter(self._waiting))
-            del self._waiting[longest]
-            longest.cancel()
+    def _has_room(self, uid: int) -> bool:
+        """Whether one more client of this user may stay; one that waits may have to go for it."""
+        if sum(other == uid for other in self._clients.values()) >= self._limits.per_user:
+            waiting = [client for client in self._waiting if self._clients[client] == uid]
+        elif len(self._clients) >= self._limits.connections:
+            waiting = list(self._waiting)
+        else:
+            return True
+        if not waiting:
+            return False
+        del self._waiting[waiting[0]]
+        waiting[0].cancel()
+        return True
+
+    def _refuse(self, uid: int, writer: asyncio.StreamWriter) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._refused_at > QUIET_S:
+            log.warning("the local socket has too many clients; one of uid %d was refused", uid)
+        self._refused_at = now
+        problem = ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "there are too many connections")
+        writer.write(http1.written(problem_response(problem), head_only=False, closes=True))
 
 
 class _Connection:
