@@ -56,6 +56,7 @@ class Run:
 
     Made by `track`, and used with ``with``, as a decorator, or by `begin` and `end`.
     In a process that is not local rank 0, with WATTSPAN_DISABLED=1, or without any daemon it does nothing.
+    Nor does a copy of one that has begun, as frameworks pickle them for the processes that they spawn.
 
     Args:
         document: what the daemon is told of it.
@@ -72,6 +73,19 @@ class Run:
         self._phases: set[tuple[object, object]] = set()
         self._silence = "the run has not begun"
         self._ended = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle and copy take: a copy of a run that has begun tells nobody, and begins none."""
+        state = self.__dict__.copy()
+        if self._courier is not None:
+            state |= {
+                "_courier": None,
+                "_reports": False,
+                "_phases": set(),
+                "_silence": "this is a copy of the run, and the original tells of it",
+                "_ended": True,
+            }
+        return state
 
     # Its life.
 
