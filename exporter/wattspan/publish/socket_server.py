@@ -13,17 +13,16 @@ import math
 import os
 import socket
 import stat
-import threading
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from wattspan.errors import SetupError, UnreachableError
 from wattspan.publish import http1
+from wattspan.publish.loop_thread import LoopThread
 from wattspan.publish.pages import (
     BODY_S,
     MAX_BODY_BYTES,
@@ -106,19 +105,14 @@ class SocketServer:
         self._limits = limits or SocketLimits()
         self._listener = bind(path)
         self._inode = path.stat().st_ino
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping = asyncio.Event()
         self._clients: dict[asyncio.Task[None], int] = {}  # by uid
         self._waiting: dict[asyncio.Task[None], None] = {}  # for a request, the longest first
         self._refused_at = -math.inf
-        self._started: Future[None] = Future()
-        # A daemon thread: a server that does not end must not keep the process from ending.
-        self._thread = threading.Thread(target=self._run, name="socket", daemon=True)
+        self._thread = LoopThread("socket", "the local socket", self._serving, log)
 
     def start(self) -> None:
         """Begin to serve; returns once connections are taken."""
         self._thread.start()
-        self._started.result()
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """Remove the socket, let answers under way end for a second, and end the thread.
@@ -130,28 +124,13 @@ class SocketServer:
             # Another daemon may have put its own there.
             if self.path.stat().st_ino == self._inode:
                 self.path.unlink()
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stopping.set)
-            self._thread.join(timeout_s)
-        if self._thread.is_alive():
-            log.warning("the local socket did not end within %g s", timeout_s)
+        self._thread.stop(timeout_s)
         self._listener.close()
 
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except BaseException as error:
-            if self._started.done():
-                log.critical("the local socket has died: %s: %s", type(error).__name__, error)
-            else:
-                self._started.set_exception(error)
-
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._loop.set_exception_handler(_note)
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[None]:
         server = await asyncio.start_unix_server(self._welcome, sock=self._listener, limit=MAX_HEAD_BYTES)
-        self._started.set_result(None)
-        await self._stopping.wait()
+        yield
         server.close()
         for client in list(self._waiting):
             client.cancel()
@@ -190,7 +169,7 @@ class SocketServer:
             self._waiting.pop(client, None)
         if request is None:
             return False
-        return await connection.send(await self._answer(request)) and not self._stopping.is_set()
+        return await connection.send(await self._answer(request)) and not self._thread.stopping
 
     def _has_room(self, uid: int) -> bool:
         """Whether one more client of this user may stay; one that waits may have to go for it."""
@@ -368,8 +347,3 @@ def _clear(path: Path) -> None:
         except (BlockingIOError, TimeoutError):
             pass  # its queue is full, so somebody listens
     raise OSError(errno.EADDRINUSE, "another daemon listens there")
-
-
-def _note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """asyncio's complaints are about connections that ended badly; they are nobody's business but ours."""
-    log.debug("%s: %r", context.get("message"), context.get("exception"))
