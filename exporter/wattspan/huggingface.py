@@ -86,6 +86,10 @@ class WattspanCallback(TrainerCallback):
         """Why the last training was ended at a checkpoint, in one sentence; empty where it was not."""
         _announce_exceptions()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle and copy take: all but the watch of a training that is under way."""
+        return {**self.__dict__, "_watch": None}
+
     @property
     def run(self) -> Run | None:
         """The run of this training or the last one, for its `summary`; None before the first."""

@@ -57,7 +57,8 @@ class WattspanCallback(Callback):
 
     Args:
         name: of the run; else the class of the module.
-        run: a run of your own, begun with `wattspan.track`, that this training is a part of.
+        run: a run of your own, begun with `wattspan.track`, that this training is a part of. Processes that
+            the strategy spawns (``ddp_spawn``) have a copy of it, which tells nothing: leave it out there.
         report: write what the run has used to stderr when it has ended.
         options: of `wattspan.track`: ``project``, ``group``, ``run_id``, ``budget_co2e_grams``, ...
     """

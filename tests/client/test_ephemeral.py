@@ -4,18 +4,21 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import wattspan
+from tests.client.stand_in import serving
 from wattspan.client import courier, ephemeral
-from wattspan.client.daemon import Daemon
+from wattspan.client.daemon import Daemon, Door
 from wattspan.client.ephemeral import Ephemeral
 from wattspan.errors import UnreachableError
 
@@ -144,6 +147,33 @@ def test_it_is_started_once_per_run(home: Path, caplog: pytest.LogCaptureFixture
     assert log.read_text() == "x\n"
     assert len(caplog.records) == 1
     assert carried.begun is None
+
+
+def test_a_daemon_with_a_full_queue_is_there(home: Path) -> None:
+    """One that cannot take a connection at the moment is asked again, and none is started beside it."""
+    started = home / "started"
+    path = home / "wattspan.sock"
+    with socket.socket(socket.AF_UNIX) as listener, ExitStack() as stack:
+        listener.bind(str(path))
+        listener.listen(1)
+        with suppress(BlockingIOError):
+            while True:
+                waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(str(path))
+        starter = Ephemeral(home, ["/usr/bin/touch", str(started)], environ())
+        starter.ensure()
+        carried = courier.Courier(Daemon((Door(str(path)),)), starter, {"run_id": "r"}, [])
+        carried.start()
+        assert not carried.settled(1.0)
+        assert carried.trouble == f"the daemon at {path} has too much to do"
+    path.unlink()
+    with serving(path):
+        assert carried.settled(30)
+        assert carried.begun
+        carried.end({"result": "success"})
+        assert carried.over(30)
+    assert not started.exists()
 
 
 def test_a_lock_that_is_held(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,16 @@
 """`track()` against a daemon on a real socket: what it is told, and what user code notices."""
 
 import asyncio
+import copy
 import logging
 import os
+import pickle
 import resource
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -571,6 +573,35 @@ def test_a_forked_child_is_silent(daemon: StandIn, home: Path) -> None:
     assert daemon.about(END) == [{"attempt": 0, "result": "success"}]
     assert daemon.about(PROGRESS) == [{"attempt": 0, "steps": 100}]
     assert daemon.about(PHASES) == []
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda run: pickle.loads(pickle.dumps(run))])
+def test_a_copy_is_silent(daemon: StandIn, copied: Callable[[wattspan.Run], wattspan.Run]) -> None:
+    """A copy of a run that has begun, as in a process that was spawned, neither reports nor ends it, nor
+    begins another one; it says so.
+    """
+    with wattspan.track("x") as run:
+        run.progress(step=100)
+        for again in (copied(run), copied(copied(run))):
+            again.begin()
+            with again.phase("of the copy"):
+                again.progress(step=50)
+            again.end("failure")
+            assert again.silent
+            assert again.summary.energy_joules == wattspan.Missing(
+                "this is a copy of the run, and the original tells of it"
+            )
+    assert len(daemon.about(BEGIN)) == 1
+    assert daemon.about(END) == [{"attempt": 0, "result": "success"}]
+    assert daemon.about(PROGRESS) == [{"attempt": 0, "steps": 100}]
+    assert daemon.about(PHASES) == []
+
+
+def test_a_copy_of_a_run_that_has_not_begun(daemon: StandIn) -> None:
+    """It can be begun where it is unpickled."""
+    with pickle.loads(pickle.dumps(wattspan.track("x"))):
+        pass
+    assert daemon.about(END) == [{"attempt": 0, "result": "success"}]
 
 
 @pytest.mark.parametrize(

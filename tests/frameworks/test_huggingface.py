@@ -1,8 +1,11 @@
 """The callback in a real Trainer, against a daemon that notes what it is told."""
 
+import copy
 import importlib
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +203,26 @@ def test_a_run_of_the_callers_own(daemon: StandIn, tiny: Any, kind: Any, home: P
             pass
     assert [begin["name"] for begin in daemon.about("/runs")] == ["mine"]
     assert story(daemon) == ["begin", "+epoch 0", "-epoch 0", "+export", "-export", "success"]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda callback: pickle.loads(pickle.dumps(callback))])
+def test_a_copy_of_a_callback(
+    daemon: StandIn, tiny: Any, kind: Any, home: Path, copied: Callable[[Any], Any]
+) -> None:
+    """Copied in the middle of a training it leaves that to the original, and tells of the next."""
+    callback = kind(report=False, stop_above_g_per_kwh=300)
+    copies: list[Any] = []
+
+    class Copying(tiny.TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            copies.append(copied(callback))
+
+    tiny.trainer(home, [callback, Copying()], num_train_epochs=1).train()
+    assert story(daemon) == ["begin", "+epoch 0", "-epoch 0", "success"]
+    daemon.asked.clear()
+    tiny.trainer(home, [copies[0]], num_train_epochs=1).train()
+    assert story(daemon) == ["begin", "+epoch 0", "-epoch 0", "success"]
+    assert copies[0].run.run_id != callback.run.run_id
 
 
 def test_options_go_to_the_run(daemon: StandIn, tiny: Any, kind: Any, home: Path) -> None:

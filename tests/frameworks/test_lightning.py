@@ -1,9 +1,12 @@
 """The callback in a real Lightning loop, against a daemon that notes what it is told."""
 
+import copy
 import importlib
+import pickle
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +151,33 @@ def test_a_run_of_the_callers_own(daemon: StandIn, tiny_lightning: Any, kind: An
         with run.phase("export"):
             pass
     assert story(daemon) == ["begin", "+epoch 0", "-epoch 0", "+export", "-export", "success"]
+
+
+def test_a_spawned_fit(daemon: StandIn, tiny_lightning: Any, kind: Any, home: Path) -> None:
+    """Strategies that pickle the callback for processes of their own: there it begins its run as anywhere,
+    and with a run of the caller's it is silent.
+    """
+    with wattspan.track("mine") as run:
+        trainer = tiny_lightning.trainer(home, [kind(run=run)], max_epochs=1, strategy="ddp_spawn")
+        trainer.fit(tiny_lightning.Module(), tiny_lightning.loader())
+    assert story(daemon) == ["begin", "success"]
+    assert run.summary.result == "success"
+    daemon.asked.clear()
+    trainer = tiny_lightning.trainer(home, [kind(report=False)], max_epochs=1, strategy="ddp_spawn")
+    trainer.fit(tiny_lightning.Module(), tiny_lightning.loader())
+    assert story(daemon) == ["begin", "+epoch 0", "-epoch 0", "success"]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda callback: pickle.loads(pickle.dumps(callback))])
+def test_a_copy_of_a_callback(
+    daemon: StandIn, tiny_lightning: Any, callback: Any, home: Path, copied: Callable[[Any], Any]
+) -> None:
+    """One that has told of a fit can be copied, and the copy tells of the next."""
+    for again in (lambda: callback, lambda: copied(callback)):
+        daemon.asked.clear()
+        trainer = tiny_lightning.trainer(home, [again()], max_epochs=1)
+        trainer.fit(tiny_lightning.Module(), tiny_lightning.loader())
+        assert story(daemon) == ["begin", "+epoch 0", "-epoch 0", "success"]
 
 
 def test_ranks(

@@ -22,9 +22,11 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from tests.publish.test_catalogue import full_view
+from wattspan.config import SETTINGS
+from wattspan.errors import REASONS
 from wattspan.journal.board import Board
 from wattspan.model import LedgerView
-from wattspan.publish.catalogue import Metric, Row
+from wattspan.publish.catalogue import CATALOGUE, Metric, Row
 from wattspan.publish.exposition import SPARE_LABELS, Exposition
 from wattspan.publish.process import FAMILIES, Process
 from wattspan.publish.prometheus import ViewCollector
@@ -40,6 +42,13 @@ ACCEPTS = (
     "text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
 )
 EMPTY = LedgerView(0, 0, 0, {})
+SOURCES = [key.removeprefix("source.") for key in SETTINGS if key.startswith("source.")]
+OWN_HEALTH = tuple(
+    f"wattspan_{subject}_"
+    for subject in ("build", "config", "source", "series", "journal", "spans", "span", "clock")
+)
+LEAST_BUDGET = 100
+"""Of the setting metrics.series-budget."""
 
 
 class Fixed(Collector):
@@ -116,6 +125,35 @@ def test_the_budget_drops_the_least_important_families_and_counts_them() -> None
     series = sum(not line.startswith("#") for line in kept)
     assert total // 4 < series <= total // 2
     assert series + some.series_dropped == total
+
+
+def test_the_daemons_health_fits_into_any_budget() -> None:
+    """With every source, many runs and the least budget, scrapes tell that series are left out, and all that
+    alerts about the daemon itself go by.
+    """
+    view = full_view()
+    (now,), (health,) = view.runs, view.health
+    record = now.record
+    crowded = replace(
+        view,
+        runs=[
+            replace(now, record=replace(record, run=replace(record.run, run_id=f"run-{number}")))
+            for number in range(300)
+        ],
+        health=[replace(health, source=source) for source in SOURCES],
+        counters={
+            **view.counters,
+            "source_read_failures": {(source, reason): 1 for source in SOURCES for reason in REASONS},
+            "run_gpu": {(f"run-{number}",): 1 for number in range(300)},
+        },
+    )
+    rendered = Exposition(LEAST_BUDGET, process=False).render(crowded, "")
+    shown = [line.split()[2] for line in rendered.body.decode().splitlines() if line.startswith("# HELP")]
+    own = [metric.exposed_name for metric in CATALOGUE if metric.exposed_name.startswith(OWN_HEALTH)]
+    assert shown[: len(own)] == own
+    assert "wattspan_series_dropped_total" in own
+    assert "wattspan_run_info" not in shown
+    assert rendered.series_dropped > 600
 
 
 @pytest.mark.parametrize("budget", [0, 1, 40, 100])

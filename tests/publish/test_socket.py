@@ -259,6 +259,48 @@ def test_silent_clients_keep_nobody_out(tmp_path: Path) -> None:
         assert all(hears_the_end(client) for client in silent[:20])
 
 
+def stall(path: Path) -> socket.socket:
+    """A client whose body is waited for."""
+    client = dial(path)
+    client.sendall(
+        head(
+            b"POST /api/v1/runs HTTP/1.1\nContent-Type: application/json\n"
+            b"Content-Length: 2\nExpect: 100-continue"
+        )
+    )
+    assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    return client
+
+
+def test_where_nobody_can_make_room_a_newcomer_is_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The limit holds when all clients are in the middle of a request; the log has one line about it."""
+    limits = SocketLimits(connections=8)
+    with office() as runs, on_socket(runs.api, tmp_path, limits) as path, ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(stall(path))
+        for _ in range(20):
+            with dial(path) as client:
+                assert everything(client).startswith(b"HTTP/1.1 503 ")
+    (line,) = caplog.messages
+    assert line == f"the local socket has too many clients; one of uid {os.geteuid()} was refused"
+
+
+def test_one_user_does_not_keep_others_out(tmp_path: Path) -> None:
+    """A user with as many clients as one user may have is refused, and the others are not."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to become somebody else")
+    open_to_all(tmp_path)
+    limits = SocketLimits(connections=8, per_user=4)
+    with office() as runs, on_socket(runs.api, tmp_path, limits) as path, ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(stall(path))
+        with dial(path) as client:
+            assert everything(client).startswith(b"HTTP/1.1 503 ")
+        subprocess.run([sys.executable, "-c", SOMEBODY_ELSE, str(path)], check=True)
+
+
 @pytest.mark.parametrize("words", [b"", b"GET / HT", b"POST /api/v1/runs HTTP/1.1\r\nContent-Le"])
 def test_a_client_that_stops_in_mid_word_is_dropped(tmp_path: Path, words: bytes) -> None:
     """A head that does not become complete in time ends the connection."""

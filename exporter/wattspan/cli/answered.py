@@ -20,7 +20,6 @@ from wattspan.model import GridState
 if TYPE_CHECKING:
     from wattspan.carbon.price import Prices
     from wattspan.carbon_service import CarbonService
-    from wattspan.client.daemon import Daemon
 
 _SECTIONS: Final = ("grid.", "cost.")
 
@@ -70,14 +69,14 @@ def answered(loaded: Loaded, now_wall_ns: int) -> Answered:
         return by_settings(loaded.config, now_wall_ns, f"by this command's settings {_names(given)}")
     from wattspan.client import grid
     from wattspan.client.daemon import RefusedError, UnansweredError
+    from wattspan.client.ephemeral import daemon_here
 
     try:
-        daemon = beside(os.environ).reached()
+        daemon = daemon_here(os.environ).reached()
+        told = grid.of_daemon(daemon, now_wall_ns)
     except UnreachableError:
         return by_settings(loaded.config, now_wall_ns, "by this command alone, for no daemon is reachable")
-    try:
-        told = grid.of_daemon(daemon, now_wall_ns)
-    except (UnreachableError, UnansweredError, RefusedError) as error:
+    except (UnansweredError, RefusedError) as error:
         return by_settings(loaded.config, now_wall_ns, f"by this command alone: {error}")
     return Answered(f"by the daemon at {daemon.place}", told.state, told.prices, told.documents)
 
@@ -127,15 +126,6 @@ def cache_folder(environ: Mapping[str, str]) -> Path | None:
     with suppress(OSError):  # without it nothing is kept
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
-
-
-def beside(environ: Mapping[str, str]) -> "Daemon":
-    """The daemon of this node, wherever it listens."""
-    from wattspan.client import ephemeral, surroundings
-    from wattspan.client.daemon import Daemon
-
-    allowed = surroundings.ephemeral_allowed(environ)
-    return Daemon.of(environ, ephemeral.folder(environ) if allowed else None)
 
 
 def _names(keys: list[str]) -> str:

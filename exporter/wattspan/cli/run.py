@@ -168,10 +168,11 @@ def _wait_for_green(duration_ns: int, deadline_ns: int, config: Config) -> int:
 
 def _looks(config: Config) -> "Callable[[], Sequence[Intensity] | None]":
     """What looks at the hours ahead: by the daemon of this node, else by the settings of this command."""
-    from wattspan.cli.answered import beside, service_with_cache
+    from wattspan.cli.answered import service_with_cache
     from wattspan.client import green
+    from wattspan.client.ephemeral import daemon_here
 
-    daemon = beside(os.environ)
+    daemon = daemon_here(os.environ)
     own: list[CarbonService] = []
 
     def look() -> "Sequence[Intensity] | None":

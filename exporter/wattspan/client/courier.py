@@ -165,8 +165,7 @@ class Courier:
 
     def complain(self, text: str) -> None:
         """Leave a complaint; each is made once."""
-        if text not in self._complaints and len(self._complaints) < MAX_COMPLAINTS:
-            self._complaints.add(text)
+        if self._is_new(text):
             self._queue.put(Complaint(text))
 
     def end(self, how: Document | None) -> None:
@@ -176,6 +175,12 @@ class Courier:
         self._ending_since_s = time.monotonic()
         self._queue.put(Leave() if how is None else Event("end", how))
         self._ending.set()
+
+    def _is_new(self, text: str) -> bool:
+        if text in self._complaints or len(self._complaints) >= MAX_COMPLAINTS:
+            return False
+        self._complaints.add(text)
+        return True
 
     # What follows waits, for as long as the caller says.
 
@@ -384,8 +389,7 @@ class Courier:
             time.sleep(delay_s)
 
     def _say_once(self, text: str) -> None:
-        if text not in self._complaints and len(self._complaints) < MAX_COMPLAINTS:
-            self._complaints.add(text)
+        if self._is_new(text):
             log.warning("wattspan: %s", text)
 
 

@@ -161,6 +161,7 @@ class Daemon:
 
         Raises:
             UnreachableError: none does.
+            UnansweredError: a daemon is there, and has too much to do.
         """
         door, connection = self._open()
         connection.close()
@@ -193,6 +194,9 @@ class Daemon:
         for door in self.doors:
             try:
                 return door, door.connect()
+            except BlockingIOError as error:
+                # The queue of a local socket is full (EAGAIN, connect(2)), so somebody listens there.
+                raise UnansweredError(f"the daemon at {door.place} has too much to do") from error
             except (OSError, ValueError) as error:
                 closed.append(f"{door.place} ({_words(error)})")
         raise UnreachableError(f"no daemon is reachable at {', '.join(closed)}")

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from wattspan.client.daemon import SOCKET_NAME
-from wattspan.client.surroundings import LOCAL_RANK, MARKERS, RANK
+from wattspan.client.daemon import SOCKET_NAME, Daemon
+from wattspan.client.surroundings import LOCAL_RANK, MARKERS, RANK, ephemeral_allowed
 from wattspan.errors import UnreachableError
 
 START_S: Final = 30.0
@@ -45,6 +45,16 @@ def folder(environ: Mapping[str, str]) -> Path | None:
     with suppress(OSError):
         own.mkdir(mode=0o700)
     return own if _is_ours_alone(own) else None
+
+
+def own_folder(environ: Mapping[str, str]) -> Path | None:
+    """The same; None also where no daemon of the user's own is wanted."""
+    return folder(environ) if ephemeral_allowed(environ) else None
+
+
+def daemon_here(environ: Mapping[str, str]) -> Daemon:
+    """The daemon of this node, wherever it listens, the user's own included."""
+    return Daemon.of(environ, own_folder(environ))
 
 
 def state_dir(environ: Mapping[str, str], usual: Path) -> Path:
@@ -125,6 +135,8 @@ class Ephemeral:
             door.settimeout(1.0)
             try:
                 door.connect(str(self.folder / SOCKET_NAME))
+            except BlockingIOError:
+                return True  # its queue is full, so somebody listens
             except OSError:
                 return False
             return True

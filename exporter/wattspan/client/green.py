@@ -14,12 +14,12 @@ from typing import Any, Final
 from wattspan.carbon.forecast import greenest_window
 from wattspan.client.daemon import Daemon, RefusedError, UnansweredError
 from wattspan.client.supervised import STOPPING
+from wattspan.client.watch import GRID
 from wattspan.errors import UnreachableError
 from wattspan.model import Intensity
 from wattspan.units import NS_PER_S
 
-GRID: Final = "/api/v1/grid"
-FORECAST: Final = "/api/v1/grid/forecast"
+FORECAST: Final = f"{GRID}/forecast"
 
 LOOK_NS: Final = 900 * NS_PER_S
 """Forecasts are looked at again after so long: they are revised as the hours come near."""

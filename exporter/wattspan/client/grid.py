@@ -7,7 +7,8 @@ from typing import Any
 from wattspan.carbon.forecast import outlook_of
 from wattspan.carbon.price import Prices
 from wattspan.client.daemon import Daemon, UnansweredError
-from wattspan.client.green import FORECAST, GRID, figure_of, figures_of, moment_of
+from wattspan.client.green import FORECAST, figure_of, figures_of, moment_of
+from wattspan.client.watch import GRID
 from wattspan.model import GridState, Intensity, Tariff
 
 

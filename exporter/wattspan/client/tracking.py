@@ -17,9 +17,8 @@ from typing import Any, Final, ParamSpec, Self, TypeVar, cast, get_args, overloa
 from wattspan.client import endings, surroundings
 from wattspan.client.arguments import Checked, Document
 from wattspan.client.courier import Courier, Event
-from wattspan.client.daemon import Daemon
 from wattspan.client.endings import Ending, Said
-from wattspan.client.ephemeral import Ephemeral, command, folder
+from wattspan.client.ephemeral import Ephemeral, command, daemon_here, own_folder
 from wattspan.client.summary import Missing, Summary, Text
 from wattspan.workloads import run_ids
 
@@ -56,6 +55,7 @@ class Run:
 
     Made by `track`, and used with ``with``, as a decorator, or by `begin` and `end`.
     In a process that is not local rank 0, with WATTSPAN_DISABLED=1, or without any daemon it does nothing.
+    Nor does a copy of one that has begun, as frameworks pickle them for the processes that they spawn.
 
     Args:
         document: what the daemon is told of it.
@@ -72,6 +72,19 @@ class Run:
         self._phases: set[tuple[object, object]] = set()
         self._silence = "the run has not begun"
         self._ended = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle and copy take: a copy of a run that has begun tells nobody, and begins none."""
+        state = self.__dict__.copy()
+        if self._courier is not None:
+            state |= {
+                "_courier": None,
+                "_reports": False,
+                "_phases": set(),
+                "_silence": "this is a copy of the run, and the original tells of it",
+                "_ended": True,
+            }
+        return state
 
     # Its life.
 
@@ -101,16 +114,15 @@ class Run:
         if not ranks.begins:
             self._silence = "local rank 0 reports this node's part of the run"
             return
-        own_folder = folder(environ) if surroundings.ephemeral_allowed(environ) else None
-        ephemeral = None
-        if own_folder and sys.executable:
-            ephemeral = Ephemeral(own_folder, command(own_folder), environ)
-        daemon = Daemon.of(environ, own_folder)
+        own = own_folder(environ)
+        ephemeral = Ephemeral(own, command(own), environ) if own and sys.executable else None
         # Made here, so that a begin that is told twice begins one run.
         key = run_ids.ulid(time.time_ns())
         if "run_id" not in self._document and not surroundings.names_itself(environ):
             self._document["run_id"] = run_ids.named_id(self._document.get("name", ""), key)
-        courier = Courier(daemon, ephemeral, self._beginning(environ, ranks, key), self._complaints)
+        courier = Courier(
+            daemon_here(environ), ephemeral, self._beginning(environ, ranks, key), self._complaints
+        )
         courier.start()
         self._courier = courier
         self._reports = ranks.reports

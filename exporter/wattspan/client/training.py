@@ -64,6 +64,10 @@ class Training:
         self.run = given
         self.going = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle and copy take: the training that goes on stays with the original."""
+        return {**self.__dict__, "_phases": {}, "going": False}
+
     def begins(self, name: str, framework: str, *, tells: bool) -> None:
         """A training begins.
 

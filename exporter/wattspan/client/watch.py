@@ -8,8 +8,8 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any, Final
 
-from wattspan.client import ephemeral, surroundings
-from wattspan.client.daemon import Daemon, RefusedError, UnansweredError
+from wattspan.client.daemon import RefusedError, UnansweredError
+from wattspan.client.ephemeral import daemon_here
 from wattspan.errors import UnreachableError
 
 GRID: Final = "/api/v1/grid"
@@ -43,9 +43,7 @@ class GridWatch:
     @classmethod
     def of_this_node(cls) -> "GridWatch":
         """One that asks whichever daemon is there at each question."""
-        environ = dict(os.environ)
-        own = ephemeral.folder(environ) if surroundings.ephemeral_allowed(environ) else None
-        daemon = Daemon.of(environ, own)
+        daemon = daemon_here(os.environ)
         return cls(lambda: daemon.ask("GET", GRID))
 
     def start(self) -> None:

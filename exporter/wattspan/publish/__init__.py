@@ -1,7 +1,8 @@
 """publish: the LedgerView in, Prometheus text and JSON out.
 
-``catalogue`` names each metric once, ``prometheus`` turns a view into families, ``exposition`` writes them,
-``api`` answers JSON, ``web`` is the ASGI application, ``server`` the listener with its TLS and its limits.
+``catalogue`` names each metric once, ``exposition`` writes a view's as text, ``api`` answers JSON, ``web`` is
+the ASGI application, ``server`` the listener with its TLS and its limits.
+``prometheus`` is beside that: the same view as a collector, for who registers it with prometheus-client.
 Nothing here measures, adds up or writes to the journal; a scrape reads one finished view.
 """
 

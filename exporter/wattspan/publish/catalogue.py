@@ -1,6 +1,8 @@
 """Each metric once: name, kind, unit, labels, help, and how it combines across nodes.
 
 The order is the importance: when a node has more series than its budget, families are dropped from the end.
+The daemon's own health stands first: on any node it fits into the least budget that may be set, so that
+``wattspan_series_dropped`` can tell of what does not.
 Counters are accounts of the journal, named here by their `quantity`; everything else is read off the view.
 The metric reference in the README is made from this table.
 """
@@ -370,6 +372,46 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         ("source",), "seconds", "min", _source_last_read,
     ),
     Metric(
+        "wattspan_series_dropped", "counter", "Series that scrapes left out, by reason.",
+        ("reason",), "", "sum", AccountRows("series_dropped"),
+    ),
+    Metric(
+        "wattspan_journal_commits", "counter", "Ticks that the journal holds.",
+        (), "", "sum", AccountRows("journal_commits"),
+    ),
+    Metric(
+        "wattspan_journal_last_commit_timestamp_seconds", "gauge", "When the journal last took a tick.",
+        (), "seconds", "min", _last_commit,
+    ),
+    Metric(
+        "wattspan_spans_exported", "counter", "Spans that the collector has acknowledged.",
+        (), "", "sum", AccountRows("spans_exported"),
+    ),
+    Metric(
+        "wattspan_spans_pending", "gauge", "Spans that wait in the outbox for the collector.",
+        (), "", "sum", _spans_pending,
+    ),
+    Metric(
+        "wattspan_spans_rejected", "counter", "Times that the collector did not want a span.",
+        (), "", "sum", AccountRows("spans_rejected"),
+    ),
+    Metric(
+        "wattspan_span_export_failures", "counter", "Requests to the collector without an acknowledgement.",
+        (), "", "sum", AccountRows("span_export_failures"),
+    ),
+    Metric(
+        "wattspan_spans_dropped", "counter", "Spans that left the outbox undelivered, for want of room.",
+        (), "", "sum", AccountRows("spans_dropped"),
+    ),
+    Metric(
+        "wattspan_clock_steps", "counter", "Times the wall clock jumped; no energy moves with it.",
+        (), "", "sum", AccountRows("clock_steps"),
+    ),
+    Metric(
+        "wattspan_source_read_failures", "counter", "Reads that failed, by reason.",
+        ("source", "reason"), "", "sum", AccountRows("source_read_failures"),
+    ),
+    Metric(
         "wattspan_gpu_up", "gauge", "1 while the GPU answers; 0 once it or its source has failed.",
         GPU, "", "min", _gpu_up,
     ),
@@ -730,46 +772,6 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "wattspan_gpu_implausible_intervals", "counter",
         "Intervals whose energy counter moved more than the GPU can draw, or back; it was not believed.",
         ("uuid",), "", "sum", AccountRows("gpu_implausible_intervals"),
-    ),
-    Metric(
-        "wattspan_source_read_failures", "counter", "Reads that failed, by reason.",
-        ("source", "reason"), "", "sum", AccountRows("source_read_failures"),
-    ),
-    Metric(
-        "wattspan_journal_commits", "counter", "Ticks that the journal holds.",
-        (), "", "sum", AccountRows("journal_commits"),
-    ),
-    Metric(
-        "wattspan_journal_last_commit_timestamp_seconds", "gauge", "When the journal last took a tick.",
-        (), "seconds", "min", _last_commit,
-    ),
-    Metric(
-        "wattspan_spans_exported", "counter", "Spans that the collector has acknowledged.",
-        (), "", "sum", AccountRows("spans_exported"),
-    ),
-    Metric(
-        "wattspan_spans_pending", "gauge", "Spans that wait in the outbox for the collector.",
-        (), "", "sum", _spans_pending,
-    ),
-    Metric(
-        "wattspan_spans_rejected", "counter", "Times that the collector did not want a span.",
-        (), "", "sum", AccountRows("spans_rejected"),
-    ),
-    Metric(
-        "wattspan_span_export_failures", "counter", "Requests to the collector without an acknowledgement.",
-        (), "", "sum", AccountRows("span_export_failures"),
-    ),
-    Metric(
-        "wattspan_spans_dropped", "counter", "Spans that left the outbox undelivered, for want of room.",
-        (), "", "sum", AccountRows("spans_dropped"),
-    ),
-    Metric(
-        "wattspan_clock_steps", "counter", "Times the wall clock jumped; no energy moves with it.",
-        (), "", "sum", AccountRows("clock_steps"),
-    ),
-    Metric(
-        "wattspan_series_dropped", "counter", "Series that scrapes left out, by reason.",
-        ("reason",), "", "sum", AccountRows("series_dropped"),
     ),
     Metric(
         "wattspan_platform_power_watts", "gauge",

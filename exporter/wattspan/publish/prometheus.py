@@ -1,7 +1,9 @@
 """A view as prometheus-client's metric families, within the series budget.
 
 `ViewCollector` may be registered in any registry; it touches no hardware and no shared state.
-Scrapes of the daemon do not come through here: `exposition` writes the same text without these objects.
+It is for a program that has these rooms in its own process, with the `ViewDoor`, and a registry of its own.
+No command of ours registers it: scrapes of the daemon come from `exposition`, which writes the same text
+without these objects; the tests hold it equal to what prometheus-client writes of this collector.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -11,12 +11,12 @@ import asyncio
 import logging
 import math
 import socket
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from wattspan.publish import extra
+from wattspan.publish.loop_thread import LoopThread
 from wattspan.publish.tls import TlsGate
 from wattspan.publish.web import Asgi
 
@@ -65,11 +65,7 @@ class Server:
         self._crowd = Crowd(self._limits.connections)
         self._state = ServerState()
         self._config = _config(app, self._limits)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping = asyncio.Event()
-        # A daemon thread: a server that does not end must not keep the process from ending.
-        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
-        self._started: Future[None] = Future()
+        self._thread = LoopThread("web", "the web server", self._serving, log)
         self._failed_at = -math.inf
         self._handshakes: set[asyncio.Task[None]] = set()  # the event loop itself keeps tasks only weakly
 
@@ -81,7 +77,6 @@ class Server:
     def start(self) -> None:
         """Begin to serve; returns once connections are taken."""
         self._thread.start()
-        self._started.result()
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """Close the sockets, let answers under way end for a second, and end the thread.
@@ -89,32 +84,17 @@ class Server:
         Args:
             timeout_s: how long to wait for that; what is left after it ends with the process.
         """
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stopping.set)
-            self._thread.join(timeout_s)
-        if self._thread.is_alive():
-            log.warning("the web server did not end within %g s", timeout_s)
+        self._thread.stop(timeout_s)
         for listener in self._sockets:
             listener.close()
 
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except BaseException as error:
-            if self._started.done():
-                log.critical("the web server has died: %s: %s", type(error).__name__, error)
-            else:
-                self._started.set_exception(error)
-
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._loop.set_exception_handler(_note)
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[None]:
         for listener in self._sockets:
             self._listen(listener)
-        self._started.set_result(None)
-        await self._stopping.wait()
+        yield
         for listener in self._sockets:
-            self._loop.remove_reader(listener)
+            asyncio.get_running_loop().remove_reader(listener)
             listener.close()
         await self._farewell()
 
@@ -157,7 +137,7 @@ class Server:
         loop.call_later(BREATH_S, self._listen, listener)
 
     def _listen(self, listener: socket.socket) -> None:
-        if not self._stopping.is_set():
+        if not self._thread.stopping:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     async def _farewell(self) -> None:
@@ -192,11 +172,6 @@ def _config(app: Asgi, limits: Limits) -> Config:
     )
     config.load()
     return config
-
-
-def _note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """asyncio's complaints are about connections that ended badly; they are nobody's business but ours."""
-    log.debug("%s: %r", context.get("message"), context.get("exception"))
 
 
 def _shown(name: tuple[Any, ...]) -> str:

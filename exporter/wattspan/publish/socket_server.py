@@ -2,25 +2,27 @@
 
 Anybody may connect (mode 0666); who connects is what the kernel says of the peer, and that decides.
 A client may be silent or slow; it costs a socket and a few kilobytes for a while, and no thread.
+There is room for a number of clients, and for fewer of one user: nobody takes all of the daemon's
+descriptors, and no user keeps the others out.
 """
 
 import asyncio
 import errno
 import logging
+import math
 import os
 import socket
 import stat
-import threading
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from wattspan.errors import SetupError, UnreachableError
 from wattspan.publish import http1
+from wattspan.publish.loop_thread import LoopThread
 from wattspan.publish.pages import (
     BODY_S,
     MAX_BODY_BYTES,
@@ -50,6 +52,9 @@ PROBE_S: Final = 1.0
 FAREWELL_S: Final = 1.0
 """How long answers that are under way may take once the server has been told to stop."""
 
+QUIET_S: Final = 60.0
+"""A further client that finds no room within this time is the same trouble, and one line has told of it."""
+
 LINGER_S: Final = 1.0
 LINGER_BYTES: Final = 1 << 20
 """How much of a body that was refused is still taken, so that its sender gets to read the refusal."""
@@ -60,12 +65,15 @@ class SocketLimits:
     """The patience with clients.
 
     Attributes:
-        connections: at once; those that have waited longest for their next request make room.
+        connections: at once; the one that has kept us waiting longest for its next request makes room for
+            another, and where none does, the newcomer is refused.
+        per_user: of these of one uid, by the same rule.
         request_s: from the end of one request until the next one's head is complete.
         answer_s: until the client has taken an answer.
     """
 
     connections: int = 256
+    per_user: int = 128
     request_s: float = 75.0
     answer_s: float = 30.0
 
@@ -97,18 +105,14 @@ class SocketServer:
         self._limits = limits or SocketLimits()
         self._listener = bind(path)
         self._inode = path.stat().st_ino
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping = asyncio.Event()
-        self._clients: set[asyncio.Task[None]] = set()
+        self._clients: dict[asyncio.Task[None], int] = {}  # by uid
         self._waiting: dict[asyncio.Task[None], None] = {}  # for a request, the longest first
-        self._started: Future[None] = Future()
-        # A daemon thread: a server that does not end must not keep the process from ending.
-        self._thread = threading.Thread(target=self._run, name="socket", daemon=True)
+        self._refused_at = -math.inf
+        self._thread = LoopThread("socket", "the local socket", self._serving, log)
 
     def start(self) -> None:
         """Begin to serve; returns once connections are taken."""
         self._thread.start()
-        self._started.result()
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """Remove the socket, let answers under way end for a second, and end the thread.
@@ -120,28 +124,13 @@ class SocketServer:
             # Another daemon may have put its own there.
             if self.path.stat().st_ino == self._inode:
                 self.path.unlink()
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stopping.set)
-            self._thread.join(timeout_s)
-        if self._thread.is_alive():
-            log.warning("the local socket did not end within %g s", timeout_s)
+        self._thread.stop(timeout_s)
         self._listener.close()
 
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except BaseException as error:
-            if self._started.done():
-                log.critical("the local socket has died: %s: %s", type(error).__name__, error)
-            else:
-                self._started.set_exception(error)
-
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._loop.set_exception_handler(_note)
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[None]:
         server = await asyncio.start_unix_server(self._welcome, sock=self._listener, limit=MAX_HEAD_BYTES)
-        self._started.set_result(None)
-        await self._stopping.wait()
+        yield
         server.close()
         for client in list(self._waiting):
             client.cancel()
@@ -151,18 +140,20 @@ class SocketServer:
     async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = asyncio.current_task()
         assert client is not None  # noqa: S101 - asyncio runs this as a task
-        self._make_room()
-        self._clients.add(client)
         try:
+            peer = self._processes.accepted(writer.get_extra_info("socket"))
+            if not self._has_room(peer.uid):
+                self._refuse(peer.uid, writer)
+                return
+            self._clients[client] = peer.uid
             # With no buffer above the kernel's, `drain` returns when the client has been given everything.
             writer.transport.set_write_buffer_limits(high=0)
-            peer = self._processes.accepted(writer.get_extra_info("socket"))
             while await self._serve_one(_Connection(reader, writer, peer, self._limits), client):
                 pass
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             pass  # gone, or too slow
         finally:
-            self._clients.discard(client)
+            self._clients.pop(client, None)
             self._waiting.pop(client, None)
             writer.transport.abort()
 
@@ -178,13 +169,29 @@ class SocketServer:
             self._waiting.pop(client, None)
         if request is None:
             return False
-        return await connection.send(await self._answer(request)) and not self._stopping.is_set()
+        return await connection.send(await self._answer(request)) and not self._thread.stopping
 
-    def _make_room(self) -> None:
-        if len(self._clients) >= self._limits.connections and self._waiting:
-            longest = next(iter(self._waiting))
-            del self._waiting[longest]
-            longest.cancel()
+    def _has_room(self, uid: int) -> bool:
+        """Whether one more client of this user may stay; one that waits may have to go for it."""
+        if sum(other == uid for other in self._clients.values()) >= self._limits.per_user:
+            waiting = [client for client in self._waiting if self._clients[client] == uid]
+        elif len(self._clients) >= self._limits.connections:
+            waiting = list(self._waiting)
+        else:
+            return True
+        if not waiting:
+            return False
+        del self._waiting[waiting[0]]
+        waiting[0].cancel()
+        return True
+
+    def _refuse(self, uid: int, writer: asyncio.StreamWriter) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._refused_at > QUIET_S:
+            log.warning("the local socket has too many clients; one of uid %d was refused", uid)
+        self._refused_at = now
+        problem = ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "there are too many connections")
+        writer.write(http1.written(problem_response(problem), head_only=False, closes=True))
 
 
 class _Connection:
@@ -340,8 +347,3 @@ def _clear(path: Path) -> None:
         except (BlockingIOError, TimeoutError):
             pass  # its queue is full, so somebody listens
     raise OSError(errno.EADDRINUSE, "another daemon listens there")
-
-
-def _note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """asyncio's complaints are about connections that ended badly; they are nobody's business but ours."""
-    log.debug("%s: %r", context.get("message"), context.get("exception"))

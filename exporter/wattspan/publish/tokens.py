@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from wattspan.errors import SetupError
+from wattspan.publish.stamp import stamp_of
 
 log = logging.getLogger("wattspan.web")
 
@@ -31,8 +32,6 @@ _NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 """RFC 1123 label, as Kubernetes names namespaces."""
 
 _FORM: Final = "name sha256:<64 hex digits> scopes namespaces"
-
-_Stamp = tuple[int, int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ class TokenFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp = _stamp(path)
+        self._stamp = stamp_of(path)
         self._tokens = read(path)
 
     def bearing(self, token: str) -> Token | None:
@@ -84,7 +83,7 @@ class TokenFile:
         return found
 
     def _refresh(self) -> None:
-        now = _stamp(self._path)
+        now = stamp_of(self._path)
         if now == self._stamp:
             return
         self._stamp = now
@@ -146,11 +145,3 @@ def _namespaces(word: str) -> frozenset[str] | None:
         if name and not _NAMESPACE.fullmatch(name):
             raise ValueError(f"{name!r} is no namespace")
     return names
-
-
-def _stamp(path: Path) -> _Stamp:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -24,6 +24,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from wattspan.errors import SetupError
 from wattspan.publish import extra, tls
 from wattspan.publish.passwords import Passwords
+from wattspan.publish.stamp import Stamp, stamp_of
 from wattspan.publish.tls import TlsGate, TlsSettings
 
 log = logging.getLogger("wattspan.web")
@@ -31,9 +32,6 @@ log = logging.getLogger("wattspan.web")
 KEY: Final = "web.config.file"
 
 T = TypeVar("T")
-
-Stamp = tuple[int, int, int] | None
-"""What changes when a file is edited, replaced, or swapped by a symbolic link as Kubernetes does it."""
 
 HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
     "Content-Security-Policy": (),
@@ -141,7 +139,7 @@ class WebConfigFile:
         return self._config.headers
 
     def _refresh(self) -> None:
-        now = {path: _stamp(path) for path in self._watched}
+        now = {path: stamp_of(path) for path in self._watched}
         # A refused edit may name files that are not watched yet, so it is looked at again in any case.
         if now == self._watched and not (self._refused and self._clock() >= self._again_at):
             return
@@ -175,7 +173,7 @@ def read(path: Path) -> WebConfig:
     Raises:
         SetupError: it cannot work; the text names the file, the key, its value and what is allowed.
     """
-    files = {path: _stamp(path)}
+    files = {path: stamp_of(path)}
     try:
         text = path.read_bytes().decode("utf-8")
     except (OSError, ValueError) as error:
@@ -265,7 +263,7 @@ class _Section:
         if name is None:
             return None
         path = self.folder / name
-        self.files[path] = _stamp(path)
+        self.files[path] = stamp_of(path)
         try:
             return path.read_bytes()
         except (OSError, ValueError) as error:
@@ -425,14 +423,6 @@ def _refuse_duplicates(node: Any, mapping: type, above: tuple[str, ...]) -> None
             )
         seen.add(name)
         _refuse_duplicates(value, mapping, (*above, _word(name)))
-
-
-def _stamp(path: Path) -> Stamp:
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _word(key: object) -> str:
