@@ -4,7 +4,8 @@
 
 from tests.alerts.promtool import Case, Firing
 
-NODE = 'job="wattspan",instance="n1"'
+JOB = 'job="wattspan"'
+NODE = f'{JOB},instance="n1"'
 
 
 def gpus(name: str, *values: str) -> dict[str, str]:
@@ -54,6 +55,21 @@ def idle_pod(gpus: str) -> Firing:
                   {"held_by": "pod", "pod_namespace": "team-b", "pod_name": "nb-0"})  # fmt: skip
 
 
+def up(values: str) -> dict[str, str]:
+    return {f"up{{{NODE}}}": values}
+
+
+def capacity(values: str, resource: str = "nvidia_com_gpu", node: str = "n1") -> dict[str, str]:
+    """What Kubernetes may give away on a node, as kube-state-metrics tells it."""
+    return {f'kube_node_status_capacity{{job="kube-state-metrics",instance="10.0.0.9:8080",node="{node}",'
+            f'resource="{resource}",unit="integer"}}': values}  # fmt: skip
+
+
+def fewer(gpus: int) -> Firing:
+    return Firing("warning", f"n1 has {gpus} GPUs fewer than it had within the last day, or than Kubernetes counts there.",
+                  {"instance": "n1"})  # fmt: skip
+
+
 CASES = [
     # WattspanGpuLost
     Case("WattspanGpuLost", "fires", "One GPU of four is a warning after five minutes.",
@@ -76,8 +92,20 @@ CASES = [
     # WattspanGpuMissing
     Case("WattspanGpuMissing", "fires", "One GPU of two that is not there after a restart is a warning.",
          {**gpus("wattspan_gpu_up", "1x60", "1x5 stale")}, "21m",
-         (Firing("warning", "n1 has 1 GPUs fewer than it had within the last day.", {"instance": "n1"}),),
-         ("recording",)),
+         (fewer(1),), ("recording",)),
+    Case("WattspanGpuMissing", "fires", "A node that answers and has lost all its GPUs is one too.",
+         {**up("1x60"), **gpus("wattspan_gpu_up", "1x5 stale", "1x5 stale")}, "21m", (fewer(2),), ("recording",)),
+    Case("WattspanGpuMissing", "quiet", "A node that does not answer is told by WattspanDown.",
+         {**up("1x5 0x60"), **gpus("wattspan_gpu_up", "1x5 stale", "1x5 stale"), **capacity("2x60")}, "1h",
+         (), ("recording",)),
+    Case("WattspanGpuMissing", "fires", "A node that has never seen the GPUs that Kubernetes counts is one.",
+         {**up("1x60"), **capacity("8x60"), **capacity("96x60", "cpu"), **capacity("8x60", node="n2")}, "15m",
+         (fewer(8),), ("recording",)),
+    Case("WattspanGpuMissing", "fires", "So where they are given away as MIG instances.",
+         {**up("1x60"), **capacity("7x60", "nvidia_com_mig_1g_5gb")}, "15m", (fewer(7),), ("recording",)),
+    Case("WattspanGpuMissing", "quiet", "Kubernetes counts a shared GPU often, and none on a CPU node.",
+         {**up("1x60"), **gpus("wattspan_gpu_up", "1x60"), **capacity("4x60"),
+          f'up{{{JOB},instance="n2"}}': "1x60", **capacity("0x60", node="n2")}, "1h", (), ("recording",)),
     Case("WattspanGpuMissing", "quiet", "As many as ever.", gpus("wattspan_gpu_up", "1x60", "1x60"), "1h",
          (), ("recording",)),
     Case("WattspanGpuMissing", "quiet", "A GPU that was added is no loss.",

@@ -27,6 +27,8 @@ from wattspan.config import SETTINGS
 
 FILES = values_files()
 IDS = [f"{file.parent.name}/{file.name}" for file in FILES]
+PLATFORMS = [file for file in FILES if file.parent.name == "presets" and file.stem != "eks-bottlerocket"]
+"""Presets that choose nodes; that of Bottlerocket goes on top of another."""
 INTENSITIES = {
     "signal": "average", "basis": "lifecycle", "unit": "g/kWh",
     "intervals": [{"from": "2026-11-20T18:00Z", "until": "2026-11-20T19:00Z", "grams_per_kwh": 26.5}],
@@ -42,6 +44,12 @@ def environment(rendered: list[Object]) -> Mapping[str, str]:
         field = source.get("fieldRef", {}).get("fieldPath", "")
         values[variable["name"]] = variable.get("value") or fields.get(field, "")
     return values
+
+
+@pytest.mark.parametrize("file", PLATFORMS, ids=lambda each: each.stem)
+def test_a_preset_of_nvidia_nodes_wants_their_driver(file: Path) -> None:
+    """A wrong runtime class is told as a source that is down, where `auto` would see a node without GPUs."""
+    assert yaml.safe_load(daemon_yaml(render(values_of(file))))["source"] == {"nvidia": "on"}
 
 
 def checked(rendered: list[Object], folder: Path) -> subprocess.CompletedProcess[str]:
