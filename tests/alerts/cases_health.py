@@ -22,6 +22,24 @@ def down(node: str, job: str = "wattspan") -> Firing:
     )
 
 
+def fewer(number: int, cluster: str = "") -> Firing:
+    of = f" of cluster {cluster}" if cluster else ""
+    return Firing("warning", f"There are {number} targets{of} fewer than within the last day; "
+                  "if nodes were removed on purpose, silence this for a day.",
+                  {"against": "past", **({"cluster": cluster} if cluster else {})})  # fmt: skip
+
+
+def kube_nodes(*nodes: str) -> dict[str, str]:
+    """The nodes that Kubernetes has, as kube-state-metrics tells them."""
+    return {f'kube_node_info{{job="kube-state-metrics",instance="10.0.0.9:8080",node="{node}"}}': "1x200" for node in nodes}
+
+
+def daemon_set(desired: str, ready: str) -> dict[str, str]:
+    of = '{job="kube-state-metrics",instance="10.0.0.9:8080",namespace="mon",daemonset="wattspan"}'
+    return {f"kube_daemonset_status_desired_number_scheduled{of}": desired,
+            f"kube_daemonset_status_number_ready{of}": ready}  # fmt: skip
+
+
 CASES = [
     # WattspanDown
     Case("WattspanDown", "fires", "One exporter of four is a warning after 10 minutes.",
@@ -52,6 +70,37 @@ CASES = [
          "1h10m"),
     Case("WattspanDown", "reset", "A restart between two scrapes shows nothing.",
          up("1x5 0 1x30", "1x40"), "30m"),
+
+    # WattspanNodesMissing
+    Case("WattspanNodesMissing", "fires", "Two nodes of three that are targets no more are a warning, two hours later too.",
+         up("1x5 stale", "1x5 stale", "1x200"), "2h", (fewer(2),), ("recording",), first=False),
+    Case("WattspanNodesMissing", "fires", "It is told after 15 minutes.",
+         up("1x5 stale", "1x60"), "21m", (fewer(1),), ("recording",)),
+    Case("WattspanNodesMissing", "fires", "So is a cluster of which no target is left.",
+         {'up{job="wattspan",instance="n1",cluster="eu"}': "1x5 stale", 'up{job="wattspan",instance="n2",cluster="us"}': "1x60"},
+         "21m", (fewer(1, "eu"),), ("recording",)),
+    Case("WattspanNodesMissing", "quiet", "One of 50 is within the threshold.",
+         up("1x5 stale", *["1x60"] * 49), "1h", (), ("recording",)),
+    Case("WattspanNodesMissing", "fires", "One of 49 is not.",
+         up("1x5 stale", *["1x60"] * 48), "21m", (fewer(1),), ("recording",)),
+    Case("WattspanNodesMissing", "quiet", "A node that stands for another is no loss.",
+         up("1x5 stale", "_x9 1x60", "1x60"), "1h", (), ("recording",)),
+    Case("WattspanNodesMissing", "quiet", "A day later it is over.",
+         up("1x2 stale", "1x200"), "26h", (), ("recording",), step="15m"),
+    Case("WattspanNodesMissing", "fires", "Where Kubernetes says which nodes there are, a node that it still has is named so.",
+         {**up("1x5 stale", *["1x60"] * 60), **kube_nodes("n1", "n2")}, "21m",
+         (Firing("warning", "1 nodes that were targets within the last day are none now, and Kubernetes still has them; "
+                 "the runbook's query names them.", {"against": "kubernetes"}),), ("recording",)),
+    Case("WattspanNodesMissing", "quiet", "And a node that it has no more was removed.",
+         {**up("1x5 stale", "1x60"), **kube_nodes("n2", "n3")}, "1h", (), ("recording",)),
+    Case("WattspanNodesMissing", "fires", "Pods of the DaemonSet that are not ready for half an hour are a warning.",
+         daemon_set("4x60", "4x5 3x60"), "36m",
+         (Firing("warning", "1 pods of DaemonSet mon/wattspan are wanted and not ready.",
+                 {"namespace": "mon", "daemonset": "wattspan", "against": "daemonset"}),), ("recording",)),
+    Case("WattspanNodesMissing", "quiet", "All are ready.", daemon_set("4x60", "4x60"), "1h", (), ("recording",)),
+    Case("WattspanNodesMissing", "missing", "Without targets WattspanAbsent tells it.", {}, "1h", (), ("recording",)),
+    Case("WattspanNodesMissing", "reset", "Targets that are away for ten minutes show nothing.",
+         up("1x5 stale _x9 1x60", "1x60"), "1h", (), ("recording",)),
 
     # WattspanAbsent
     Case("WattspanAbsent", "fires", "No target at all for 10 minutes is critical.", up("1x4 stale"), "15m",
@@ -231,12 +280,12 @@ CASES = [
     # WattspanThresholdsMissing
     Case("WattspanThresholdsMissing", "quiet", "All are loaded.", {}, "1h"),
     Case("WattspanThresholdsMissing", "fires", "Where one is missing it is a warning after five minutes.",
-         {f'wattspan:threshold{{threshold="t{number}"}}': "1x60" for number in range(24)}, "5m",
-         (Firing("warning", "Prometheus holds 24 thresholds of 25; is rules/thresholds.yaml loaded whole?"),),
+         {f'wattspan:threshold{{threshold="t{number}"}}': "1x60" for number in range(25)}, "5m",
+         (Firing("warning", "Prometheus holds 25 thresholds of 26; is rules/thresholds.yaml loaded whole?"),),
          thresholds=False),
     Case("WattspanThresholdsMissing", "missing", "So where all are; those of zones do not count.",
          {'wattspan:threshold{threshold="grid_dirty_grams_per_kwh",grid_zone="PL"}': "1x60"}, "5m",
-         (Firing("warning", "Prometheus holds 0 thresholds of 25; is rules/thresholds.yaml loaded whole?"),),
+         (Firing("warning", "Prometheus holds 0 thresholds of 26; is rules/thresholds.yaml loaded whole?"),),
          thresholds=False),
     Case("WattspanThresholdsMissing", "reset", "A reload of the rules shows nothing.", {}, "5m"),
 

@@ -134,4 +134,4 @@ def test_tiers_of_one_alert_can_mute_each_other() -> None:
     """Labels that tell the tiers of one alert apart are not among those that have to be equal."""
     [first, second] = config()["inhibit_rules"][:2]
     assert first["equal"] == second["equal"]
-    assert not {"severity", "long", "short", "concern", "held_by", "reading"} & set(first["equal"])
+    assert not {"severity", "long", "short", "concern", "held_by", "reading", "against"} & set(first["equal"])
