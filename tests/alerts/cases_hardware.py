@@ -12,6 +12,13 @@ def gpus(name: str, *values: str) -> dict[str, str]:
     return {f'{name}{{{NODE},uuid="GPU-{gpu}",gpu="{gpu}"}}': value for gpu, value in enumerate(values)}
 
 
+def source(up: str, released: str = "0x60", lost: str = "0x60") -> dict[str, str]:
+    of = f'{NODE},source="nvidia"'
+    return {f"wattspan_source_up{{{of}}}": up, f"wattspan_source_released{{{of}}}": released,
+            f'wattspan_source_read_failures_total{{{of},reason="lost"}}': lost,
+            f'wattspan_source_read_failures_total{{{of},reason="driver"}}': "0+2x60"}  # fmt: skip
+
+
 def lost(gpu: int) -> Firing:
     return Firing("warning", f"GPU {gpu} (GPU-{gpu}) of n1 does not answer the driver.",
                   {"instance": "n1", "uuid": f"GPU-{gpu}", "gpu": str(gpu)})  # fmt: skip
@@ -88,6 +95,17 @@ CASES = [
     Case("WattspanGpuLost", "missing", "A node without GPUs has lost none.", {}, "30m"),
     Case("WattspanGpuLost", "reset", "A GPU that is away for four minutes, twice, is not lost.",
          gpus("wattspan_gpu_up", "1 0x4 1x5 0x4 1x9", "1x30"), "16m"),
+
+    Case("WattspanGpuLost", "quiet", "GPUs that are given up on request are not lost.",
+         {**gpus("wattspan_gpu_up", "1 0x30", "1 0x30"), **source("0x31", released="1x31", lost="0+2x31")}, "30m"),
+    Case("WattspanGpuLost", "fires", "Once the request is over, they are.",
+         {**gpus("wattspan_gpu_up", "1 0x30", "1 0x30"), **source("0x31", released="0 1x9 0x30", lost="0x10 1+1x30")}, "16m",
+         (Firing("critical", "Only 0% of the GPUs of n1 answer.", {"instance": "n1"}), lost(0), lost(1))),
+    Case("WattspanGpuLost", "fires", "A driver that answers nothing has not lost most of its GPUs; WattspanSourceDown is told.",
+         {**gpus("wattspan_gpu_up", "1 0x30", "1 0x30"), **source("1 0x30")}, "6m", (lost(0), lost(1))),
+    Case("WattspanGpuLost", "fires", "A driver that calls each card lost has.",
+         {**gpus("wattspan_gpu_up", "1 0x30", "1 0x30"), **source("1 0x30", lost="0 2+2x30")}, "6m",
+         (Firing("critical", "Only 0% of the GPUs of n1 answer.", {"instance": "n1"}), lost(0), lost(1))),
 
     # WattspanGpuMissing
     Case("WattspanGpuMissing", "fires", "One GPU of two that is not there after a restart is a warning.",

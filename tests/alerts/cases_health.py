@@ -31,7 +31,10 @@ def fewer(number: int, cluster: str = "") -> Firing:
 
 def kube_nodes(*nodes: str) -> dict[str, str]:
     """The nodes that Kubernetes has, as kube-state-metrics tells them."""
-    return {f'kube_node_info{{job="kube-state-metrics",instance="10.0.0.9:8080",node="{node}"}}': "1x200" for node in nodes}
+    return {
+        f'kube_node_info{{job="kube-state-metrics",instance="10.0.0.9:8080",node="{node}"}}': "1x200"
+        for node in nodes
+    }
 
 
 def daemon_set(desired: str, ready: str) -> dict[str, str]:
@@ -118,7 +121,16 @@ CASES = [
          {f'wattspan_source_up{{{NODE},source="rapl"}}': "1 0x30",
           f'wattspan_source_up{{{NODE},source="nvidia"}}': "1x30"}, "11m",
          (Firing("warning", "Source rapl of n1 gives no readings; its power is missing from every sum.",
-                 {"instance": "n1", "source": "rapl"}),)),
+                 {"instance": "n1", "source": "rapl", "reads": "other"}),)),
+    *[Case("WattspanSourceDown", "fires", f"A driver is told after three minutes, before its GPUs are: {source}.",
+           {f'wattspan_source_up{{{NODE},source="{source}"}}': "1 0x30",
+            f'wattspan_source_up{{{NODE},source="rapl"}}': "1x30"}, "4m",
+           (Firing("warning", f"Source {source} of n1 gives no readings; its power is missing from every sum.",
+                   {"instance": "n1", "source": source, "reads": "gpu"}),))
+      for source in ("nvidia", "amd", "intel")],
+    Case("WattspanSourceDown", "quiet", "A driver that is given up on request has not failed.",
+         {f'wattspan_source_up{{{NODE},source="nvidia"}}': "1 0x30",
+          f'wattspan_source_released{{{NODE},source="nvidia"}}': "0 1x30"}, "30m"),
     Case("WattspanSourceDown", "quiet", "All sources up.",
          {f'wattspan_source_up{{{NODE},source="rapl"}}': "1x30"}, "30m"),
     Case("WattspanSourceDown", "missing", "A source that the node does not have is no failure.",
@@ -139,6 +151,9 @@ CASES = [
                  {"instance": "n1", "source": "nvidia"}),)),
     Case("WattspanDataStale", "quiet", "175 seconds is not.",
          {f'wattspan_source_last_read_timestamp_seconds{{{NODE},source="nvidia"}}': "-175+60x30"}, "30m"),
+    Case("WattspanDataStale", "quiet", "What is given up on request is not read.",
+         {f'wattspan_source_last_read_timestamp_seconds{{{NODE},source="nvidia"}}': "0x30",
+          f'wattspan_source_released{{{NODE},source="nvidia"}}': "1x30"}, "30m"),
     Case("WattspanDataStale", "missing", "A source that was never read has no age.", {}, "30m"),
     Case("WattspanDataStale", "reset", "A read that comes back ends it.",
          {f'wattspan_source_last_read_timestamp_seconds{{{NODE},source="nvidia"}}': "0x7 480+60x30"}, "20m"),
