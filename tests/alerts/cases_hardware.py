@@ -47,9 +47,12 @@ def run(idle: str, held: str, pods: bool = True) -> dict[str, str]:
     }  # fmt: skip
 
 
-def pod(idle: str) -> dict[str, str]:
-    return {f'wattspan_pod_idle_gpu_seconds_total{{{NODE},pod_namespace="team-b",pod_name="nb-0",'
-            'container_name="main"}': idle}  # fmt: skip
+def pod(idle: str, held: str) -> dict[str, str]:
+    of = f'{NODE},pod_namespace="team-b",pod_name="nb-0",container_name="main"'
+    return {
+        f"wattspan_pod_idle_gpu_seconds_total{{{of}}}": idle,
+        f"wattspan_pod_gpu_seconds_total{{{of}}}": held,
+    }
 
 
 def idle_run(percent: str, **labels: str) -> Firing:
@@ -57,8 +60,8 @@ def idle_run(percent: str, **labels: str) -> Firing:
                   {"held_by": "run", "run_id": "r1", "run_name": "sft", "project": "nlp", **labels})  # fmt: skip
 
 
-def idle_pod(gpus: str) -> Firing:
-    return Firing("warning", f"Pod team-b/nb-0 held {gpus} GPUs without work for the last 30 minutes.",
+def idle_pod(percent: str) -> Firing:
+    return Firing("warning", f"Pod team-b/nb-0 left its GPUs idle {percent} of the last 30 minutes.",
                   {"held_by": "pod", "pod_namespace": "team-b", "pod_name": "nb-0"})  # fmt: skip
 
 
@@ -202,10 +205,19 @@ CASES = [
     Case("WattspanGpuHeldIdle", "quiet", "88 % is none.", run("0+422.4x120", "0+480x120"), "2h", (), ("recording",)),
     Case("WattspanGpuHeldIdle", "quiet", "Nor is exactly 90 %.", run("0+432x120", "0+480x120"), "1h30m",
          (), ("recording",)),
-    Case("WattspanGpuHeldIdle", "fires", "A pod that is in no run counts by its GPUs.", pod("0+55.2x120"), "1h",
-         (idle_pod("0.9"),), ("recording",)),
-    Case("WattspanGpuHeldIdle", "quiet", "0.88 GPUs are none.", pod("0+52.8x120"), "2h", (), ("recording",)),
-    Case("WattspanGpuHeldIdle", "quiet", "Nor are exactly 0.9.", pod("0+54x120"), "1h30m", (), ("recording",)),
+    Case("WattspanGpuHeldIdle", "fires", "So is a pod that is in no run, with one GPU or with eight.",
+         pod("0+441.6x120", "0+480x120"), "31m", (idle_pod("92%"),), ("recording",)),
+    Case("WattspanGpuHeldIdle", "quiet", "A pod whose eight GPUs work 88 % of the time works.",
+         pod("0+57.6x120", "0+480x120"), "2h", (), ("recording",)),
+    Case("WattspanGpuHeldIdle", "quiet", "88 % idle is none.", pod("0+422.4x120", "0+480x120"), "2h", (), ("recording",)),
+    Case("WattspanGpuHeldIdle", "quiet", "Nor is exactly 90 %, of a pod either.", pod("0+432x120", "0+480x120"), "1h30m",
+         (), ("recording",)),
+    Case("WattspanGpuHeldIdle", "quiet", "A pod of a run is told with the run alone.",
+         run("0+422.4x120", "0+480x120") | {
+             f'wattspan_pod_idle_gpu_seconds_total{{{NODE},pod_namespace="team-a",pod_name="sft-0",container_name="main"}}':
+                 "0+60x120",
+             f'wattspan_pod_gpu_seconds_total{{{NODE},pod_namespace="team-a",pod_name="sft-0",container_name="main"}}':
+                 "0+60x120"}, "1h", (), ("recording",)),
     Case("WattspanGpuHeldIdle", "missing", "What holds no GPU is not idle.", run("_x120", "_x120", pods=False), "2h",
          (), ("recording",)),
     Case("WattspanGpuHeldIdle", "missing", "A run that has not been named yet is not told.",
@@ -213,5 +225,5 @@ CASES = [
          | {f'wattspan_run_pod_info{{{NODE},run_id="r1",pod_namespace="team-a",pod_name="sft-0"}}': "1x120"},
          "1h", (), ("recording",)),
     Case("WattspanGpuHeldIdle", "reset", "Counters that start anew are no idling.",
-         run("5000x20 0x60", "0+480x20 0+480x60", pods=False) | pod("5000x20 0x60"), "1h", (), ("recording",)),
+         run("5000x20 0x60", "0+480x20 0+480x60", pods=False) | pod("5000x20 0x60", "0+480x20 0+480x60"), "1h", (), ("recording",)),
 ]  # fmt: skip

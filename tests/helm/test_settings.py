@@ -117,7 +117,7 @@ def test_on_and_off_are_words_again() -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_command_line_is_one_of_ours(profile: str) -> None:
-    """`serve` without a flag, which the daemon alone would see; doctor's in `helm test` is understood, too."""
+    """`serve` without a flag, which it alone would see; doctor's in `helm test` is understood, too."""
     rendered = render({"profile": profile})
     assert daemon_container(rendered)["args"] == ["serve"]
     assert environment(rendered)["WATTSPAN_CONFIG_FILE"] == "/etc/wattspan/config/wattspan.yml"
