@@ -147,6 +147,7 @@ def manifest(profile: str) -> str:
     head = (
         f"# helm/wattspan with the profile {profile}, as plain objects: `make chart` writes this file.\n"
         f"# kubectl apply -f helm/manifests/{profile}.yaml\n"
+        "# No image is published yet: put your own in its place, which `make image` builds.\n"
         "apiVersion: v1\nkind: Namespace\nmetadata:\n"
         f"  name: {NAMESPACE}\n  labels:\n    pod-security.kubernetes.io/enforce: {level}\n"
     )

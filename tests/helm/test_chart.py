@@ -257,6 +257,17 @@ def test_versions_are_those_of_the_project() -> None:
     assert metadata["apiVersion"] == "v2"
 
 
+def test_the_default_image_is_where_releases_go() -> None:
+    """One name in the chart, the examples, the README and the workflow that pushes."""
+    workflow = (ROOT / ".github" / "workflows" / "image.yml").read_text(encoding="utf-8")
+    assert "IMAGE: ghcr.io/${{ github.repository }}\n" in workflow
+    image = "ghcr.io/" + loaded().metadata["home"].removeprefix("https://github.com/")
+    values = yaml.safe_load(VALUES.read_text(encoding="utf-8"))
+    assert values["image"]["repository"] == image
+    assert f"cosign verify {image}:" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"image: {image}:" in (ROOT / "helm/examples/resume-when-green.yaml").read_text(encoding="utf-8")
+
+
 HELM_3 = {
     # Go's text/template
     *("and", "define", "else", "end", "eq", "if", "ne", "not", "or", "printf", "range", "with"),

@@ -12,9 +12,11 @@ import pytest
 import yaml
 
 from tests.helm.chart import (
+    FOLDER,
     PROFILES,
     Object,
     daemon_container,
+    daemon_pod,
     daemon_yaml,
     of_kind,
     render,
@@ -50,6 +52,14 @@ def environment(rendered: list[Object]) -> Mapping[str, str]:
 def test_a_preset_of_nvidia_nodes_wants_their_driver(file: Path) -> None:
     """A wrong runtime class is told as a source that is down, where `auto` would see a node without GPUs."""
     assert yaml.safe_load(daemon_yaml(render(values_of(file))))["source"] == {"nvidia": "on"}
+
+
+def test_k3s_puts_no_pod_where_its_runtime_class_does_not_work() -> None:
+    """A node without the toolkit has no such runtime: a pod there never starts, and counts as unavailable."""
+    pod = daemon_pod(render(values_of(FOLDER / "presets" / "k3s.yaml")))["spec"]
+    assert pod["runtimeClassName"] == "nvidia"
+    assert pod["nodeSelector"] == {"kubernetes.io/os": "linux", "nvidia.com/gpu.present": "true"}
+    assert "affinity" not in pod
 
 
 def checked(rendered: list[Object], folder: Path) -> subprocess.CompletedProcess[str]:
