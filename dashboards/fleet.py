@@ -33,6 +33,7 @@ from dashboards.queries import (
 )
 
 NEEDS_RULES: Final = "needs the recording rules of alerts/, a minute old"
+NO_BUDGET: Final = "no budget: they need wattspan hub, which is not released yet"
 BY_NODE: Final = "cluster, instance"
 HORIZONS: Final = ("1h", "2h", "4h", "8h", "12h", "24h", "48h")
 
@@ -166,10 +167,7 @@ def _totals() -> list[object]:
         stat("Cost, month", "Electricity of runs and pods since the first of the month (UTC), PUE"
              " applied, by currency.", look.MONEY, Query(this_month("wattspan_owner_cost", "currency"),
                                                 "{{currency}}"),
-             w=3, decimals=2, names=True, empty="no price is set"),
-        stat("Budget left", "What is left of the tightest carbon budget.", look.RATIO,
-             Query(f"min({_budget_left('budget, period')})"), w=3, steps=look.LEFT, decimals=0,
-             empty="no budget is set", link=TO_CARBON),
+             w=6, decimals=2, names=True, empty="no price is set"),
     ]  # fmt: skip
 
 
@@ -209,7 +207,7 @@ def _budgets() -> object:
                 " is exceeded.", look.RATIO,
                 Query(f"sort({_budget_left('budget, period')})", "{{budget}} ({{period}})"),
                 steps=look.LEFT, low=0, high=1, decimals=0, link=TO_CARBON,
-                empty="no budget is set, or no hub is scraped")  # fmt: skip
+                empty=NO_BUDGET)  # fmt: skip
 
 
 def _intensity() -> object:
