@@ -5,7 +5,7 @@ from typing import Final
 from grafana_foundation_sdk.models import dashboard
 
 from dashboards import look
-from dashboards.fleet import HORIZONS, NEEDS_RULES
+from dashboards.fleet import HORIZONS, NEEDS_RULES, NO_BUDGET
 from dashboards.frame import CLUSTER, board
 from dashboards.frame import IN_CLUSTER as C
 from dashboards.panels import Column, Query, bars, course, stat, table
@@ -14,7 +14,6 @@ from dashboards.queries import RATE, how_many, kwh, this_month
 ZONE: Final = "grid_zone, signal, basis"
 BUDGET: Final = "budget, period"
 OWNER: Final = "pod_namespace, project"
-NO_BUDGET: Final = "no budget is set, or no hub is scraped"
 
 
 def build() -> dashboard.Dashboard:
@@ -28,7 +27,7 @@ def build() -> dashboard.Dashboard:
             ("Is something wrong?", _wrong()),
             ("The grid now: which figure, how old, who says so", [_in_force(), _providers(), *_grid()]),
             ("The grid to come", [_forecast(), _greenest()]),
-            ("Budgets", [_budgets(), *_burn()]),
+            ("Budgets", [*_of_budgets(), _budgets(), *_burn()]),
             ("Grams and money", [*_footprint(), _owners(), *_money()]),
         ],
         since="now-24h",
@@ -45,35 +44,24 @@ def _of_budget(name: str) -> str:
 
 def _wrong() -> list[object]:
     return [
-        stat("Budgets spent", "Budgets of which nothing is left in their period.", look.COUNT,
-             Query(how_many(_of_budget("budget:wattspan_co2e_grams:remaining"), "<= 0")), w=3,
-             steps=look.ANY_IS_BAD, alarm=True, empty="no budget"),
-        stat("Fastest burn", "The budget that burns fastest, over the last day: at 1 it lasts exactly for"
-             " its period.", look.COUNT, Query(f"max({_of_budget('budget:wattspan_co2e_grams:burn_ratio')})"),
-             w=3,
-             steps=look.BURN, alarm=True, decimals=1, empty="no budget"),
-        stat("Forecast", "What the month will have used of its tightest budget, at the pace of the"
-             " last three days.", look.RATIO,
-             Query(f"max({_of_budget('budget:wattspan_co2e_grams:forecast_ratio')})"), w=3, steps=look.FULL,
-             alarm=True, decimals=0, empty="no budget is by month"),
         stat("Stale zones", "Grid zones whose figure in force has run out and will not be used any more in"
              " half an hour; one that is as late as ever is well.", look.COUNT,
              Query(f"count({_grid_of('valid_until_timestamp_seconds')} < time() - 1800"
                    f" and {_grid_of('fallback_timestamp_seconds')} < time() + 1800)"
-                   f" or 0 * count({_grid_of('intensity_grams_per_kwh')})"), w=3,
+                   f" or 0 * count({_grid_of('intensity_grams_per_kwh')})"), w=5,
              steps=look.ANY_IS_BAD, alarm=True),
         stat("Fallback in use", "Grid zones where the first choice of the providers says nothing.",
              look.COUNT,
-             Query(how_many(_grid_of("fallback_level"), "> 0")), w=3, steps=look.ANY_IS_ODD,
+             Query(how_many(_grid_of("fallback_level"), "> 0")), w=5, steps=look.ANY_IS_ODD,
              alarm=True),
         stat("Unpriced", "Energy of the chosen range for which no intensity was known: it is in no"
              " gram.", look.KWH,
-             Query(kwh(f"sum(increase(wattspan_unpriced_energy_joules_total{{{C}}}[$__range]))")), w=3,
+             Query(kwh(f"sum(increase(wattspan_unpriced_energy_joules_total{{{C}}}[$__range]))")), w=5,
              steps=((None, look.GREY), (0, look.GREEN), (0.001, look.RED)), alarm=True, decimals=1),
         stat("PUE", "What grams and cost are multiplied by; 1 where nobody has set it.", look.TEXT,
-             Query(f"max(wattspan_pue_ratio{{{C}}})"), w=3, decimals=2),
+             Query(f"max(wattspan_pue_ratio{{{C}}})"), w=4, decimals=2),
         stat("PUE not set", "Nodes whose PUE nobody has set: their grams and cost lack the building's part.",
-             look.COUNT, Query(how_many(f"wattspan_pue_configured{{{C}}}", "== 0")), w=3,
+             look.COUNT, Query(how_many(f"wattspan_pue_configured{{{C}}}", "== 0")), w=5,
              steps=look.ANY_IS_ODD, alarm=True),
     ]  # fmt: skip
 
@@ -178,6 +166,21 @@ def _greenest() -> object:
         w=14, h=8, sort="Intensity", descending=False,
         empty="no provider forecasts: see the README, Live figures",
     )  # fmt: skip
+
+
+def _of_budgets() -> list[object]:
+    return [
+        stat("Budgets spent", "Budgets of which nothing is left in their period.", look.COUNT,
+             Query(how_many(_of_budget("budget:wattspan_co2e_grams:remaining"), "<= 0")), w=8,
+             steps=look.ANY_IS_BAD, alarm=True, empty=NO_BUDGET),
+        stat("Fastest burn", "The budget that burns fastest, over the last day: at 1 it lasts exactly for"
+             " its period.", look.COUNT, Query(f"max({_of_budget('budget:wattspan_co2e_grams:burn_ratio')})"),
+             w=8, steps=look.BURN, alarm=True, decimals=1, empty=NO_BUDGET),
+        stat("Forecast", "What the month will have used of its tightest budget, at the pace of the"
+             " last three days.", look.RATIO,
+             Query(f"max({_of_budget('budget:wattspan_co2e_grams:forecast_ratio')})"), w=8, steps=look.FULL,
+             alarm=True, decimals=0, empty=NO_BUDGET),
+    ]  # fmt: skip
 
 
 def _budgets() -> object:

@@ -69,7 +69,7 @@ def _wrong() -> list[object]:
              empty="after a minute"),
         stat("Hub", "Whether the hub answers.", look.TEXT,
              Query(f"min(wattspan_hub_up{{{IN_CLUSTER}}})"), w=3, words=look.UP,
-             steps=((None, look.GREY), (1, look.GREEN)), alarm=True, empty="no hub"),
+             steps=((None, look.GREY), (1, look.GREEN)), alarm=True, empty="no hub yet"),
     ]  # fmt: skip
 
 

@@ -33,11 +33,16 @@ from dashboards.queries import (
 )
 
 NEEDS_RULES: Final = "needs the recording rules of alerts/, a minute old"
+NO_BUDGET: Final = "no budget: they need wattspan hub, which is not released yet"
 BY_NODE: Final = "cluster, instance"
 HORIZONS: Final = ("1h", "2h", "4h", "8h", "12h", "24h", "48h")
 
-_LOST: Final = sum_by(BY_NODE, f"1 - wattspan_gpu_up{{{C}}}")
-_DOWN: Final = sum_by(BY_NODE, f"1 - wattspan_source_up{{{C}}}")
+_SILENT: Final = sum_by(BY_NODE, f"1 - {EXPORTERS}")
+_TROUBLES: Final = (
+    sum_by(BY_NODE, f"1 - wattspan_gpu_up{{{C}}}"),
+    sum_by(BY_NODE, f"1 - wattspan_source_up{{{C}}}"),
+    sum_by(BY_NODE, f"node:wattspan_gpus_missing:count{{{C}}}"),
+)
 _SHARES: Final = f"cluster:wattspan_gpu_attributed_energy_joules:rate5m{{{C}}}"
 _UNATTRIBUTED: Final = _SHARES.replace("{", '{share="unattributed", ')
 
@@ -68,8 +73,10 @@ def _wrong() -> list[object]:
         stat("Nodes silent", "Exporters that Prometheus knows and cannot scrape.",
              look.COUNT, Query(how_many(EXPORTERS, "== 0")),
              w=3, steps=look.ANY_IS_BAD, alarm=True, link=TO_HEALTH),
-        stat("GPUs lost", "GPUs that do not answer their driver, on nodes that answer.",
-             look.COUNT, Query(how_many(f"wattspan_gpu_up{{{C}}}", "== 0")),
+        stat("GPUs lost", "GPUs that do not answer their driver, or that it no longer lists, on nodes that"
+             " answer.",
+             look.COUNT, Query(" + ".join(f"({of} or 0 * count({EXPORTERS}))" for of in (
+                 f"count(wattspan_gpu_up{{{C}}} == 0)", f"sum(node:wattspan_gpus_missing:count{{{C}}})"))),
              w=3, steps=look.ANY_IS_BAD, alarm=True),
         stat("Sources down", "Sources of readings (driver, RAPL, BMC ...) whose last read failed.",
              look.COUNT, Query(how_many(f"wattspan_source_up{{{C}}}", "== 0")),
@@ -119,8 +126,8 @@ def _alerts() -> object:
 
 def _nodes() -> object:
     return table(
-        "Nodes", "One line a node, trouble first: lost GPUs and sources that are down, or the exporter"
-        " itself.",
+        "Nodes", "One line a node, trouble first: GPUs that are lost or missing and sources that are down, or"
+        " the exporter itself.",
         [
             Column("Node", "instance", link=to_node()),
             Column("Trouble", "A", look.COUNT, steps=look.ANY_IS_BAD, width=75),
@@ -130,8 +137,7 @@ def _nodes() -> object:
             Column("Unattributed", "E", look.RATIO, steps=look.SHARE_LOST, width=105, decimals=1),
             Column("Oldest read", "F", look.SECONDS, width=100, decimals=0, steps=look.OLD),
         ],
-        Query(f"({_LOST} + on (cluster, instance) {_DOWN})"
-              f" or on (cluster, instance) {sum_by(BY_NODE, f'1 - {EXPORTERS}')}"),
+        Query(" + ".join((_SILENT, *(f"({trouble} or 0 * {_SILENT})" for trouble in _TROUBLES)))),
         Query(f"count by ({BY_NODE}) (wattspan_gpu_info{{{C}}})"),
         Query(sum_by(BY_NODE, f"wattspan_node_power_watts{{{C}}}")),
         Query(f"{sum_by(BY_NODE, f'rate(wattspan_node_co2e_grams_total{{{C}}}{RATE})')} * {look.S_PER_H}"),
@@ -161,10 +167,7 @@ def _totals() -> list[object]:
         stat("Cost, month", "Electricity of runs and pods since the first of the month (UTC), PUE"
              " applied, by currency.", look.MONEY, Query(this_month("wattspan_owner_cost", "currency"),
                                                 "{{currency}}"),
-             w=3, decimals=2, names=True, empty="no price is set"),
-        stat("Budget left", "What is left of the tightest carbon budget.", look.RATIO,
-             Query(f"min({_budget_left('budget, period')})"), w=3, steps=look.LEFT, decimals=0,
-             empty="no budget is set", link=TO_CARBON),
+             w=6, decimals=2, names=True, empty="no price is set"),
     ]  # fmt: skip
 
 
@@ -204,7 +207,7 @@ def _budgets() -> object:
                 " is exceeded.", look.RATIO,
                 Query(f"sort({_budget_left('budget, period')})", "{{budget}} ({{period}})"),
                 steps=look.LEFT, low=0, high=1, decimals=0, link=TO_CARBON,
-                empty="no budget is set, or no hub is scraped")  # fmt: skip
+                empty=NO_BUDGET)  # fmt: skip
 
 
 def _intensity() -> object:

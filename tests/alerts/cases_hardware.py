@@ -4,11 +4,19 @@
 
 from tests.alerts.promtool import Case, Firing
 
-NODE = 'job="wattspan",instance="n1"'
+JOB = 'job="wattspan"'
+NODE = f'{JOB},instance="n1"'
 
 
 def gpus(name: str, *values: str) -> dict[str, str]:
     return {f'{name}{{{NODE},uuid="GPU-{gpu}",gpu="{gpu}"}}': value for gpu, value in enumerate(values)}
+
+
+def source(up: str, released: str = "0x60", lost: str = "0x60") -> dict[str, str]:
+    of = f'{NODE},source="nvidia"'
+    return {f"wattspan_source_up{{{of}}}": up, f"wattspan_source_released{{{of}}}": released,
+            f'wattspan_source_read_failures_total{{{of},reason="lost"}}': lost,
+            f'wattspan_source_read_failures_total{{{of},reason="driver"}}': "0+2x60"}  # fmt: skip
 
 
 def lost(gpu: int) -> Firing:
@@ -39,9 +47,12 @@ def run(idle: str, held: str, pods: bool = True) -> dict[str, str]:
     }  # fmt: skip
 
 
-def pod(idle: str) -> dict[str, str]:
-    return {f'wattspan_pod_idle_gpu_seconds_total{{{NODE},pod_namespace="team-b",pod_name="nb-0",'
-            'container_name="main"}': idle}  # fmt: skip
+def pod(idle: str, held: str) -> dict[str, str]:
+    of = f'{NODE},pod_namespace="team-b",pod_name="nb-0",container_name="main"'
+    return {
+        f"wattspan_pod_idle_gpu_seconds_total{{{of}}}": idle,
+        f"wattspan_pod_gpu_seconds_total{{{of}}}": held,
+    }
 
 
 def idle_run(percent: str, **labels: str) -> Firing:
@@ -49,9 +60,24 @@ def idle_run(percent: str, **labels: str) -> Firing:
                   {"held_by": "run", "run_id": "r1", "run_name": "sft", "project": "nlp", **labels})  # fmt: skip
 
 
-def idle_pod(gpus: str) -> Firing:
-    return Firing("warning", f"Pod team-b/nb-0 held {gpus} GPUs without work for the last 30 minutes.",
+def idle_pod(percent: str) -> Firing:
+    return Firing("warning", f"Pod team-b/nb-0 left its GPUs idle {percent} of the last 30 minutes.",
                   {"held_by": "pod", "pod_namespace": "team-b", "pod_name": "nb-0"})  # fmt: skip
+
+
+def up(values: str) -> dict[str, str]:
+    return {f"up{{{NODE}}}": values}
+
+
+def capacity(values: str, resource: str = "nvidia_com_gpu", node: str = "n1") -> dict[str, str]:
+    """What Kubernetes may give away on a node, as kube-state-metrics tells it."""
+    return {f'kube_node_status_capacity{{job="kube-state-metrics",instance="10.0.0.9:8080",node="{node}",'
+            f'resource="{resource}",unit="integer"}}': values}  # fmt: skip
+
+
+def fewer(gpus: int) -> Firing:
+    return Firing("warning", f"n1 has {gpus} GPUs fewer than it had within the last day, or than Kubernetes counts there.",
+                  {"instance": "n1"})  # fmt: skip
 
 
 CASES = [
@@ -73,11 +99,34 @@ CASES = [
     Case("WattspanGpuLost", "reset", "A GPU that is away for four minutes, twice, is not lost.",
          gpus("wattspan_gpu_up", "1 0x4 1x5 0x4 1x9", "1x30"), "16m"),
 
+    Case("WattspanGpuLost", "quiet", "GPUs that are given up on request are not lost.",
+         {**gpus("wattspan_gpu_up", "1 0x30", "1 0x30"), **source("0x31", released="1x31", lost="0+2x31")}, "30m"),
+    Case("WattspanGpuLost", "fires", "Once the request is over, they are.",
+         {**gpus("wattspan_gpu_up", "1 0x30", "1 0x30"), **source("0x31", released="0 1x9 0x30", lost="0x10 1+1x30")}, "16m",
+         (Firing("critical", "Only 0% of the GPUs of n1 answer.", {"instance": "n1"}), lost(0), lost(1))),
+    Case("WattspanGpuLost", "fires", "A driver that answers nothing has not lost most of its GPUs; WattspanSourceDown is told.",
+         {**gpus("wattspan_gpu_up", "1 0x30", "1 0x30"), **source("1 0x30")}, "6m", (lost(0), lost(1))),
+    Case("WattspanGpuLost", "fires", "A driver that calls each card lost has.",
+         {**gpus("wattspan_gpu_up", "1 0x30", "1 0x30"), **source("1 0x30", lost="0 2+2x30")}, "6m",
+         (Firing("critical", "Only 0% of the GPUs of n1 answer.", {"instance": "n1"}), lost(0), lost(1))),
+
     # WattspanGpuMissing
     Case("WattspanGpuMissing", "fires", "One GPU of two that is not there after a restart is a warning.",
          {**gpus("wattspan_gpu_up", "1x60", "1x5 stale")}, "21m",
-         (Firing("warning", "n1 has 1 GPUs fewer than it had within the last day.", {"instance": "n1"}),),
-         ("recording",)),
+         (fewer(1),), ("recording",)),
+    Case("WattspanGpuMissing", "fires", "A node that answers and has lost all its GPUs is one too.",
+         {**up("1x60"), **gpus("wattspan_gpu_up", "1x5 stale", "1x5 stale")}, "21m", (fewer(2),), ("recording",)),
+    Case("WattspanGpuMissing", "quiet", "A node that does not answer is told by WattspanDown.",
+         {**up("1x5 0x60"), **gpus("wattspan_gpu_up", "1x5 stale", "1x5 stale"), **capacity("2x60")}, "1h",
+         (), ("recording",)),
+    Case("WattspanGpuMissing", "fires", "A node that has never seen the GPUs that Kubernetes counts is one.",
+         {**up("1x60"), **capacity("8x60"), **capacity("96x60", "cpu"), **capacity("8x60", node="n2")}, "15m",
+         (fewer(8),), ("recording",)),
+    Case("WattspanGpuMissing", "fires", "So where they are given away as MIG instances.",
+         {**up("1x60"), **capacity("7x60", "nvidia_com_mig_1g_5gb")}, "15m", (fewer(7),), ("recording",)),
+    Case("WattspanGpuMissing", "quiet", "Kubernetes counts a shared GPU often, and none on a CPU node.",
+         {**up("1x60"), **gpus("wattspan_gpu_up", "1x60"), **capacity("4x60"),
+          f'up{{{JOB},instance="n2"}}': "1x60", **capacity("0x60", node="n2")}, "1h", (), ("recording",)),
     Case("WattspanGpuMissing", "quiet", "As many as ever.", gpus("wattspan_gpu_up", "1x60", "1x60"), "1h",
          (), ("recording",)),
     Case("WattspanGpuMissing", "quiet", "A GPU that was added is no loss.",
@@ -156,10 +205,19 @@ CASES = [
     Case("WattspanGpuHeldIdle", "quiet", "88 % is none.", run("0+422.4x120", "0+480x120"), "2h", (), ("recording",)),
     Case("WattspanGpuHeldIdle", "quiet", "Nor is exactly 90 %.", run("0+432x120", "0+480x120"), "1h30m",
          (), ("recording",)),
-    Case("WattspanGpuHeldIdle", "fires", "A pod that is in no run counts by its GPUs.", pod("0+55.2x120"), "1h",
-         (idle_pod("0.9"),), ("recording",)),
-    Case("WattspanGpuHeldIdle", "quiet", "0.88 GPUs are none.", pod("0+52.8x120"), "2h", (), ("recording",)),
-    Case("WattspanGpuHeldIdle", "quiet", "Nor are exactly 0.9.", pod("0+54x120"), "1h30m", (), ("recording",)),
+    Case("WattspanGpuHeldIdle", "fires", "So is a pod that is in no run, with one GPU or with eight.",
+         pod("0+441.6x120", "0+480x120"), "31m", (idle_pod("92%"),), ("recording",)),
+    Case("WattspanGpuHeldIdle", "quiet", "A pod whose eight GPUs work 88 % of the time works.",
+         pod("0+57.6x120", "0+480x120"), "2h", (), ("recording",)),
+    Case("WattspanGpuHeldIdle", "quiet", "88 % idle is none.", pod("0+422.4x120", "0+480x120"), "2h", (), ("recording",)),
+    Case("WattspanGpuHeldIdle", "quiet", "Nor is exactly 90 %, of a pod either.", pod("0+432x120", "0+480x120"), "1h30m",
+         (), ("recording",)),
+    Case("WattspanGpuHeldIdle", "quiet", "A pod of a run is told with the run alone.",
+         run("0+422.4x120", "0+480x120") | {
+             f'wattspan_pod_idle_gpu_seconds_total{{{NODE},pod_namespace="team-a",pod_name="sft-0",container_name="main"}}':
+                 "0+60x120",
+             f'wattspan_pod_gpu_seconds_total{{{NODE},pod_namespace="team-a",pod_name="sft-0",container_name="main"}}':
+                 "0+60x120"}, "1h", (), ("recording",)),
     Case("WattspanGpuHeldIdle", "missing", "What holds no GPU is not idle.", run("_x120", "_x120", pods=False), "2h",
          (), ("recording",)),
     Case("WattspanGpuHeldIdle", "missing", "A run that has not been named yet is not told.",
@@ -167,5 +225,5 @@ CASES = [
          | {f'wattspan_run_pod_info{{{NODE},run_id="r1",pod_namespace="team-a",pod_name="sft-0"}}': "1x120"},
          "1h", (), ("recording",)),
     Case("WattspanGpuHeldIdle", "reset", "Counters that start anew are no idling.",
-         run("5000x20 0x60", "0+480x20 0+480x60", pods=False) | pod("5000x20 0x60"), "1h", (), ("recording",)),
+         run("5000x20 0x60", "0+480x20 0+480x60", pods=False) | pod("5000x20 0x60", "0+480x20 0+480x60"), "1h", (), ("recording",)),
 ]  # fmt: skip

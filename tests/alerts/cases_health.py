@@ -22,6 +22,40 @@ def down(node: str, job: str = "wattspan") -> Firing:
     )
 
 
+def fewer(number: int, cluster: str = "") -> Firing:
+    of = f" of cluster {cluster}" if cluster else ""
+    return Firing("warning", f"There are {number} targets{of} fewer than within the last day; "
+                  "if nodes were removed on purpose, silence this for a day.",
+                  {"against": "past", **({"cluster": cluster} if cluster else {})})  # fmt: skip
+
+
+def commits(*values: str) -> dict[str, str]:
+    return {
+        f'wattspan_journal_commits_total{{{JOB},instance="n{number}"}}': value
+        for number, value in enumerate(values, 1)
+    }
+
+
+def stuck(node: str) -> Firing:
+    return Firing(
+        "warning", f"The journal of {node} has taken nothing for eight minutes.", {"instance": node}
+    )
+
+
+def kube_nodes(*nodes: str) -> dict[str, str]:
+    """The nodes that Kubernetes has, as kube-state-metrics tells them."""
+    return {
+        f'kube_node_info{{job="kube-state-metrics",instance="10.0.0.9:8080",node="{node}"}}': "1x200"
+        for node in nodes
+    }
+
+
+def daemon_set(desired: str, ready: str) -> dict[str, str]:
+    of = '{job="kube-state-metrics",instance="10.0.0.9:8080",namespace="mon",daemonset="wattspan"}'
+    return {f"kube_daemonset_status_desired_number_scheduled{of}": desired,
+            f"kube_daemonset_status_number_ready{of}": ready}  # fmt: skip
+
+
 CASES = [
     # WattspanDown
     Case("WattspanDown", "fires", "One exporter of four is a warning after 10 minutes.",
@@ -53,6 +87,37 @@ CASES = [
     Case("WattspanDown", "reset", "A restart between two scrapes shows nothing.",
          up("1x5 0 1x30", "1x40"), "30m"),
 
+    # WattspanNodesMissing
+    Case("WattspanNodesMissing", "fires", "Two nodes of three that are targets no more are a warning, two hours later too.",
+         up("1x5 stale", "1x5 stale", "1x200"), "2h", (fewer(2),), ("recording",), first=False),
+    Case("WattspanNodesMissing", "fires", "It is told after 15 minutes.",
+         up("1x5 stale", "1x60"), "21m", (fewer(1),), ("recording",)),
+    Case("WattspanNodesMissing", "fires", "So is a cluster of which no target is left.",
+         {'up{job="wattspan",instance="n1",cluster="eu"}': "1x5 stale", 'up{job="wattspan",instance="n2",cluster="us"}': "1x60"},
+         "21m", (fewer(1, "eu"),), ("recording",)),
+    Case("WattspanNodesMissing", "quiet", "One of 50 is within the threshold.",
+         up("1x5 stale", *["1x60"] * 49), "1h", (), ("recording",)),
+    Case("WattspanNodesMissing", "fires", "One of 49 is not.",
+         up("1x5 stale", *["1x60"] * 48), "21m", (fewer(1),), ("recording",)),
+    Case("WattspanNodesMissing", "quiet", "A node that stands for another is no loss.",
+         up("1x5 stale", "_x9 1x60", "1x60"), "1h", (), ("recording",)),
+    Case("WattspanNodesMissing", "quiet", "A day later it is over.",
+         up("1x2 stale", "1x200"), "26h", (), ("recording",), step="15m"),
+    Case("WattspanNodesMissing", "fires", "Where Kubernetes says which nodes there are, a node that it still has is named so.",
+         {**up("1x5 stale", *["1x60"] * 60), **kube_nodes("n1", "n2")}, "21m",
+         (Firing("warning", "1 nodes that were targets within the last day are none now, and Kubernetes still has them; "
+                 "the runbook's query names them.", {"against": "kubernetes"}),), ("recording",)),
+    Case("WattspanNodesMissing", "quiet", "And a node that it has no more was removed.",
+         {**up("1x5 stale", "1x60"), **kube_nodes("n2", "n3")}, "1h", (), ("recording",)),
+    Case("WattspanNodesMissing", "fires", "Pods of the DaemonSet that are not ready for half an hour are a warning.",
+         daemon_set("4x60", "4x5 3x60"), "36m",
+         (Firing("warning", "1 pods of DaemonSet mon/wattspan are wanted and not ready.",
+                 {"namespace": "mon", "daemonset": "wattspan", "against": "daemonset"}),), ("recording",)),
+    Case("WattspanNodesMissing", "quiet", "All are ready.", daemon_set("4x60", "4x60"), "1h", (), ("recording",)),
+    Case("WattspanNodesMissing", "missing", "Without targets WattspanAbsent tells it.", {}, "1h", (), ("recording",)),
+    Case("WattspanNodesMissing", "reset", "Targets that are away for ten minutes show nothing.",
+         up("1x5 stale _x9 1x60", "1x60"), "1h", (), ("recording",)),
+
     # WattspanAbsent
     Case("WattspanAbsent", "fires", "No target at all for 10 minutes is critical.", up("1x4 stale"), "15m",
          (Firing("critical", "Prometheus has no target whose job is named wattspan; "
@@ -69,7 +134,16 @@ CASES = [
          {f'wattspan_source_up{{{NODE},source="rapl"}}': "1 0x30",
           f'wattspan_source_up{{{NODE},source="nvidia"}}': "1x30"}, "11m",
          (Firing("warning", "Source rapl of n1 gives no readings; its power is missing from every sum.",
-                 {"instance": "n1", "source": "rapl"}),)),
+                 {"instance": "n1", "source": "rapl", "reads": "other"}),)),
+    *[Case("WattspanSourceDown", "fires", f"A driver is told after three minutes, before its GPUs are: {source}.",
+           {f'wattspan_source_up{{{NODE},source="{source}"}}': "1 0x30",
+            f'wattspan_source_up{{{NODE},source="rapl"}}': "1x30"}, "4m",
+           (Firing("warning", f"Source {source} of n1 gives no readings; its power is missing from every sum.",
+                   {"instance": "n1", "source": source, "reads": "gpu"}),))
+      for source in ("nvidia", "amd", "intel")],
+    Case("WattspanSourceDown", "quiet", "A driver that is given up on request has not failed.",
+         {f'wattspan_source_up{{{NODE},source="nvidia"}}': "1 0x30",
+          f'wattspan_source_released{{{NODE},source="nvidia"}}': "0 1x30"}, "30m"),
     Case("WattspanSourceDown", "quiet", "All sources up.",
          {f'wattspan_source_up{{{NODE},source="rapl"}}': "1x30"}, "30m"),
     Case("WattspanSourceDown", "missing", "A source that the node does not have is no failure.",
@@ -90,22 +164,35 @@ CASES = [
                  {"instance": "n1", "source": "nvidia"}),)),
     Case("WattspanDataStale", "quiet", "175 seconds is not.",
          {f'wattspan_source_last_read_timestamp_seconds{{{NODE},source="nvidia"}}': "-175+60x30"}, "30m"),
+    Case("WattspanDataStale", "quiet", "What is given up on request is not read.",
+         {f'wattspan_source_last_read_timestamp_seconds{{{NODE},source="nvidia"}}': "0x30",
+          f'wattspan_source_released{{{NODE},source="nvidia"}}': "1x30"}, "30m"),
     Case("WattspanDataStale", "missing", "A source that was never read has no age.", {}, "30m"),
     Case("WattspanDataStale", "reset", "A read that comes back ends it.",
          {f'wattspan_source_last_read_timestamp_seconds{{{NODE},source="nvidia"}}': "0x7 480+60x30"}, "20m"),
 
     # WattspanJournalNotCommitting
-    Case("WattspanJournalNotCommitting", "fires", "Two minutes without a commit, for five, is critical.",
-         {f"wattspan_journal_last_commit_timestamp_seconds{{{NODE}}}": "-125+60x30"}, "5m",
-         (Firing("critical", "The journal of n1 took its last tick 2m 5s ago.", {"instance": "n1"}),)),
-    Case("WattspanJournalNotCommitting", "quiet", "Exactly two minutes is not.",
-         {f"wattspan_journal_last_commit_timestamp_seconds{{{NODE}}}": "-120+60x30"}, "30m"),
-    Case("WattspanJournalNotCommitting", "quiet", "Less is not.",
-         {f"wattspan_journal_last_commit_timestamp_seconds{{{NODE}}}": "-116+60x30"}, "30m"),
+    Case("WattspanJournalNotCommitting", "fires", "One journal of two that takes nothing for eight minutes is a warning.",
+         commits("0+60x5 300x60", "0+60x60"), "13m", (stuck("n1"),)),
+    Case("WattspanJournalNotCommitting", "fires", "More than half of a cluster's are critical.",
+         commits("0+60x5 300x60", "0+60x5 300x60", "0+60x60"), "13m",
+         (Firing("critical", "Only 33.33% of the journals took anything within five minutes."), stuck("n1"), stuck("n2"))),
+    Case("WattspanJournalNotCommitting", "fires", "The critical one names its cluster, where there is one.",
+         {f'wattspan_journal_commits_total{{{NODE},cluster="eu"}}': "0+60x5 300x60"}, "13m",
+         (Firing("critical", "Only 0% of the journals of cluster eu took anything within five minutes.", {"cluster": "eu"}),
+          Firing("warning", "The journal of n1 has taken nothing for eight minutes.",
+                 {"instance": "n1", "cluster": "eu"}))),
+    Case("WattspanJournalNotCommitting", "fires", "53 of 101 are more than half.",
+         commits(*["0+60x60"] * 48, *["300x60"] * 53), "8m",
+         (Firing("critical", "Only 47.52% of the journals took anything within five minutes."),
+          *(stuck(f"n{number}") for number in range(49, 102))), first=False),
+    Case("WattspanJournalNotCommitting", "quiet", "A clock that is two minutes slow is no journal that stands still.",
+         {**commits("0+60x60"), f"wattspan_journal_last_commit_timestamp_seconds{{{NODE}}}": "-150+60x60"}, "1h"),
+    Case("WattspanJournalNotCommitting", "quiet", "One commit in five minutes is one.",
+         commits("0 0 0 1 1 1 1 2 2 2 2 3 3 3 3 4 4 4 4 5"), "19m"),
     Case("WattspanJournalNotCommitting", "missing", "An exporter that is away is told by WattspanDown.",
-         {f"wattspan_journal_last_commit_timestamp_seconds{{{NODE}}}": "0x3 stale"}, "30m"),
-    Case("WattspanJournalNotCommitting", "reset", "A journal begun anew is fine.",
-         {f"wattspan_journal_last_commit_timestamp_seconds{{{NODE}}}": "0x5 360+60x30"}, "20m"),
+         commits("0+60x3 stale"), "30m"),
+    Case("WattspanJournalNotCommitting", "reset", "A journal begun anew is fine.", commits("600+60x5 0+60x30"), "20m"),
 
     # WattspanSpansNotDelivered
     Case("WattspanSpansNotDelivered", "fires", "Spans that wait while requests fail are a warning.",
@@ -178,6 +265,15 @@ CASES = [
           ("missing", "A node without energy has no share.", "0x120", "0x120", "2h", ()),
           ("reset", "A journal begun anew makes no share.", "0+9500x40 0+9500x80", "0+500x40 0+500x80", "2h", ()),
       ]],
+    Case("WattspanUnattributedHigh", "quiet", "The profile minimal can name nobody.",
+         {f'wattspan_gpu_attributed_energy_joules_total{{{NODE},uuid="GPU-1",share="run"}}': "0x120",
+          f'wattspan_gpu_attributed_energy_joules_total{{{NODE},uuid="GPU-1",share="unattributed"}}': "0+9000x120",
+          f'wattspan_config_info{{{NODE},profile="minimal"}}': "1x120"}, "2h", (), ("recording",)),
+    Case("WattspanUnattributedHigh", "fires", "Other profiles can.",
+         {f'wattspan_gpu_attributed_energy_joules_total{{{NODE},uuid="GPU-1",share="unattributed"}}': "0+9000x120",
+          f'wattspan_config_info{{{NODE},profile="attributed"}}': "1x120"}, "31m",
+         (Firing("warning", "100% of the GPU energy of n1 in the last hour is unattributed.",
+                 {"instance": "n1"}),), ("recording",)),
     Case("WattspanUnattributedHigh", "quiet", "Exactly a tenth is none.",
          {'node:wattspan_gpu_unattributed:ratio_rate5m{instance="n1"}': "0.1x60"}, "1h"),
 

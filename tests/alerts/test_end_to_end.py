@@ -91,7 +91,7 @@ def test_one_cause_pages_once(tmp_path: Path) -> None:
 
     causes = [
         alert("SourceDown", "warning", "health", source="nvidia", **node),
-        alert("JournalNotCommitting", "critical", "health", **node),
+        alert("JournalNotCommitting", "warning", "health", **node),
         alert("CarbonBudgetSpent", "warning", "carbon", **budget),
         alert("GpuLost", "critical", "hardware", cluster="eu", instance="n2"),
         # Other nodes, other budgets: troubles of their own.

@@ -14,6 +14,7 @@ import yaml
 
 from tests.alerts.promtool import seconds
 from tests.alerts.rule_files import ORDER, RULES, groups, rules
+from tests.docs import markdown
 from tests.real_parts import need
 
 Expected = tuple[str, str, dict[str, float]]
@@ -812,3 +813,24 @@ def test_names_of_kepler(tmp_path: Path) -> None:
         ],
         rule_dir=RULES / "compat",
     )  # fmt: skip
+
+
+def test_a_run_that_has_ended_counts_for_as_long_as_its_range(tmp_path: Path) -> None:
+    """Its name is gone after five minutes, and its energy stays with its project: by the rules and by the README."""
+    run = 'instance="n1",job="wattspan",run_id="r1"'
+    [_, runs] = markdown.blocks((RULES.parents[1] / "README.md").read_text(encoding="utf-8"), "promql")
+    of_projects = runs.split("\n\n")[0]
+    check(
+        tmp_path,
+        ["recording"],
+        {
+            f'wattspan_run_energy_joules_total{{{run},component="gpu",attribution="exclusive"}}': "0+60000x15 stale",
+            f"wattspan_run_tokens_total{{{run}}}": "0+600x15 stale",
+            f'wattspan_run_info{{{run},run_name="sft",project="nlp"}}': "1x15 stale",
+        },
+        [
+            ("count(project:wattspan_token_energy_joules:rate15m)", "23m", {"{}": 1}),
+            ("count(project:wattspan_tokens:rate15m)", "23m", {"{}": 1}),
+            (f"({of_projects}) > bool 0.25", "45m", {'{project="nlp"}': 1}),
+        ],
+    )

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from grafana_foundation_sdk.models import units
 
+from dashboards import look
 from dashboards.__main__ import built
 from dashboards.foreign import NAMES as FOREIGN
 from dashboards.foreign import SERVERS
@@ -298,3 +299,20 @@ def test_rules_read_each_foreign_metric() -> None:
         for what, selector in (("requests", server.requests), ("tokens", server.tokens))
         if selector
     }
+
+
+def test_what_needs_the_hub_looks_like_no_alarm_without_it() -> None:
+    """No hub is released yet: budgets stand below the first rows, say what they need, and have no colour."""
+    found = []
+    for uid in UIDS:
+        rows = 0
+        for panel in load(uid)["panels"]:
+            rows += panel["type"] == "row"
+            if not any("budget:" in each["expr"] for each in panel.get("targets", [])):
+                continue
+            found.append(panel["title"])
+            defaults = panel["fieldConfig"]["defaults"]
+            assert rows > 2, (uid, panel["title"])
+            assert "need wattspan hub, which is not released yet" in defaults["noValue"]
+            assert defaults["thresholds"]["steps"][0]["color"] in {"text", "transparent", look.GREY}
+    assert len(found) >= 6

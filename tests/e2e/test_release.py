@@ -60,6 +60,7 @@ def test_release_frees_the_driver_and_what_was_used_meanwhile_is_counted(tmp_pat
         fake.set_power(0, 650)
         later = daemon.after(4)
         assert later.value("wattspan_source_up", source="nvidia") == 0
+        assert later.value("wattspan_source_released", source="nvidia") == 1
         assert not later.series("wattspan_gpu_power_watts")
         assert [joules(later, uuid) for uuid in fake.uuids] == [joules(held, uuid) for uuid in fake.uuids]
         assert later.total("wattspan_source_read_failures_total") == 0, "what was asked for is no failure"
@@ -70,6 +71,7 @@ def test_release_frees_the_driver_and_what_was_used_meanwhile_is_counted(tmp_pat
         assert released(tmp_path) is None
         daemon.until(is_up(fake.uuids[0]), "the return")
         last = daemon.after(2)
+        assert last.value("wattspan_source_released", source="nvidia") == 0
         for gpu, uuid in enumerate(fake.uuids):
             assert_exact(fake, gpu, first, last)
             assert_shares(last, uuid)

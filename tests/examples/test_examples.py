@@ -18,6 +18,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from tests.helm.chart import daemon_pod, render
 from tests.real_parts import need
 from wattspan.cli.arguments import parse
 from wattspan.publish.catalogue import CATALOGUE
@@ -363,6 +364,23 @@ def test_the_waiter_resumes_its_job(tmp_path: Path) -> None:
     assert document == {"spec": {"suspend": False}}
     assert allowed("resume-train") == ("batch", "jobs", "train", ["patch"])
     assert found("Job", "train")["spec"]["suspend"] is True
+
+
+def test_who_waits_for_green_reaches_a_daemon() -> None:
+    """By the chart's Service, which leads to the pod's own node: so the waiter goes where a daemon is."""
+    rendered = render()
+    (service,) = [each for each in rendered if each["kind"] == "Service"]
+    place, (port,) = service["metadata"], service["spec"]["ports"]
+    url = f"http://{place['name']}.{place['namespace']}.svc:{port['port']}"
+    training = found("CronJob", "nightly-retraining")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    waiter = found("Job", "train-when-green")["spec"]["template"]["spec"]
+    for pod in (training, waiter):
+        assert {"name": "WATTSPAN_URL", "value": url} in pod["containers"][0]["env"]
+    assert "nvidia.com/gpu" in training["containers"][0]["resources"]["limits"], "so it is on a daemon's node"
+    (rule,) = waiter["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert rule["labelSelector"]["matchLabels"].items() <= daemon_pod(rendered)["metadata"]["labels"].items()
+    assert rule["namespaces"] == [place["namespace"]]
+    assert rule["topologyKey"] == "kubernetes.io/hostname"
 
 
 def test_parts_of_an_example_name_each_other() -> None:

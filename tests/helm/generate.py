@@ -2,7 +2,7 @@
 
 | file | what of it |
 |---|---|
-| ``helm/wattspan/values.schema.json`` | the settings below `config` |
+| ``helm/wattspan/values.schema.json`` | the settings below `config`, names of thresholds and alerts |
 | ``helm/wattspan/README.md`` | the tables of profiles and values |
 | ``helm/manifests/*.yaml`` | all: the chart as plain objects, one file for each profile |
 | ``tests/helm/previous/<version>/objects.json`` | all: what this version makes of its defaults |
@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import yaml
 
+from tests.alerts.rule_files import RULES, alerts, rules
 from tests.docs.generate import table
 from tests.helm import pod_security, profiles
 from tests.helm.chart import FOLDER, NAMESPACE, PROFILES, ROOT, daemon_pod, loaded, render, texts
@@ -74,10 +75,21 @@ def _leaf(setting: Setting) -> dict[str, Any]:
     return by_placeholder[placeholder]
 
 
+def rules_schema() -> dict[str, Any]:
+    """What of the rules may be changed: thresholds and alerts by the names that there are."""
+    thresholds = {rule.labels["threshold"]: {"type": "number"} for rule in rules(RULES / "thresholds.yaml")}
+    names = sorted({rule.name for rule in alerts()})
+    return {
+        "thresholds": {"type": "object", "additionalProperties": False, "properties": thresholds},
+        "disabled": {"type": "array", "uniqueItems": True, "items": {"enum": names}},
+    }
+
+
 def schema() -> str:
     """The schema of the values, with the settings as the daemon has them now."""
     document = json.loads(SCHEMA.read_text(encoding="utf-8"))
     document["properties"]["config"] = config_schema()
+    document["properties"]["rules"]["properties"] |= rules_schema()
     return json.dumps(document, indent=2) + "\n"
 
 
@@ -135,6 +147,7 @@ def manifest(profile: str) -> str:
     head = (
         f"# helm/wattspan with the profile {profile}, as plain objects: `make chart` writes this file.\n"
         f"# kubectl apply -f helm/manifests/{profile}.yaml\n"
+        "# No image is published yet: put your own in its place, which `make image` builds.\n"
         "apiVersion: v1\nkind: Namespace\nmetadata:\n"
         f"  name: {NAMESPACE}\n  labels:\n    pod-security.kubernetes.io/enforce: {level}\n"
     )

@@ -83,6 +83,18 @@ def test_there_is_a_values_file_for_each_profile_and_platform() -> None:
             {"rules": {"compat": {"dcgmm": True}}},
             "at '/rules/compat': additional properties 'dcgmm' not allowed",
         ),
+        (
+            {"rules": {"thresholds": {"unattributed": 0.2}}},
+            "at '/rules/thresholds': additional properties 'unattributed' not allowed",
+        ),
+        ({"rules": {"thresholds": {"unattributed_ratio": "20%"}}}, "got string, want number"),
+        (
+            {"rules": {"disabled": ["WattspanDwon"]}},
+            "at '/rules/disabled/0': value must be one of 'WattspanAbsent'",
+        ),
+        # `NO: 400` is false in YAML, and Norway has to be written in quotes.
+        ({"rules": {"dirtyZones": {"false": 400}}}, "invalid propertyName 'false'"),
+        ({"rules": {"runbookUrl": "wiki"}}, "at '/rules/runbookUrl': 'wiki' does not match pattern"),
         ({"profile": "full"}, "at '/profile': value must be one of 'minimal', 'attributed', 'host'"),
         ({"pods": "proxy"}, "at '/pods': value must be one of '', 'kubelet', 'api', 'none'"),
         (
@@ -245,11 +257,35 @@ def test_versions_are_those_of_the_project() -> None:
     assert metadata["apiVersion"] == "v2"
 
 
+def test_the_default_image_is_where_releases_go() -> None:
+    """One name in the chart, the examples, the README and the workflow that pushes."""
+    workflow = (ROOT / ".github" / "workflows" / "image.yml").read_text(encoding="utf-8")
+    assert "IMAGE: ghcr.io/${{ github.repository }}\n" in workflow
+    image = "ghcr.io/" + loaded().metadata["home"].removeprefix("https://github.com/")
+    values = yaml.safe_load(VALUES.read_text(encoding="utf-8"))
+    assert values["image"]["repository"] == image
+    assert f"cosign verify {image}:" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"image: {image}:" in (ROOT / "helm/examples/resume-when-green.yaml").read_text(encoding="utf-8")
+
+
 HELM_3 = {
     # Go's text/template
     *("and", "define", "else", "end", "eq", "if", "ne", "not", "or", "printf", "range", "with"),
     # Sprig
-    *("add", "append", "base", "contains", "deepCopy", "default", "dict", "fail", "get", "has", "int"),
+    *(
+        "add",
+        "append",
+        "base",
+        "contains",
+        "deepCopy",
+        "default",
+        "dict",
+        "fail",
+        "get",
+        "has",
+        "hasKey",
+        "int",
+    ),
     *("join", "keys", "kindIs", "list", "merge", "nindent", "quote", "regexMatch", "regexReplaceAll"),
     *(
         "replace",

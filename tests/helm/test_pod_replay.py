@@ -415,6 +415,17 @@ def test_the_command_line_of_the_image_takes_the_configuration(
     assert said["runs"] == ("off" if profile == "minimal" else "on")
 
 
+def test_what_is_run_in_the_pod_sees_the_daemons_configuration(node: Node, fake: FakeNvml) -> None:
+    """`kubectl exec ... -- wattspan doctor` checks what `serve` has been given, and not the defaults."""
+    node.folder("/sys")
+    node.folder("/var/lib/kubelet/pod-resources")
+    rendered = with_profile("attributed", config={"source": {"nvidia": "off", "rapl": "off"}})
+    with Pod(rendered, node, fake, args=["doctor"]) as up:
+        assert up.finished() == 1
+        assert "NVIDIA H100" not in up.stderr
+        assert "Nothing can be metered here" in up.stderr
+
+
 class Window:
     """What is between two samples of one way to be scraped: the first from a moment on, and the last."""
 

@@ -221,7 +221,9 @@ def test_paths_of_the_configuration_are_mounted(profile: str) -> None:
     rendered = render({"profile": profile, "tokens": tokens, "web": {"configSecret": "web"}})
     mounts = [mount["mountPath"] for mount in daemon_container(rendered)["volumeMounts"]]
     paths = {text for text in texts(yaml.safe_load(daemon_yaml(rendered))) if text.startswith("/")}
-    paths |= {text for text in daemon_container(rendered)["args"] if text.startswith("/")}
+    paths |= {
+        each["value"] for each in daemon_container(rendered)["env"] if each.get("value", "").startswith("/")
+    }
     assert len(paths) >= 5
     for path in paths:
         assert any(Path(path).is_relative_to(mount) for mount in mounts), path

@@ -164,11 +164,16 @@ def test_there_is_a_token_only_where_it_is_used(values: Object, token: bool) -> 
     assert account["automountServiceAccountToken"] is False
 
 
+def test_no_taint_keeps_the_daemon_away() -> None:
+    """What is on a tainted or cordoned node uses energy as on any other."""
+    assert daemon_pod(render())["spec"]["tolerations"] == [{"operator": "Exists"}]
+
+
 def test_two_daemons_never_share_a_node() -> None:
     """The old one goes before the new one comes, and has the time that it needs for that."""
     rendered = render()
     update = daemon_set(rendered)["spec"]["updateStrategy"]
-    assert update == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+    assert update == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": "10%"}}
     # Web server, local socket, spans, metrics and sources have STOP_S each, a last look at hung hardware 3 s.
     assert daemon_pod(rendered)["spec"]["terminationGracePeriodSeconds"] > 5 * STOP_S + 3
 

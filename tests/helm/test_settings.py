@@ -12,9 +12,11 @@ import pytest
 import yaml
 
 from tests.helm.chart import (
+    FOLDER,
     PROFILES,
     Object,
     daemon_container,
+    daemon_pod,
     daemon_yaml,
     of_kind,
     render,
@@ -27,6 +29,8 @@ from wattspan.config import SETTINGS
 
 FILES = values_files()
 IDS = [f"{file.parent.name}/{file.name}" for file in FILES]
+PLATFORMS = [file for file in FILES if file.parent.name == "presets" and file.stem != "eks-bottlerocket"]
+"""Presets that choose nodes; that of Bottlerocket goes on top of another."""
 INTENSITIES = {
     "signal": "average", "basis": "lifecycle", "unit": "g/kWh",
     "intervals": [{"from": "2026-11-20T18:00Z", "until": "2026-11-20T19:00Z", "grams_per_kwh": 26.5}],
@@ -42,6 +46,20 @@ def environment(rendered: list[Object]) -> Mapping[str, str]:
         field = source.get("fieldRef", {}).get("fieldPath", "")
         values[variable["name"]] = variable.get("value") or fields.get(field, "")
     return values
+
+
+@pytest.mark.parametrize("file", PLATFORMS, ids=lambda each: each.stem)
+def test_a_preset_of_nvidia_nodes_wants_their_driver(file: Path) -> None:
+    """A wrong runtime class is told as a source that is down, where `auto` would see a node without GPUs."""
+    assert yaml.safe_load(daemon_yaml(render(values_of(file))))["source"] == {"nvidia": "on"}
+
+
+def test_k3s_puts_no_pod_where_its_runtime_class_does_not_work() -> None:
+    """A node without the toolkit has no such runtime: a pod there never starts, and counts as unavailable."""
+    pod = daemon_pod(render(values_of(FOLDER / "presets" / "k3s.yaml")))["spec"]
+    assert pod["runtimeClassName"] == "nvidia"
+    assert pod["nodeSelector"] == {"kubernetes.io/os": "linux", "nvidia.com/gpu.present": "true"}
+    assert "affinity" not in pod
 
 
 def checked(rendered: list[Object], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -109,10 +127,10 @@ def test_on_and_off_are_words_again() -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_command_line_is_one_of_ours(profile: str) -> None:
-    """`serve` with one flag; doctor's in `helm test` is understood, too."""
+    """`serve` without a flag, which it alone would see; doctor's in `helm test` is understood, too."""
     rendered = render({"profile": profile})
-    args = parse(daemon_container(rendered)["args"])
-    assert getattr(args, "config.file") == "/etc/wattspan/config/wattspan.yml"
+    assert daemon_container(rendered)["args"] == ["serve"]
+    assert environment(rendered)["WATTSPAN_CONFIG_FILE"] == "/etc/wattspan/config/wattspan.yml"
     (test,) = of_kind(rendered, "Pod")
     parse(test["spec"]["containers"][0]["args"])
 

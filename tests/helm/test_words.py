@@ -170,6 +170,8 @@ def test_notes_say_what_to_do_where() -> None:
     """Each trouble has its cure, and none is told where it cannot be."""
     assert "enforce=privileged" in notes()
     assert "enforce=privileged" not in notes({"profile": "minimal"})
+    assert "no image has been published yet" in notes()
+    assert "no image has been published yet" not in notes({"image": {"repository": "registry.example/w"}})
     assert "WARNING: this is Kubernetes v1.32.0" in notes({"pods": "kubelet"}, kube_version="1.32.0")
     assert "WARNING" not in notes({"pods": "kubelet"}, kube_version="1.33.0")
     assert "WARNING" not in notes(kube_version="1.28.0")

@@ -164,6 +164,11 @@ def _source_up(view: LedgerView) -> Iterator[Row]:
         yield (health.source,), int(health.up)
 
 
+def _source_released(view: LedgerView) -> Iterator[Row]:
+    for health in view.health:
+        yield (health.source,), int(health.reason == "released")
+
+
 def _source_last_read(view: LedgerView) -> Iterator[Row]:
     for health in view.health:
         if health.last_read_ns is not None:
@@ -365,6 +370,11 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "wattspan_source_up", "gauge",
         "1 while the source's last read came back in time; absent where the hardware is not here.",
         ("source",), "", "min", _source_up,
+    ),
+    Metric(
+        "wattspan_source_released", "gauge",
+        "1 while the source's handles are given up on request, by wattspan release.",
+        ("source",), "", "max", _source_released,
     ),
     Metric(
         "wattspan_source_last_read_timestamp_seconds", "gauge",

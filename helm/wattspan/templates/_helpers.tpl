@@ -174,3 +174,35 @@ httpGet:
   {{- toYaml $mount.volume | nindent 2 }}
 {{- end }}
 {{- end -}}
+
+{{- /* A file of rules as the values want it: thresholds, alerts that are left out, and where the runbooks are. */ -}}
+{{- define "wattspan.rules" -}}
+{{- $values := .values -}}
+{{- $groups := list -}}
+{{- range (.file | fromYaml).groups -}}
+{{- $rules := list -}}
+{{- range .rules -}}
+{{- $labels := get . "labels" | default dict -}}
+{{- $threshold := get $labels "threshold" -}}
+{{- $zone := get $labels "grid_zone" -}}
+{{- if and $threshold (not $zone) (hasKey $values.thresholds $threshold) -}}
+{{- $_ := set . "expr" (printf "vector(%v)" (get $values.thresholds $threshold)) -}}
+{{- end -}}
+{{- if hasKey . "annotations" -}}
+{{- $_ := set .annotations "runbook_url" (replace "https://github.com/wattspan/wattspan/blob/main/alerts/RUNBOOKS.md" $values.runbookUrl .annotations.runbook_url) -}}
+{{- end -}}
+{{- if not (or (has (get . "alert") $values.disabled) (and $zone (hasKey $values.dirtyZones $zone))) -}}
+{{- $rules = append $rules . -}}
+{{- end -}}
+{{- if and (eq $threshold "grid_dirty_grams_per_kwh") (not $zone) -}}
+{{- range $zone, $grams := $values.dirtyZones -}}
+{{- $rules = append $rules (dict "record" "wattspan:threshold" "expr" (printf "vector(%v)" $grams) "labels" (dict "threshold" $threshold "grid_zone" $zone)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if $rules -}}
+{{- $groups = append $groups (set . "rules" $rules) -}}
+{{- end -}}
+{{- end -}}
+{{- dict "groups" $groups | toYaml -}}
+{{- end -}}
