@@ -374,7 +374,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric(
         "wattspan_source_released", "gauge",
         "1 while the source's handles are given up on request, by wattspan release.",
-        ("source",), "", "max", _source_released,
+        ("source",), "", "sum", _source_released,
     ),
     Metric(
         "wattspan_source_last_read_timestamp_seconds", "gauge",
