@@ -21,9 +21,6 @@ FROM_THE_HUB: Final = {
     # By the contract; the hub tells them.
     "wattspan_budget_co2e_grams": ("budget", "pod_namespace", "project", "period"),
 }
-FROM_A_DAEMON_TO_COME: Final = {
-    "wattspan_pod_gpu_seconds_total": ("pod_namespace", "pod_name", "container_name"),
-}
 TARGET_LABELS: Final = {"cluster", "instance", "job"}
 SCRAPE_S: Final = 60
 """The longest scrape interval that the rules bear; the default is 15 s."""
@@ -90,7 +87,6 @@ EXPOSED: Final[dict[str, tuple[str, ...]]] = {
         for end in ("bucket", "sum", "count")
     },
     **FROM_THE_HUB,
-    **FROM_A_DAEMON_TO_COME,
 }
 
 
