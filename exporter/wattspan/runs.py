@@ -284,9 +284,12 @@ class RunTotals:
     wasted_cost: float = 0.0
 
     def mean_pue(self, record_pue: float) -> float:
-        """Facility energy over energy; the record's PUE where nothing was used, or the first was not kept."""
+        """Facility energy over energy; the record's PUE where nothing was used.
+
+        So it is where facility energy was not kept, or not of all that was used: a PUE is never below 1.
+        """
         energy_uj = sum(self.energy_uj.values())
-        if self.facility_uj is None or not energy_uj:
+        if self.facility_uj is None or not energy_uj or self.facility_uj < energy_uj:
             return record_pue
         return round(self.facility_uj / energy_uj, 9)  # a sum of floats may be off by its last digits
 

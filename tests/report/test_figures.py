@@ -110,8 +110,9 @@ def test_a_pue_that_was_changed_counts_for_its_own_time() -> None:
     assert found.facility_energy_kwh == pytest.approx(1.2)
     assert found.mean_intensity_grams_per_kwh == pytest.approx(400)
     assert said(changed)["PUE"].startswith("It was changed while it ran, to 1.5: each joule has that")
-    kept = simple(pue=1.5, totals=replace(totals, facility_uj=1.5 * 3.6e12))
-    assert said(kept)["PUE"].startswith("1.5: applied once")
+    for facility_uj in (1.5 * 3.6e12, None, 0.5 * 3.6e12):  # the same all the time; not kept; not of all
+        kept = simple(pue=1.5, totals=replace(totals, facility_uj=facility_uj))
+        assert said(kept)["PUE"].startswith("1.5: applied once")
 
 
 def test_duration_of_a_run_that_goes_on() -> None:

@@ -98,7 +98,7 @@ class HolderAccounts:
         if wasted:
             if holder.run_id:
                 self._gain(holder, "run_wasted", (), energy_uj)
-                self._gain(holder, "run_wasted_cost", (self._currency,), cost)
+                self._gain(holder, "run_cost_wasted", (self._currency,), cost)
             self.waste(holder, wasted, energy_uj, cost)
 
     def _enter_configured(self, holder: Holder, owner: tuple[str, str], footprint: Footprint) -> None:

@@ -574,7 +574,7 @@ def _totals(accounts: Totals, start: Totals, currency: str) -> RunTotals:
         elif quantity == "run_gpu_energy":
             if gained:
                 by_gpu[labels[1]] = int(gained)
-        elif quantity in {"run_cost", "run_wasted_cost"} and labels[1] != currency:
+        elif quantity in {"run_cost", "run_cost_wasted"} and labels[1] != currency:
             if quantity == "run_cost" and gained:
                 other_costs[labels[1]] = gained
         elif quantity == "run_co2e" and labels[1] == "embodied":
@@ -597,7 +597,7 @@ def _totals(accounts: Totals, start: Totals, currency: str) -> RunTotals:
         market_g=sums.get("run_market_co2e"),
         water_l=sums.get("run_water"),
         wasted_uj=int(sums.get("run_wasted", 0)),
-        wasted_cost=float(sums.get("run_wasted_cost", 0.0)),
+        wasted_cost=float(sums.get("run_cost_wasted", 0.0)),
     )
 
 
