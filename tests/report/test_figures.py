@@ -97,9 +97,10 @@ def test_costs_of_two_currencies_are_never_one_sum() -> None:
     totals = simple().totals
     both = simple(totals=replace(totals, cost=0.25, other_costs={"JPY": 450.0}))
     assert figures(both).cost == 0.25
-    assert said(both)["other currency"].startswith("450.00 JPY stand beside the cost")
-    before = figures(simple(totals=replace(totals, cost=0.0, other_costs={"JPY": 450.0})))
-    assert reason(before.cost) == "its price was in JPY, and nothing is converted"
+    before = simple(totals=replace(totals, cost=0.0, other_costs={"JPY": 450.0}))
+    assert reason(figures(before).cost) == "its price was in JPY, and nothing is converted"
+    for record in (both, before):
+        assert said(record)["other currency"].startswith("450.00 JPY are in no cost")
 
 
 def test_a_pue_that_was_changed_counts_for_its_own_time() -> None:

@@ -67,7 +67,7 @@ def text(reports: Iterable[Report]) -> str:
 
 
 def line(cells: Iterable[object]) -> str:
-    """A line of a table, with its end.
+    """A line of a table, with its end: what `csv.QUOTE_STRINGS` makes, which is new in Python 3.12.
 
     Args:
         cells: texts, which may be anybody's; figures; None or `Missing` where there is none.

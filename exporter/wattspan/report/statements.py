@@ -227,9 +227,7 @@ def _pue(record: RunRecord) -> Statement:
 
 
 def _cost(record: RunRecord, figures: Figures) -> Iterator[Statement]:
-    if isinstance(figures.cost, Missing):
-        return
-    if figures.uncosted_energy_joules:
+    if figures.uncosted_energy_joules and not isinstance(figures.cost, Missing):
         yield Statement(
             "energy without a price",
             f"{quantities.energy(figures.uncosted_energy_joules)} without a known price are in no cost.",
@@ -237,8 +235,8 @@ def _cost(record: RunRecord, figures: Figures) -> Iterator[Statement]:
     for currency, cost in sorted(record.totals.other_costs.items()):
         yield Statement(
             "other currency",
-            f"{quantities.money(cost, currency)} stand beside the cost: the currency was changed while it "
-            "ran, and nothing is converted.",
+            f"{quantities.money(cost, currency)} are in no cost: the currency was changed while it ran, and "
+            "nothing is converted.",
         )
 
 
